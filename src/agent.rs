@@ -1,0 +1,73 @@
+//! What the API may ask of the agent, and what the agent may refuse.
+
+use std::sync::Arc;
+
+use crate::board::{Board, Download, Order, State};
+
+/// The downloads a DELETE means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// The one with this identifier; refused where there is none.
+    One(String),
+    /// All in any of these states. All four states mean all downloads.
+    States(Vec<State>),
+}
+
+/// What a DELETE did.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Deleted {
+    /// Identifiers, oldest first.
+    pub deleted: Vec<String>,
+    /// Completed files that were removed from the disk.
+    pub files_removed: u64,
+}
+
+/// Why the agent did not do what was asked. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// `dst_folder` cannot be used; the text says why.
+    InvalidDestination(String),
+    LinkPasswordRequired,
+    LinkPasswordWrong,
+    LinkNotFound,
+    LinkExpired,
+    DownloadNotFound,
+    /// `action` ("paused", "resumed") cannot be done to a download in this state.
+    InvalidTransition {
+        state: State,
+        action: &'static str,
+    },
+    /// The same link goes into the same folder already.
+    Duplicate {
+        download_id: String,
+    },
+    ShuttingDown,
+    /// The change could not be saved in the state directory; the text says why.
+    StateUnwritable(String),
+}
+
+/// The agent as the API sees it. Every call blocks until what it answers is on disk.
+pub trait Agent: Send + Sync {
+    /// Every download, for reading.
+    fn board(&self) -> &Board;
+
+    /// Checks the link upstream (10 s at the most) and the destination, then adds a download.
+    ///
+    /// # Errors
+    /// A definite refusal; a transient fault upstream is none.
+    fn create(&self, order: Order) -> Result<Arc<Download>, Refusal>;
+
+    /// # Errors
+    /// `DownloadNotFound`, `InvalidTransition` from `complete` and `error`.
+    fn pause(&self, id: &str) -> Result<Arc<Download>, Refusal>;
+
+    /// # Errors
+    /// `DownloadNotFound`, `InvalidTransition` from `complete`.
+    fn resume(&self, id: &str) -> Result<Arc<Download>, Refusal>;
+
+    /// Stops the transfers, removes `.part` files and, if asked, what the downloads made.
+    ///
+    /// # Errors
+    /// `DownloadNotFound` for an unknown `Which::One`.
+    fn delete(&self, which: Which, remove_files: bool) -> Result<Deleted, Refusal>;
+}
