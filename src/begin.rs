@@ -1,0 +1,217 @@
+//! The beginning of a run: open the destination, read link and listing, plan and make the tree, or, after a
+//! start, find out what the last process left unfinished.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rayon::prelude::*;
+
+use crate::board::{Board, Code, Download, Problem, State};
+use crate::dest::{DestError, Identity, Kind, Published, Root};
+use crate::plan::{Planner, RootDisk};
+use crate::run::Run;
+use crate::saved::Change;
+use crate::session::SessionFault;
+use crate::table::{FileState, FileTable, ROOT};
+use crate::transfer::{self, Hands, Outcome, Place};
+use crate::upstream::{Fault, Package};
+
+/// Plans are made one after the other, so that each sees the names that the ones before it took.
+static PLANNING: Mutex<()> = Mutex::new(());
+
+/// What a run begins with.
+pub struct Beginning {
+    pub run: Arc<Run>,
+    pub identity: Identity,
+    /// The download goes on after a start: its files' state on disk is not known for certain.
+    pub restarted: bool,
+    /// Files that were whole before a power cut, but whose bytes may not have reached the disk.
+    pub doubtful: Vec<u32>,
+}
+
+/// Why a run did not begin.
+pub enum NoBeginning {
+    Stopped,
+    /// To be tried again.
+    Fault { message: String, retry_after: Option<Duration>, malformed: bool },
+    Broken(Problem),
+}
+
+impl NoBeginning {
+    /// The outcome of a panic on the way.
+    pub fn panicked() -> NoBeginning {
+        broken(Code::InternalError, "haul itself failed on this package; resume to try again, and please report it".into())
+    }
+}
+
+impl From<DestError> for NoBeginning {
+    fn from(error: DestError) -> NoBeginning {
+        broken(error.code(), error.to_string())
+    }
+}
+
+fn broken(code: Code, message: String) -> NoBeginning {
+    NoBeginning::Broken(Problem { code, message, recoverable: true, retry_at: None })
+}
+
+impl From<SessionFault> for NoBeginning {
+    fn from(fault: SessionFault) -> NoBeginning {
+        let malformed = |message: String| NoBeginning::Fault { message, retry_after: None, malformed: true };
+        match fault {
+            SessionFault::Link(problem) => NoBeginning::Broken(problem),
+            SessionFault::Call(Fault::Stopped) => NoBeginning::Stopped,
+            SessionFault::Call(Fault::Transient { message, retry_after }) => {
+                NoBeginning::Fault { message, retry_after, malformed: false }
+            }
+            SessionFault::Call(Fault::Malformed(message)) => malformed(message),
+            SessionFault::Call(Fault::Unauthorized) => malformed("the server refuses the list of files".into()),
+            SessionFault::Call(Fault::NotFound | Fault::Gone) => {
+                malformed("the server does not have the package's list of files".into())
+            }
+            SessionFault::Call(Fault::Refused { status }) => {
+                malformed(format!("the server refuses the list of files (status {status})"))
+            }
+        }
+    }
+}
+
+/// Begins a run. On return the download has its file table, and its folders are made.
+///
+/// # Errors
+/// See [`NoBeginning`].
+pub fn begin(beginning: &Beginning, hands: &Hands, board: &Board) -> Result<Arc<FileTable>, NoBeginning> {
+    let run = &beginning.run;
+    let root = run.open_root(&beginning.identity)?.clone();
+    run.look(&root)?;
+    let table = match run.download.table() {
+        Some(table) => table.clone(),
+        None => list(run, &root, hands, board)?,
+    };
+    make_folders(&root, &table)?;
+    if beginning.restarted {
+        settle(beginning, &root, &table, hands)?;
+    }
+    Ok(table)
+}
+
+fn list(run: &Run, root: &Root, hands: &Hands, board: &Board) -> Result<Arc<FileTable>, NoBeginning> {
+    let download = &run.download;
+    let package = run.session.package(&hands.client, &download.order, &run.watch())?;
+    show_package(download, &package, hands)?;
+    let mut planner = Planner::new(root.traits());
+    run.session.call(&hands.client, &download.order, &run.watch(), |place| {
+        planner = Planner::new(root.traits());
+        hands.client.list(place, &run.watch(), &mut |listed| planner.add(listed).map_err(|error| error.to_string()))
+    })?;
+    let _one_at_a_time = PLANNING.lock().unwrap_or_else(PoisonError::into_inner);
+    let disk = RootDisk::new(root, reserved(download, board));
+    let table = planner
+        .finish(&disk, download.order.if_exists)
+        .map_err(|error| broken(Code::ProtocolError, error.to_string()))?;
+    let table = Arc::new(table);
+    let saved = hands
+        .store
+        .write_side(&side_name(&download.id), &mut |out| table.save(out).map_err(std::io::Error::other))
+        .and_then(|()| hands.store.commit(&[Change::Listed(download.key)]));
+    saved.map_err(|error| NoBeginning::Fault { message: error.to_string(), retry_after: None, malformed: false })?;
+    download.set_table(table.clone());
+    Ok(table)
+}
+
+/// The name of the file beside `downloads.json` that holds a download's file list.
+pub fn side_name(id: &str) -> String {
+    format!("{id}.files")
+}
+
+fn show_package(download: &Download, package: &Package, hands: &Hands) -> Result<(), NoBeginning> {
+    if download.view().package_id.as_deref() == Some(&package.package_id) {
+        return Ok(());
+    }
+    let change = Change::Named(download.key, package.name.clone(), package.package_id.clone());
+    hands.store.append(&[change]).map_err(|error| NoBeginning::Fault {
+        message: error.to_string(),
+        retry_after: None,
+        malformed: false,
+    })?;
+    download.update(|view| {
+        view.name = package.name.clone();
+        view.package_id = Some(package.package_id.clone());
+    });
+    Ok(())
+}
+
+/// The names, relative to this download's destination, that other unfinished downloads will put files at.
+fn reserved(download: &Download, board: &Board) -> HashSet<String> {
+    let mut names = HashSet::new();
+    let here = Path::new(&download.order.dst_folder);
+    for other in board.all().iter().filter(|other| other.id != download.id && other.state() != State::Complete) {
+        let there = Path::new(&other.order.dst_folder);
+        let Some(table) = other.table() else { continue };
+        if !there.starts_with(here) && !here.starts_with(there) {
+            continue;
+        }
+        for file in (0..table.len()).filter(|&file| table.state(file) != FileState::Skipped) {
+            let folder = table.dir_components(table.dir_of(file)).join("/");
+            let file_names = table.names(file);
+            for name in [file_names.last, file_names.part] {
+                let path = there.join(&folder).join(name);
+                names.extend(path.strip_prefix(here).ok().and_then(Path::to_str).map(str::to_owned));
+            }
+        }
+    }
+    names
+}
+
+fn make_folders(root: &Root, table: &FileTable) -> Result<(), NoBeginning> {
+    let mut has_children = vec![false; table.dirs().len()];
+    for dir in table.dirs().iter().skip(1) {
+        has_children[dir.parent as usize] = true;
+    }
+    // Making a folder makes those above it, so only the innermost ones need to be named.
+    let innermost: Vec<u32> =
+        (ROOT + 1..).zip(&has_children[1..]).filter(|(_, parent)| !**parent).map(|(dir, _)| dir).collect();
+    innermost
+        .par_iter()
+        .try_for_each(|&dir| root.folder(&table.dir_components(dir), true).map(drop))
+        .map_err(NoBeginning::from)
+}
+
+/// After a start: files that were whole get their name, if they do not have it yet; files whose bytes may have been
+/// lost in a power cut lose it again.
+fn settle(
+    beginning: &Beginning,
+    root: &Root,
+    table: &FileTable,
+    hands: &Hands,
+) -> Result<(), NoBeginning> {
+    let download = &beginning.run.download;
+    let order = &download.order;
+    let named = (0..table.len()).into_par_iter().filter(|&file| table.state(file) == FileState::Complete);
+    named.try_for_each(|index| {
+        let Ok(folder) = root.folder(&table.dir_components(table.dir_of(index)), false) else { return Ok(()) };
+        let names = table.names(index);
+        if folder.kind(&names.part) != Some(Kind::File) {
+            return Ok(());
+        }
+        let place = Place { key: download.key, table, index, if_exists: order.if_exists };
+        match transfer::publish(&place, &folder, names, &hands.store) {
+            Ok(Some(FileState::Skipped)) => table.set_state(index, FileState::Skipped),
+            Ok(_) => {}
+            Err(Outcome::Fault { message, retry_after, .. }) => {
+                return Err(NoBeginning::Fault { message, retry_after, malformed: false });
+            }
+            Err(other) => log::warn!("download {}: {} has no name yet: {other:?}", download.id, table.path(index)),
+        }
+        Ok(())
+    })?;
+    for &index in beginning.doubtful.iter().filter(|&&index| index < table.len()) {
+        let Ok(folder) = root.folder(&table.dir_components(table.dir_of(index)), false) else { continue };
+        let names = table.names(index);
+        if let Published::Done = folder.publish(&names.last, &names.part, false)? {
+            log::info!("download {}: {} is fetched again after a power cut", download.id, table.path(index));
+        }
+    }
+    Ok(())
+}

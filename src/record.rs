@@ -1,0 +1,524 @@
+//! A download as a state machine: what happened goes in, what is to be done comes out. No threads, no I/O.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::backoff::Backoff;
+use crate::board::{Code, FileProblem, Problem, State};
+use crate::clock::Timestamp;
+use crate::table::{FileState, FileTable};
+
+/// So many faults in a row, on whatever files, and the whole download waits: the fault is not a file's.
+const STREAK: u32 = 8;
+/// An answer that makes no sense may be a portal's or a proxy's; so many in a row are the server's own.
+const MALFORMED: u32 = 5;
+
+/// The time of an event, on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    pub instant: Instant,
+    pub wall: Timestamp,
+    /// From 0 to 1, at random.
+    pub jitter: f64,
+}
+
+/// How a file's job ended, as far as the record is concerned.
+#[derive(Debug, Clone)]
+pub enum FileEvent {
+    /// Given back undone.
+    Stopped,
+    /// Bytes came; the file is not whole.
+    Range,
+    Complete,
+    Skipped,
+    Over,
+    Fault { message: String, retry_after: Option<Duration>, gained: bool },
+    Failed(FileProblem),
+    Broken(Problem),
+}
+
+/// What happened.
+#[derive(Clone)]
+pub enum Event {
+    Begun(Arc<FileTable>),
+    /// The beginning is to be tried again.
+    NotBegun { message: String, retry_after: Option<Duration>, malformed: bool },
+    /// The beginning failed for good.
+    Broken(Problem),
+    /// It was told to stop.
+    BeginningStopped,
+    File(u32, FileEvent),
+    /// Bytes of a file came while its job goes on.
+    Gained(u32),
+    Paused,
+    Resumed,
+}
+
+/// What is to be done about it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// The state or the problem that is shown has changed.
+    Show,
+    /// Tell the run's jobs to give up.
+    Halt,
+    /// A file has failed.
+    Fail(u32, FileProblem),
+    /// A file is done with: its descriptors can be closed and its ranges forgotten.
+    Close(u32),
+    /// Every file is in place.
+    Complete,
+    /// The download is in error from here on.
+    Error,
+    /// The failed file is pending again.
+    Again(u32),
+}
+
+/// The next piece of work.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Pick {
+    Begin,
+    /// A file that no job of this run had yet.
+    New(u32),
+    /// A file on its way that may have a range to give.
+    Open(u32),
+}
+
+/// See the module's page.
+pub struct Record {
+    state: State,
+    problem: Option<Problem>,
+    table: Option<Arc<FileTable>>,
+    /// Whether this run's destination is open and its list read.
+    begun: bool,
+    beginning: bool,
+    jobs: usize,
+    halting: bool,
+    next: u32,
+    /// Files that are neither complete nor skipped nor failed.
+    left: u64,
+    hungry: VecDeque<u32>,
+    /// Files that had a fault, with the bytes they had then.
+    waiting: BTreeMap<u32, (Backoff, u64)>,
+    /// The waiting files whose attempt is not due yet.
+    asleep: BTreeSet<u32>,
+    failed: BTreeMap<u32, Code>,
+    streak: u32,
+    malformed: u32,
+    gate: Option<Backoff>,
+    last_fault: String,
+    open_first: bool,
+    retry_for: Duration,
+}
+
+impl Record {
+    /// A new download, or one that goes on after a start. `failed` are the files that have failed.
+    pub fn new(
+        state: State,
+        problem: Option<Problem>,
+        failed: BTreeMap<u32, Code>,
+        retry_for: Duration,
+    ) -> Record {
+        Record {
+            state,
+            problem,
+            table: None,
+            begun: false,
+            beginning: false,
+            jobs: 0,
+            halting: false,
+            next: 0,
+            left: 0,
+            hungry: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            asleep: BTreeSet::new(),
+            failed,
+            streak: 0,
+            malformed: 0,
+            gate: None,
+            last_fault: String::new(),
+            open_first: false,
+            retry_for,
+        }
+    }
+
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// What is shown as `error`.
+    pub fn problem(&self) -> Option<&Problem> {
+        self.problem.as_ref()
+    }
+
+    /// Whether no job of the download is out.
+    pub fn is_idle(&self) -> bool {
+        self.jobs == 0 && !self.beginning
+    }
+
+    /// Takes in an event.
+    pub fn on(&mut self, event: Event, now: Now) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Begun(table) => self.on_begun(table),
+            Event::BeginningStopped => self.beginning = false,
+            Event::NotBegun { message, retry_after, malformed } => {
+                self.on_not_begun(message, retry_after, malformed, now, &mut effects);
+            }
+            Event::Broken(problem) => {
+                self.beginning = false;
+                self.fail_all(problem, &mut effects);
+            }
+            Event::File(file, event) => {
+                self.jobs -= 1;
+                self.on_file(file, event, now, &mut effects);
+            }
+            Event::Gained(file) => self.gained(file),
+            Event::Paused => {
+                self.state = State::Paused;
+                self.halt(&mut effects);
+            }
+            Event::Resumed => self.on_resumed(&mut effects),
+        }
+        if self.is_idle() {
+            self.halting = false;
+            self.settle(&mut effects);
+        }
+        self.show(now, &mut effects);
+        effects
+    }
+
+    fn on_begun(&mut self, table: Arc<FileTable>) {
+        self.beginning = false;
+        self.begun = true;
+        self.gate = None;
+        self.streak = 0;
+        self.malformed = 0;
+        let counts = table.counts();
+        self.left = counts.files_total - counts.files_complete - counts.files_skipped - counts.files_failed;
+        self.table = Some(table);
+    }
+
+    fn on_not_begun(
+        &mut self,
+        message: String,
+        retry_after: Option<Duration>,
+        malformed: bool,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.beginning = false;
+        if self.state != State::Transferring {
+            return;
+        }
+        self.malformed = if malformed { self.malformed + 1 } else { 0 };
+        self.close_gate(retry_after, now);
+        let lasted = self.gate.as_ref().map_or(Duration::ZERO, |gate| gate.lasted(now.instant));
+        let code = if self.malformed >= MALFORMED {
+            Code::ProtocolError
+        } else if lasted >= self.retry_for {
+            Code::UpstreamUnavailable
+        } else {
+            self.last_fault = message;
+            return;
+        };
+        self.fail_all(Problem { code, message, recoverable: true, retry_at: None }, effects);
+    }
+
+    fn on_file(&mut self, file: u32, event: FileEvent, now: Now, effects: &mut Vec<Effect>) {
+        match event {
+            FileEvent::Stopped => self.hunger(file),
+            FileEvent::Over => {
+                self.hunger(file);
+            }
+            FileEvent::Range => {
+                self.gained(file);
+                self.hunger(file);
+            }
+            FileEvent::Complete | FileEvent::Skipped => {
+                self.gained(file);
+                self.finish(file, effects);
+            }
+            FileEvent::Failed(problem) => self.fail(file, problem, effects),
+            FileEvent::Broken(problem) => {
+                self.hunger(file);
+                self.fail_all(problem, effects);
+            }
+            FileEvent::Fault { message, retry_after, gained } => {
+                if gained {
+                    self.gained(file);
+                }
+                self.on_fault(file, message, retry_after, now, effects);
+            }
+        }
+    }
+
+    fn on_fault(
+        &mut self,
+        file: u32,
+        message: String,
+        retry_after: Option<Duration>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.hunger(file);
+        if self.state != State::Transferring {
+            return;
+        }
+        let done = self.table.as_ref().map_or(0, |table| table.done(file));
+        let (backoff, at_fault) = self
+            .waiting
+            .entry(file)
+            .and_modify(|(backoff, _)| backoff.again(now.instant, retry_after, now.jitter))
+            .or_insert_with(|| (Backoff::new(now.instant, retry_after, now.jitter), done));
+        *at_fault = done;
+        if backoff.lasted(now.instant) >= self.retry_for {
+            let message = format!("{message}; given up after {}", hours(self.retry_for));
+            return self.fail(file, FileProblem { code: Code::UpstreamUnavailable, message }, effects);
+        }
+        self.asleep.insert(file);
+        self.last_fault = message;
+        self.streak += 1;
+        if self.streak >= STREAK {
+            self.close_gate(retry_after, now);
+        }
+    }
+
+    fn close_gate(&mut self, retry_after: Option<Duration>, now: Now) {
+        match &mut self.gate {
+            Some(gate) => gate.again(now.instant, retry_after, now.jitter),
+            None => self.gate = Some(Backoff::new(now.instant, retry_after, now.jitter)),
+        }
+    }
+
+    /// A byte gained starts the counts anew.
+    fn gained(&mut self, file: u32) {
+        self.streak = 0;
+        self.gate = None;
+        if self.waiting.remove(&file).is_some() {
+            self.asleep.remove(&file);
+        }
+    }
+
+    fn hunger(&mut self, file: u32) {
+        if !self.hungry.contains(&file) {
+            self.hungry.push_back(file);
+        }
+    }
+
+    fn forget(&mut self, file: u32) {
+        self.hungry.retain(|&hungry| hungry != file);
+        self.waiting.remove(&file);
+        self.asleep.remove(&file);
+    }
+
+    fn finish(&mut self, file: u32, effects: &mut Vec<Effect>) {
+        self.forget(file);
+        self.left = self.left.saturating_sub(1);
+        effects.push(Effect::Close(file));
+    }
+
+    fn fail(&mut self, file: u32, problem: FileProblem, effects: &mut Vec<Effect>) {
+        if self.failed.insert(file, problem.code).is_none() {
+            self.finish(file, effects);
+        }
+        effects.push(Effect::Fail(file, problem));
+    }
+
+    fn fail_all(&mut self, problem: Problem, effects: &mut Vec<Effect>) {
+        if self.state == State::Transferring {
+            self.state = State::Error;
+            self.problem = Some(problem);
+            effects.push(Effect::Error);
+        }
+        self.halt(effects);
+    }
+
+    fn halt(&mut self, effects: &mut Vec<Effect>) {
+        self.begun = false;
+        self.halting = !self.is_idle();
+        self.waiting.clear();
+        self.asleep.clear();
+        self.gate = None;
+        self.streak = 0;
+        self.malformed = 0;
+        effects.push(Effect::Halt);
+    }
+
+    fn on_resumed(&mut self, effects: &mut Vec<Effect>) {
+        self.state = State::Transferring;
+        self.problem = None;
+        for (file, _) in std::mem::take(&mut self.failed) {
+            self.hunger(file);
+            self.left += 1;
+            effects.push(Effect::Again(file));
+        }
+    }
+
+    /// Ends the download where nothing is left to do.
+    fn settle(&mut self, effects: &mut Vec<Effect>) {
+        if !self.begun || self.state != State::Transferring || self.left > 0 {
+            return;
+        }
+        if self.failed.is_empty() {
+            self.state = State::Complete;
+            effects.push(Effect::Complete);
+        } else {
+            self.state = State::Error;
+            self.problem = Some(self.verdict());
+            effects.push(Effect::Error);
+        }
+        self.halt(effects);
+    }
+
+    fn verdict(&self) -> Problem {
+        let has = |code| self.failed.values().any(|&failed| failed == code);
+        let others = self.table.as_ref().is_some_and(|table| table.counts().files_complete > 0);
+        let code = if has(Code::InsufficientStorage) {
+            Code::InsufficientStorage
+        } else if has(Code::DestinationUnwritable) {
+            Code::DestinationUnwritable
+        } else {
+            let first = self.failed.values().next().copied().unwrap_or(Code::FileFailed);
+            if others || self.failed.values().any(|&code| code != first) { Code::FileFailed } else { first }
+        };
+        let count = self.failed.len();
+        let files = if count == 1 { "1 file".into() } else { format!("{count} files") };
+        let advice = match code {
+            Code::InsufficientStorage => "the disk is full: make room, then resume",
+            Code::DestinationUnwritable => "the destination cannot be written: mend that, then resume",
+            Code::UpstreamUnavailable => "the server could not be reached for too long: resume to try again",
+            _ => "each file says why; resume to try again",
+        };
+        Problem { code, message: format!("{files} could not be downloaded: {advice}"), recoverable: true, retry_at: None }
+    }
+
+    /// Shows a transient fault for as long as it is being retried.
+    fn show(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let before = self.problem.clone();
+        match self.state {
+            State::Transferring => {
+                let due = self.backoffs().map(Backoff::due).min();
+                self.problem = due.map(|due| Problem {
+                    code: Code::UpstreamUnavailable,
+                    message: format!("{}; trying again", self.last_fault),
+                    recoverable: true,
+                    retry_at: Some(now.wall.after(due.saturating_duration_since(now.instant))),
+                });
+                if let (Some(problem), Some(before)) = (&mut self.problem, &before)
+                    && due.is_some_and(|due| due <= now.instant)
+                {
+                    problem.retry_at = before.retry_at;
+                }
+            }
+            State::Paused | State::Complete => self.problem = None,
+            State::Error => {}
+        }
+        if self.problem != before || !effects.is_empty() {
+            effects.push(Effect::Show);
+        }
+    }
+
+    /// The next piece of work, if there is one now. It counts as given out. Where it is `crowded`, workers have
+    /// enough to do, and only a file whose address is to be fetched ahead is picked.
+    pub fn pick(&mut self, now: Instant, crowded: bool) -> Option<Pick> {
+        if self.state != State::Transferring || self.halting {
+            return None;
+        }
+        if let Some(gate) = &self.gate
+            && (gate.due() > now || !self.is_idle())
+        {
+            return None;
+        }
+        if !self.begun {
+            let begin = self.is_idle();
+            self.beginning = true;
+            return begin.then_some(Pick::Begin);
+        }
+        self.wake(now);
+        self.open_first = !self.open_first;
+        let pick = if crowded {
+            self.pick_new()
+        } else if self.open_first {
+            self.pick_open().or_else(|| self.pick_new())
+        } else {
+            self.pick_new().or_else(|| self.pick_open())
+        };
+        self.jobs += usize::from(pick.is_some());
+        pick
+    }
+
+    fn wake(&mut self, now: Instant) {
+        let waiting = &self.waiting;
+        self.asleep.retain(|file| waiting.get(file).is_some_and(|(backoff, _)| backoff.due() > now));
+    }
+
+    fn pick_new(&mut self) -> Option<Pick> {
+        let table = self.table.as_ref()?;
+        while self.next < table.len() {
+            let file = self.next;
+            self.next += 1;
+            if table.state(file) == FileState::Pending {
+                return Some(Pick::New(file));
+            }
+        }
+        None
+    }
+
+    fn pick_open(&mut self) -> Option<Pick> {
+        let at = self.hungry.iter().position(|file| !self.asleep.contains(file))?;
+        // To the back, so that files take turns.
+        let file = self.hungry.remove(at)?;
+        self.hungry.push_back(file);
+        Some(Pick::Open(file))
+    }
+
+    /// The file that was picked had no range to give: the pick is void.
+    pub fn void(&mut self, file: u32) {
+        self.jobs -= 1;
+        self.hungry.retain(|&hungry| hungry != file);
+    }
+
+    /// A range of the file that was picked was given out; `more` tells whether it has another to give.
+    pub fn given(&mut self, file: u32, more: bool) {
+        if more {
+            self.hunger(file);
+        } else {
+            self.hungry.retain(|&hungry| hungry != file);
+        }
+    }
+
+    /// The tail of a slow range was given out without a pick.
+    pub fn gave_tail(&mut self) {
+        self.jobs += 1;
+    }
+
+    /// Whether an idle worker may help with what is on its way.
+    pub fn may_help(&self) -> bool {
+        self.state == State::Transferring && self.begun && !self.halting && self.gate.is_none()
+    }
+
+    /// When there may be something to do that there is not now.
+    pub fn next_due(&self, now: Instant) -> Option<Instant> {
+        if self.state != State::Transferring {
+            return None;
+        }
+        self.backoffs().map(Backoff::due).filter(|&due| due > now).min()
+    }
+
+    fn backoffs(&self) -> impl Iterator<Item = &Backoff> {
+        self.waiting.values().map(|(backoff, _)| backoff).chain(&self.gate)
+    }
+
+    /// Files that had a fault, with the bytes they had then.
+    pub fn waiting(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.waiting.iter().map(|(&file, &(_, done))| (file, done))
+    }
+}
+
+fn hours(time: Duration) -> String {
+    match time.as_secs() {
+        seconds if seconds >= 7200 => format!("{} hours", seconds / 3600),
+        seconds => format!("{seconds} seconds"),
+    }
+}

@@ -1,0 +1,228 @@
+//! What the agent remembers in its state directory, and the changes by which it gets there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::board::{FileProblem, Order, Problem, State};
+use crate::clock::Timestamp;
+use crate::dest::Identity;
+use crate::intervals::Intervals;
+use crate::store;
+use crate::table::Names;
+
+/// Everything that a start needs; the content of `downloads.json`.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub struct Saved {
+    /// The next download's key. Keys are never used twice.
+    pub next_key: u32,
+    pub downloads: BTreeMap<u32, SavedDownload>,
+}
+
+/// One download as it is remembered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SavedDownload {
+    pub id: String,
+    pub order: Order,
+    pub created_at: Timestamp,
+    /// Which folder `dst_folder` was at POST.
+    pub identity: Identity,
+    /// `dst_folder` and those above it that POST had to make, outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub made: Vec<String>,
+    pub state: State,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+    /// Whether the file list lies beside, in a file of its own.
+    #[serde(default)]
+    pub listed: bool,
+    /// Set once a DELETE was accepted; the value is `remove_files`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleting: Option<bool>,
+    #[serde(default)]
+    pub files: SavedFiles,
+}
+
+/// How far the files of a download are. Files are named by their index in the file table.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SavedFiles {
+    /// Files below this index may have a `.part` of ours.
+    pub begun: u32,
+    /// Files whose bytes are all in place: they have their final name, or get it at the next start.
+    pub done: Intervals,
+    /// The modification times of saved files where the listed ones are unknown.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub mtimes: BTreeMap<u32, i64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub partial: BTreeMap<u32, Partial>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub renamed: BTreeMap<u32, Names>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: BTreeMap<u32, FileProblem>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub skipped: BTreeSet<u32>,
+}
+
+/// The bytes of one unfinished file.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partial {
+    pub bytes: Intervals,
+    /// The entity tag that the bytes belong to (RFC 9110, 8.8.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+}
+
+/// One change. The first number is the download's key, the second a file's index; the
+/// serialised names are short because there is one line of them for every finished file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Change {
+    #[serde(rename = "created")]
+    Created(u32, Box<SavedDownload>),
+    /// The link was read: name and package id.
+    #[serde(rename = "named")]
+    Named(u32, Option<String>, String),
+    /// The file list was written beside.
+    #[serde(rename = "listed")]
+    Listed(u32),
+    #[serde(rename = "state")]
+    State(u32, State, Option<Problem>),
+    /// Every file is in place since then.
+    #[serde(rename = "complete")]
+    Complete(u32, Timestamp),
+    /// Failed files are to be tried again.
+    #[serde(rename = "again")]
+    Again(u32),
+    /// Files below this index may have a `.part`.
+    #[serde(rename = "b")]
+    Begun(u32, u32),
+    /// Bytes `[start, end)` of a file were written.
+    #[serde(rename = "w")]
+    Wrote(u32, u32, u64, u64),
+    /// The entity tag of a file's bytes.
+    #[serde(rename = "e")]
+    Etag(u32, u32, String),
+    /// A file's bytes count no more.
+    #[serde(rename = "o")]
+    Over(u32, u32),
+    /// A file is whole.
+    #[serde(rename = "d")]
+    Done(u32, u32),
+    /// A file is whole, and known again by this modification time.
+    #[serde(rename = "m")]
+    DoneAt(u32, u32, i64),
+    #[serde(rename = "n")]
+    Renamed(u32, u32, Names),
+    #[serde(rename = "f")]
+    Failed(u32, u32, FileProblem),
+    #[serde(rename = "s")]
+    Skipped(u32, u32),
+    /// A DELETE was accepted for these; whether it removes files.
+    #[serde(rename = "deleting")]
+    Deleting(Vec<u32>, bool),
+    #[serde(rename = "gone")]
+    Gone(Vec<u32>),
+}
+
+impl Saved {
+    fn files(&mut self, key: u32, change: impl FnOnce(&mut SavedFiles)) {
+        self.with(key, |download| change(&mut download.files));
+    }
+
+    fn with(&mut self, key: u32, change: impl FnOnce(&mut SavedDownload)) {
+        // A change may come after its download is gone: a worker's last line, a replayed one.
+        if let Some(download) = self.downloads.get_mut(&key) {
+            change(download);
+        }
+    }
+}
+
+impl store::State for Saved {
+    type Change = Change;
+
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Created(key, download) => {
+                self.next_key = self.next_key.max(key.saturating_add(1));
+                self.downloads.insert(key, *download);
+            }
+            Change::Named(key, name, package_id) => self.with(key, |download| {
+                download.name = name;
+                download.package_id = Some(package_id);
+            }),
+            Change::Listed(key) => self.with(key, |download| download.listed = true),
+            Change::State(key, state, problem) => self.with(key, |download| {
+                download.state = state;
+                download.problem = problem;
+            }),
+            Change::Complete(key, at) => self.with(key, |download| {
+                download.state = State::Complete;
+                download.completed_at = Some(at);
+                download.problem = None;
+            }),
+            Change::Again(key) => self.files(key, |files| files.failed.clear()),
+            Change::Begun(key, upto) => self.files(key, |files| files.begun = files.begun.max(upto)),
+            Change::Wrote(key, file, start, end) => self.files(key, |files| {
+                if !files.done.contains(file.into()) {
+                    files.partial.entry(file).or_default().bytes.insert(start, end);
+                }
+            }),
+            Change::Etag(key, file, etag) => self.files(key, |files| {
+                if !files.done.contains(file.into()) {
+                    files.partial.entry(file).or_default().etag = Some(etag);
+                }
+            }),
+            Change::Over(key, file) => self.files(key, |files| {
+                files.partial.remove(&file);
+                files.done.remove(file.into());
+            }),
+            Change::Done(key, file) => self.files(key, |files| files.finish(file)),
+            Change::DoneAt(key, file, mtime) => self.files(key, |files| {
+                files.finish(file);
+                files.mtimes.insert(file, mtime);
+            }),
+            Change::Renamed(key, file, names) => {
+                self.files(key, |files| drop(files.renamed.insert(file, names)));
+            }
+            Change::Failed(key, file, problem) => {
+                self.files(key, |files| drop(files.failed.insert(file, problem)));
+            }
+            Change::Skipped(key, file) => self.files(key, |files| {
+                files.partial.remove(&file);
+                files.done.remove(file.into());
+                files.skipped.insert(file);
+            }),
+            Change::Deleting(keys, remove_files) => {
+                for key in keys {
+                    self.with(key, |download| download.deleting = Some(remove_files));
+                }
+            }
+            Change::Gone(keys) => {
+                for key in keys {
+                    self.downloads.remove(&key);
+                }
+            }
+        }
+    }
+
+    fn is_data(change: &Change) -> bool {
+        matches!(
+            change,
+            Change::Wrote(..) | Change::Etag(..) | Change::Done(..) | Change::DoneAt(..) | Change::Complete(..)
+        )
+    }
+}
+
+impl SavedFiles {
+    fn finish(&mut self, file: u32) {
+        self.partial.remove(&file);
+        self.failed.remove(&file);
+        self.done.insert(file.into(), u64::from(file) + 1);
+    }
+}

@@ -1,0 +1,679 @@
+//! One job: one byte range of one file, fetched into its `.part`; the last one gives the file its name.
+
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::board::{Code, FileProblem, IfExists, Problem};
+use crate::dest::{self, DestError, Folder, Published, Root};
+use crate::ranges::{Range, Ranges};
+use crate::run::Run;
+use crate::saved::{Change, Partial, Saved};
+use crate::session::SessionFault;
+use crate::store::Store;
+use crate::table::{FileState, FileTable, Names, Skip};
+use crate::upstream::{Address, Client, Content, Fault, Fetched};
+
+/// Refusals in a row of fresh addresses, with no byte between them, that make a file fail.
+const REFUSALS: u32 = 5;
+/// How often a file's content may turn out changed before that is its error.
+const CHANGES: u32 = 3;
+
+/// What workers work with.
+pub struct Hands {
+    pub client: Client,
+    pub store: Arc<Store<Saved>>,
+}
+
+/// A file on its way, shared by the workers that fetch its ranges.
+pub struct OpenFile {
+    pub index: u32,
+    progress: Mutex<Progress>,
+    /// Held while a first address is fetched, so that one worker does it for all.
+    address: Mutex<Option<Address>>,
+    part: Mutex<Option<Arc<Part>>>,
+    /// Whether a `.part` that is there is ours.
+    begun: AtomicBool,
+}
+
+struct Progress {
+    ranges: Ranges,
+    etag: Option<String>,
+    etag_reported: bool,
+    refusals: u32,
+    changes: u32,
+    finishing: bool,
+}
+
+/// The open `.part` of a file.
+pub struct Part {
+    pub file: File,
+    folder: Arc<Folder>,
+    names: Names,
+}
+
+/// One piece of work for a worker.
+pub struct Job {
+    pub run: Arc<Run>,
+    pub table: Arc<FileTable>,
+    pub file: Arc<OpenFile>,
+    /// The range to fetch; none for a file that has no bytes left to fetch.
+    pub range: Option<Arc<Range>>,
+    /// Fetched ahead.
+    pub address: Option<Address>,
+}
+
+/// How a job ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It was told to stop.
+    Stopped,
+    /// The range is in place, the file is not whole.
+    Range,
+    Complete,
+    /// The name was taken and `if_exists` is `skip`.
+    Skipped,
+    /// The file starts over: its `.part` is gone, or the server cannot do ranges.
+    Over,
+    /// To be tried again. `gained` tells whether bytes came before.
+    Fault { message: String, retry_after: Option<Duration>, gained: bool },
+    /// The file has failed.
+    Failed(FileProblem),
+    /// Nothing of the download can go on.
+    Broken(Problem),
+}
+
+impl OpenFile {
+    /// A file of `size` bytes of which `partial` are in place; `begun` tells whether it may have a `.part`.
+    pub fn new(index: u32, size: u64, partial: Partial, begun: bool) -> OpenFile {
+        let progress = Progress {
+            ranges: Ranges::new(size, partial.bytes),
+            etag_reported: partial.etag.is_some(),
+            etag: partial.etag,
+            refusals: 0,
+            changes: 0,
+            finishing: false,
+        };
+        OpenFile {
+            index,
+            progress: Mutex::new(progress),
+            address: Mutex::default(),
+            part: Mutex::default(),
+            begun: AtomicBool::new(begun),
+        }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the next free range for one of `workers` workers.
+    pub fn take(&self, workers: u64) -> Option<Arc<Range>> {
+        self.progress().ranges.take(workers)
+    }
+
+    /// Takes the tail of the slowest range.
+    pub fn take_tail(&self, now: Instant) -> Option<Arc<Range>> {
+        self.progress().ranges.take_tail(now)
+    }
+
+    /// Puts a range back that no worker got.
+    pub fn put_back(&self, range: &Arc<Range>) {
+        self.progress().ranges.put_back(range);
+    }
+
+    /// Whether every byte is in place.
+    pub fn is_whole(&self) -> bool {
+        self.progress().ranges.is_complete()
+    }
+
+    /// Whether another range could be taken.
+    pub fn has_free(&self) -> bool {
+        self.progress().ranges.has_free()
+    }
+
+    /// The address that later ranges use.
+    pub fn known_address(&self) -> Option<Address> {
+        self.address.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the journal does not know yet.
+    pub fn news(&self, key: u32) -> Vec<Change> {
+        let mut progress = self.progress();
+        let news = progress.ranges.news();
+        let mut changes = Vec::new();
+        if !news.is_empty() && !progress.etag_reported && let Some(etag) = progress.etag.clone() {
+            progress.etag_reported = true;
+            changes.push(Change::Etag(key, self.index, etag));
+        }
+        changes.extend(news.into_iter().map(|(start, end)| Change::Wrote(key, self.index, start, end)));
+        changes
+    }
+
+    /// How far the file is, for an [`OpenFile`] that takes its place.
+    pub fn partial(&self) -> Partial {
+        let progress = self.progress();
+        Partial { bytes: progress.ranges.done().clone(), etag: progress.etag.clone() }
+    }
+
+    /// Closes the `.part`; it is opened again when needed.
+    pub fn close(&self) {
+        *self.part.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn keep_address(&self, address: &Address) {
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = Some(address.clone());
+    }
+}
+
+impl From<DestError> for Outcome {
+    fn from(error: DestError) -> Outcome {
+        Outcome::Failed(FileProblem { code: error.code(), message: error.to_string() })
+    }
+}
+
+/// The outcome of a destination that cannot be used at all.
+fn broken(error: &DestError) -> Outcome {
+    Outcome::Broken(Problem {
+        code: error.code(),
+        message: error.to_string(),
+        recoverable: true,
+        retry_at: None,
+    })
+}
+
+impl From<SessionFault> for Outcome {
+    fn from(fault: SessionFault) -> Outcome {
+        match fault {
+            SessionFault::Link(problem) => Outcome::Broken(problem),
+            SessionFault::Call(Fault::Stopped) => Outcome::Stopped,
+            SessionFault::Call(Fault::Transient { message, retry_after }) => {
+                Outcome::Fault { message, retry_after, gained: false }
+            }
+            SessionFault::Call(Fault::Unauthorized) => {
+                failed("the server refuses the file's address, also with a fresh token; ask the sender")
+            }
+            SessionFault::Call(Fault::NotFound | Fault::Gone) => {
+                failed("the server no longer has this file; ask the sender")
+            }
+            SessionFault::Call(Fault::Refused { status }) => {
+                failed(&format!("the server refuses the file's address (status {status})"))
+            }
+            SessionFault::Call(Fault::Malformed(message)) => failed(&message),
+        }
+    }
+}
+
+fn failed(message: &str) -> Outcome {
+    Outcome::Failed(FileProblem { code: Code::ProtocolError, message: message.into() })
+}
+
+impl Job {
+    /// Does the job. What it wrote is put back into the file's ranges whatever happens.
+    pub fn work(&self, hands: &Hands, buffer: &mut [u8]) -> Outcome {
+        let fetched = match &self.range {
+            Some(range) => {
+                let result = self.fetch(range, hands, buffer);
+                self.file.put_back(range);
+                result
+            }
+            None => Ok(()),
+        };
+        match fetched {
+            Err(outcome) => outcome,
+            Ok(()) if !self.claim_finish() => Outcome::Range,
+            Ok(()) => {
+                let outcome = self.finish(hands).unwrap_or_else(|outcome| outcome);
+                // Once it has its name, a worker that comes late must not finish it again.
+                self.file.progress().finishing = matches!(outcome, Outcome::Complete | Outcome::Skipped);
+                outcome
+            }
+        }
+    }
+
+    /// Fetches the address of the file, for a job that does not have one yet.
+    ///
+    /// # Errors
+    /// The outcome with which the job ends.
+    pub fn fetch_address(&self, hands: &Hands) -> Result<Address, Outcome> {
+        let order = &self.run.download.order;
+        let watch = self.run.watch();
+        let file_id = self.table.id(self.file.index);
+        let address =
+            self.run.session.call(&hands.client, order, &watch, |place| hands.client.address(place, file_id, &watch));
+        address.map_err(|fault| match fault {
+            // It may be a portal's or a proxy's answer.
+            SessionFault::Call(Fault::Malformed(message)) => self.strike(&message),
+            other => other.into(),
+        })
+    }
+
+    /// An answer that cannot be used: to be tried again, but not for ever.
+    fn strike(&self, message: &str) -> Outcome {
+        let mut progress = self.file.progress();
+        progress.refusals += 1;
+        if progress.refusals < REFUSALS {
+            return Outcome::Fault { message: message.into(), retry_after: None, gained: false };
+        }
+        progress.refusals = 0;
+        failed(&format!("{message} ({REFUSALS} times in a row); ask the sender"))
+    }
+
+    /// Exactly one worker gives a whole file its name.
+    fn claim_finish(&self) -> bool {
+        let mut progress = self.file.progress();
+        let mine = progress.ranges.is_complete() && !progress.finishing;
+        progress.finishing |= mine;
+        mine
+    }
+
+    fn fetch(&self, range: &Arc<Range>, hands: &Hands, buffer: &mut [u8]) -> Result<(), Outcome> {
+        if self.run.is_halted() {
+            return Err(Outcome::Stopped);
+        }
+        self.table.set_state(self.file.index, FileState::Transferring);
+        let (mut fetched, asked_end) = self.open(range, hands)?;
+        let mut whole = None;
+        let skip = self.check(&fetched, range, asked_end, hands, &mut whole)?;
+        let range = whole.as_ref().unwrap_or(range);
+        let part = self.part(hands)?;
+        range.begin(Instant::now());
+        let copied = self.copy(&mut fetched, range, &part, skip, buffer);
+        if let Some(range) = &whole {
+            self.file.put_back(range);
+        }
+        copied
+    }
+
+    /// Gets an answer to the request for a range, with a fresh address where the known one is refused.
+    fn open(&self, range: &Range, hands: &Hands) -> Result<(Fetched, u64), Outcome> {
+        let size = self.table.size(self.file.index);
+        let end = range.end();
+        let single = self.file.progress().ranges.is_single();
+        let wanted = (!single && (range.start > 0 || end < size)).then_some(range.start..end);
+        let mut known = self.address.clone().or_else(|| self.file.known_address());
+        let mut fresh = false;
+        loop {
+            let address = match known.take() {
+                Some(address) => address,
+                None => {
+                    let first = !fresh && self.address.is_none();
+                    fresh = true;
+                    if first { self.shared_address(hands)? } else { self.fetch_address(hands)? }
+                }
+            };
+            match hands.client.fetch(&address, wanted.clone(), &self.run.watch()) {
+                Ok(fetched) => {
+                    self.file.keep_address(&address);
+                    return Ok((fetched, end));
+                }
+                Err(Fault::Refused { status: 416 }) => {
+                    return Err(self.changed("the server says that the file is shorter than listed", hands));
+                }
+                Err(Fault::Refused { .. } | Fault::Unauthorized | Fault::NotFound | Fault::Gone) if !fresh => {
+                    // Used up or expired: the next turn fetches a fresh one.
+                    *self.file.address.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    fresh = true;
+                    known = Some(self.fetch_address(hands)?);
+                }
+                Err(fault) => return Err(self.refused(fault, hands)),
+            }
+        }
+    }
+
+    /// The file's first address: one worker fetches it, the others wait for that.
+    fn shared_address(&self, hands: &Hands) -> Result<Address, Outcome> {
+        let mut shared = self.file.address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(address) = &*shared {
+            return Ok(address.clone());
+        }
+        let address = self.fetch_address(hands)?;
+        *shared = Some(address.clone());
+        Ok(address)
+    }
+
+    /// What a failed request means, after a fresh address was tried.
+    fn refused(&self, fault: Fault, hands: &Hands) -> Outcome {
+        let status = match fault {
+            Fault::Stopped => return Outcome::Stopped,
+            Fault::Transient { message, retry_after } => {
+                return Outcome::Fault { message, retry_after, gained: false };
+            }
+            Fault::Malformed(message) => return self.changed(&message, hands),
+            Fault::Refused { status } => status,
+            Fault::Unauthorized => 403,
+            Fault::NotFound => 404,
+            Fault::Gone => 410,
+        };
+        *self.file.address.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if !matches!(status, 401 | 403 | 410) {
+            return failed(&format!("the storage server refuses the file (status {status}); ask the sender"));
+        }
+        self.strike(&format!("the storage server refuses a fresh address (status {status})"))
+    }
+
+    /// Holds the answer's head against what is known of the file. Returns the bytes at the body's start that are in
+    /// place already; fills `whole` where the answer is the whole file although a part was asked for.
+    fn check(
+        &self,
+        fetched: &Fetched,
+        range: &Arc<Range>,
+        asked_end: u64,
+        hands: &Hands,
+        whole: &mut Option<Arc<Range>>,
+    ) -> Result<u64, Outcome> {
+        let size = self.table.size(self.file.index);
+        let fits = match fetched.content {
+            Content::Whole { length } => length.is_none_or(|length| length == size),
+            Content::Part { start, end, total } => {
+                start == range.start && end <= asked_end && total.is_none_or(|total| total == size)
+            }
+        };
+        if !fits {
+            return Err(self.changed("the server's file has another size or place than was listed", hands));
+        }
+        let mut progress = self.file.progress();
+        match (&progress.etag, &fetched.etag) {
+            (Some(known), Some(now)) if known != now => {
+                drop(progress);
+                return Err(self.changed("the file changed on the server while it was being downloaded", hands));
+            }
+            (None, Some(now)) => progress.etag = Some(now.clone()),
+            _ => {}
+        }
+        if matches!(fetched.content, Content::Part { .. }) || progress.ranges.is_single() {
+            let skip = if matches!(fetched.content, Content::Part { .. }) { 0 } else { range.start };
+            return Ok(skip);
+        }
+        if range.start > 0 || asked_end < size {
+            *whole = Some(progress.ranges.start_over_single());
+            drop(progress);
+            self.void(hands)?;
+        }
+        Ok(0)
+    }
+
+    /// The content is not what it was: the file starts over, the third time it fails.
+    fn changed(&self, message: &str, hands: &Hands) -> Outcome {
+        let mut progress = self.file.progress();
+        progress.changes += 1;
+        let changes = progress.changes;
+        progress.etag = None;
+        progress.etag_reported = false;
+        progress.ranges.start_over();
+        drop(progress);
+        if let Err(outcome) = self.void(hands) {
+            return outcome;
+        }
+        *self.file.address.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if changes >= CHANGES {
+            self.file.progress().changes = 0;
+            return failed(&format!("{message}; it was started over twice; ask the sender"));
+        }
+        Outcome::Fault { message: message.into(), retry_after: None, gained: false }
+    }
+
+    /// Takes back what was said of the file's bytes.
+    fn void(&self, hands: &Hands) -> Result<(), Outcome> {
+        self.table.set_done(self.file.index, 0);
+        self.save(hands, Change::Over(self.run.download.key, self.file.index))
+    }
+
+    fn save(&self, hands: &Hands, change: Change) -> Result<(), Outcome> {
+        hands.store.append(&[change]).map_err(|error| Outcome::Fault {
+            message: error.to_string(),
+            retry_after: None,
+            gained: false,
+        })
+    }
+
+    /// Moves the body into the `.part`.
+    fn copy(
+        &self,
+        fetched: &mut Fetched,
+        range: &Range,
+        part: &Part,
+        mut skip: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), Outcome> {
+        let mut at = range.start;
+        let begun = at;
+        let asked_end = range.end();
+        loop {
+            if self.run.is_halted() {
+                return Err(Outcome::Stopped);
+            }
+            let read = match fetched.read(buffer) {
+                Ok(read) => read,
+                Err(Fault::Stopped) => return Err(Outcome::Stopped),
+                Err(Fault::Transient { message, retry_after }) => {
+                    return Err(Outcome::Fault { message, retry_after, gained: at > begun });
+                }
+                Err(other) => {
+                    return Err(Outcome::Fault {
+                        message: format!("the file's bytes broke off ({other})"),
+                        retry_after: None,
+                        gained: at > begun,
+                    });
+                }
+            };
+            if read == 0 {
+                break;
+            }
+            let skipped = skip.min(read as u64);
+            skip -= skipped;
+            let bytes = &buffer[skipped as usize..read];
+            let granted = range.claim(bytes.len() as u64) as usize;
+            if granted > 0 {
+                if let Err(error) = dest::write_at(&part.file, &bytes[..granted], at) {
+                    range.unclaim();
+                    return Err(error.into());
+                }
+                if !range.wrote() {
+                    return Err(Outcome::Over);
+                }
+                if at == begun {
+                    let mut progress = self.file.progress();
+                    progress.refusals = 0;
+                }
+                at += granted as u64;
+                self.table.add_done(self.file.index, granted as u64);
+            }
+            if granted < bytes.len() {
+                return if at >= asked_end && asked_end == self.table.size(self.file.index) {
+                    Err(Outcome::Over)
+                } else {
+                    Ok(())
+                };
+            }
+        }
+        if range.is_done() {
+            return Ok(());
+        }
+        Err(Outcome::Fault {
+            message: "the server ended the file's bytes early".into(),
+            retry_after: None,
+            gained: at > begun,
+        })
+    }
+
+    /// The file's `.part`, opened or made.
+    fn part(&self, hands: &Hands) -> Result<Arc<Part>, Outcome> {
+        let mut slot = self.file.part.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(part) = &*slot {
+            return Ok(part.clone());
+        }
+        let root = self.run.root().ok_or_else(|| failed("the destination is not open"))?;
+        self.run.look(root).map_err(|error| broken(&error))?;
+        let part = Arc::new(self.open_part(root, hands)?);
+        *slot = Some(part.clone());
+        Ok(part)
+    }
+
+    fn open_part(&self, root: &Root, hands: &Hands) -> Result<Part, Outcome> {
+        let index = self.file.index;
+        let size = self.table.size(index);
+        let folder = self.run.folder(root, &self.table, self.table.dir_of(index))?;
+        let mut names = self.table.names(index);
+        if self.file.begun.load(Ordering::Acquire)
+            && let Some(file) = folder.open_part(&names.part)?
+        {
+            let length = file.metadata().map_or(0, |data| data.len());
+            if length < size {
+                self.lost(length, hands)?;
+                dest::reserve(&file, size)?;
+            }
+            return Ok(Part { file, folder, names });
+        }
+        self.lost(0, hands)?;
+        let file = loop {
+            if let Some(file) = folder.create_part(&names.part)? {
+                self.file.begun.store(true, Ordering::Release);
+                break file;
+            }
+            names.part = next_free(&folder, &names.last, ".part");
+            self.save(hands, Change::Renamed(self.run.download.key, index, names.clone()))?;
+            self.table.rename(index, names.clone());
+        };
+        if let Err(error) = dest::reserve(&file, size) {
+            // Nothing of it is worth keeping, and it may be what fills the disk.
+            let _ = folder.remove_part(&names.part);
+            return Err(error.into());
+        }
+        Ok(Part { file, folder, names })
+    }
+
+    /// The `.part` is shorter than what was said to be in it: that much is to be fetched again.
+    fn lost(&self, length: u64, hands: &Hands) -> Result<(), Outcome> {
+        let mut progress = self.file.progress();
+        let before = progress.ranges.done().total();
+        progress.ranges.cut(length);
+        let bytes = progress.ranges.done().clone();
+        drop(progress);
+        if bytes.total() == before {
+            return Ok(());
+        }
+        log::warn!(
+            "download {}: the unfinished {} was removed or cut; what is missing is fetched again",
+            self.run.download.id,
+            self.table.path(self.file.index)
+        );
+        self.table.set_done(self.file.index, bytes.total());
+        let (key, index) = (self.run.download.key, self.file.index);
+        self.save(hands, Change::Over(key, index))?;
+        for (start, end) in bytes.iter() {
+            self.save(hands, Change::Wrote(key, index, start, end))?;
+        }
+        Err(Outcome::Over)
+    }
+
+    /// Gives the whole file its time and its name. The journal knows before the name changes, so that a start
+    /// in between finds out which of the two it is.
+    fn finish(&self, hands: &Hands) -> Result<Outcome, Outcome> {
+        if self.run.is_halted() {
+            return Err(Outcome::Stopped);
+        }
+        let index = self.file.index;
+        let part = self.part(hands)?;
+        let root = self.run.root().ok_or_else(|| failed("the destination is not open"))?;
+        self.run.look(root).map_err(|error| broken(&error))?;
+        let length = part.file.metadata().map_or(0, |data| data.len());
+        if length < self.table.size(index) {
+            self.file.close();
+            self.lost(length, hands)?;
+        }
+        let key = self.run.download.key;
+        self.save(hands, stamp(&self.table, index, key, &part.file))?;
+        let place = Place { key, table: &self.table, index, if_exists: self.run.download.order.if_exists };
+        let published = publish(&place, &part.folder, part.names.clone(), &hands.store)?;
+        self.file.close();
+        match published {
+            Some(state) => {
+                self.table.set_state(index, state);
+                if state == FileState::Complete {
+                    self.table.set_done(index, self.table.size(index));
+                }
+                Ok(if state == FileState::Skipped { Outcome::Skipped } else { Outcome::Complete })
+            }
+            None => {
+                self.file.progress().ranges.start_over();
+                self.void(hands)?;
+                Err(Outcome::Over)
+            }
+        }
+    }
+}
+
+/// Sets the file's time, and says with which one it is whole.
+fn stamp(table: &FileTable, index: u32, key: u32, file: &File) -> Change {
+    if let Some(mtime) = table.mtime(index)
+        && dest::set_mtime(file, mtime)
+    {
+        return Change::Done(key, index);
+    }
+    match dest::mtime(file) {
+        Some(mtime) => {
+            table.set_saved_mtime(index, mtime);
+            Change::DoneAt(key, index, mtime)
+        }
+        None => Change::Done(key, index),
+    }
+}
+
+/// Which file is to be given its name.
+pub struct Place<'a> {
+    pub key: u32,
+    pub table: &'a FileTable,
+    pub index: u32,
+    pub if_exists: IfExists,
+}
+
+/// Renames a whole `.part` to its final name. None where there is no `.part`.
+///
+/// # Errors
+/// The outcome with which the file's job ends.
+pub fn publish(
+    place: &Place<'_>,
+    folder: &Folder,
+    mut names: Names,
+    store: &Store<Saved>,
+) -> Result<Option<FileState>, Outcome> {
+    let save = |change: Change| {
+        store.append(&[change]).map_err(|error| Outcome::Fault {
+            message: error.to_string(),
+            retry_after: None,
+            gained: false,
+        })
+    };
+    loop {
+        match folder.publish(&names.part, &names.last, place.if_exists == IfExists::Overwrite)? {
+            Published::Done => return Ok(Some(FileState::Complete)),
+            Published::PartMissing => return Ok(None),
+            Published::Taken if place.if_exists == IfExists::Skip => {
+                folder.remove_part(&names.part)?;
+                save(Change::Skipped(place.key, place.index))?;
+                place.table.skip(place.index, Skip::Exists);
+                return Ok(Some(FileState::Skipped));
+            }
+            Published::Taken => {
+                names.last = next_free(folder, &names.last, "");
+                save(Change::Renamed(place.key, place.index, names.clone()))?;
+                place.table.rename(place.index, names.clone());
+            }
+        }
+    }
+}
+
+/// The first of `name (1).ext`, `name (2).ext`, … that, with `suffix`, is free in the folder.
+fn next_free(folder: &Folder, name: &str, suffix: &str) -> String {
+    let mut number = 0_u64;
+    loop {
+        number += 1;
+        let candidate = format!("{}{suffix}", crate::paths::numbered(name, number));
+        if folder.kind(&candidate).is_none() {
+            return candidate;
+        }
+    }
+}
