@@ -14,8 +14,11 @@ use super::DestError;
 /// Bytes in a block as `st_blocks` counts them, whatever the file system's own are: stat(2).
 const STAT_BLOCK: u64 = 512;
 
-/// Makes a file `size` bytes long and sets their space aside, so that a full disk shows now.
-/// Where the file system cannot, the free space is looked at instead.
+/// Files from this size on are first held against the free space.
+const LARGE: u64 = 1 << 20;
+
+/// Makes a file `size` bytes long and sets their space aside, so that a full disk shows now. Where
+/// the file system cannot set it aside, there has to be that much free. A failure changes nothing.
 ///
 /// # Errors
 /// `Full`; `Unwritable` where the file system cannot hold a file so large.
@@ -24,22 +27,31 @@ pub fn reserve(file: &File, size: u64) -> Result<(), DestError> {
 }
 
 fn try_reserve(file: &File, size: u64) -> Result<(), Errno> {
+    let before = fstat(file)?;
+    let length = u64::try_from(before.st_size).unwrap_or(0);
+    if size >= LARGE {
+        // Asked first, since some file systems allocate all they have before they refuse,
+        // and everybody else's disk is full meanwhile.
+        check_free(file, &before, size)?;
+    }
     if size > 0 {
         match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, size)) {
-            Ok(()) => {}
-            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => check_free(file, size)?,
-            Err(errno) => return Err(errno),
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {}
+            Err(errno) => {
+                // Gives back what was allocated; the refusal is what matters.
+                let _ = ftruncate(file, length);
+                return Err(errno);
+            }
         }
     }
-    let length = u64::try_from(fstat(file)?.st_size).unwrap_or(0);
-    if length != size {
+    if fstat(file)?.st_size != i64::try_from(size).map_err(|_| Errno::FBIG)? {
         retry_on_intr(|| ftruncate(file, size))?;
     }
     Ok(())
 }
 
-fn check_free(file: &File, size: u64) -> Result<(), Errno> {
-    let has = u64::try_from(fstat(file)?.st_blocks)
+fn check_free(file: &File, stat: &Stat, size: u64) -> Result<(), Errno> {
+    let has = u64::try_from(stat.st_blocks)
         .unwrap_or(0)
         .saturating_mul(STAT_BLOCK);
     let disk = fstatvfs(file)?;
