@@ -4,5 +4,8 @@
 pub mod agent;
 pub mod board;
 pub mod clock;
+pub mod dest;
 pub mod link;
+pub mod paths;
+pub mod plan;
 pub mod table;

@@ -1,0 +1,264 @@
+//! One open folder under `dst_folder`, and the files in it.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::io::Errno;
+
+use super::DestError;
+
+/// What a name stands for, links not followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    File,
+    Folder,
+    Symlink,
+    /// A device, a socket, a pipe.
+    Other,
+}
+
+impl Kind {
+    fn of(stat: &Stat) -> Kind {
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Folder,
+            FileType::Symlink => Kind::Symlink,
+            _ => Kind::Other,
+        }
+    }
+}
+
+/// What became of a file that was to get its final name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    Done,
+    /// The final name is taken, and was not to be replaced or is a folder. Nothing was changed.
+    Taken,
+    /// There is no regular file under the `.part` name.
+    PartMissing,
+}
+
+/// How far a saved file's modification time may be from the expected one: FAT counts in 2 s.
+const MTIME_SLACK_NS: u64 = 2_000_000_000;
+
+/// An open folder. It stays the same directory, even if it is renamed or replaced.
+#[derive(Debug)]
+pub struct Folder {
+    dir: OwnedFd,
+    /// For messages only.
+    path: PathBuf,
+}
+
+/// A name that can only mean an entry of the folder itself.
+pub(super) fn checked(name: &str) -> Result<&str, DestError> {
+    if matches!(name, "" | "." | "..") || name.contains(['/', '\0']) {
+        return Err(DestError::Other(format!(
+            "{name:?} is not the name of a file or folder"
+        )));
+    }
+    Ok(name)
+}
+
+impl Folder {
+    pub(super) fn new(dir: OwnedFd, path: PathBuf) -> Folder {
+        Folder { dir, path }
+    }
+
+    /// The folder's path, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn fail(&self, action: &str, name: &str, errno: Errno) -> DestError {
+        DestError::of(action, &self.path.join(name), errno)
+    }
+
+    fn stat(&self, name: &str) -> Result<Option<Stat>, Errno> {
+        match fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Whether nothing is in the folder; false where it cannot be listed.
+    pub fn is_empty(&self) -> bool {
+        let Ok(entries) = fs::Dir::read_from(&self.dir) else {
+            return false;
+        };
+        for entry in entries {
+            match entry {
+                Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Makes a file, empty, for reading and writing. None: the name is taken.
+    ///
+    /// # Errors
+    /// No space for the entry, no permission.
+    pub fn create_part(&self, name: &str) -> Result<Option<File>, DestError> {
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;
+        match fs::openat(&self.dir, checked(name)?, flags, Mode::from_raw_mode(0o666)) {
+            Ok(file) => Ok(Some(file.into())),
+            Err(Errno::EXIST) => Ok(None),
+            Err(errno) => Err(self.fail("create", name, errno)),
+        }
+    }
+
+    /// Opens a regular file with one name, as it is, for reading and writing. None: there is no such file;
+    /// a second hard link might be a file of the user's, so it counts as none.
+    ///
+    /// # Errors
+    /// No permission, a failing disk.
+    pub fn open_part(&self, name: &str) -> Result<Option<File>, DestError> {
+        let fail = |errno| self.fail("open", name, errno);
+        // Looked at first, since opening a device may do something to it.
+        match self.stat(checked(name)?).map_err(fail)? {
+            Some(stat) if Kind::of(&stat) == Kind::File => {}
+            _ => return Ok(None),
+        }
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match fs::openat(&self.dir, name, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT | Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Ok(None),
+            Err(errno) => return Err(fail(errno)),
+        };
+        // Looked at again, since it may have been replaced in between.
+        let stat = fs::fstat(&file).map_err(fail)?;
+        let ours = Kind::of(&stat) == Kind::File && stat.st_nlink <= 1;
+        Ok(ours.then(|| file.into()))
+    }
+
+    /// Gives a whole file its final name. With `replace` a file or link of that name is replaced, the link itself.
+    ///
+    /// # Errors
+    /// No permission, no space for the entry, a failing disk.
+    pub fn publish(&self, part: &str, last: &str, replace: bool) -> Result<Published, DestError> {
+        checked(part)?;
+        checked(last)?;
+        self.try_publish(part, last, replace)
+            .map_err(|errno| self.fail("save", last, errno))
+    }
+
+    fn try_publish(&self, part: &str, last: &str, replace: bool) -> Result<Published, Errno> {
+        match self.stat(part)? {
+            Some(stat) if Kind::of(&stat) == Kind::File => {}
+            _ => return Ok(Published::PartMissing),
+        }
+        if replace {
+            return self.publish_over(part, last);
+        }
+        match fs::renameat_with(&self.dir, part, &self.dir, last, RenameFlags::NOREPLACE) {
+            // Kernels before 3.15, and file systems that lack the flag.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => self.publish_by_link(part, last),
+            result => outcome(result),
+        }
+    }
+
+    fn publish_over(&self, part: &str, last: &str) -> Result<Published, Errno> {
+        if self
+            .stat(last)?
+            .is_some_and(|stat| Kind::of(&stat) == Kind::Folder)
+        {
+            return Ok(Published::Taken);
+        }
+        outcome(fs::renameat(&self.dir, part, &self.dir, last))
+    }
+
+    /// Without replacing, where the file system has hard links.
+    pub(super) fn publish_by_link(&self, part: &str, last: &str) -> Result<Published, Errno> {
+        match fs::linkat(&self.dir, part, &self.dir, last, AtFlags::empty()) {
+            Ok(()) => {}
+            // Both names may be ours: left by an agent that was killed between the two steps.
+            Err(Errno::EXIST) if self.same_file(part, last)? => {}
+            Err(Errno::EXIST) => return Ok(Published::Taken),
+            Err(Errno::NOENT) => return Ok(Published::PartMissing),
+            Err(_) => return self.publish_by_check(part, last),
+        }
+        fs::unlinkat(&self.dir, part, AtFlags::empty())?;
+        Ok(Published::Done)
+    }
+
+    /// Where the file system has neither. Something that appears between the look and the
+    /// rename is replaced; nothing better is to be had there.
+    pub(super) fn publish_by_check(&self, part: &str, last: &str) -> Result<Published, Errno> {
+        if self.stat(last)?.is_some() {
+            return Ok(Published::Taken);
+        }
+        outcome(fs::renameat(&self.dir, part, &self.dir, last))
+    }
+
+    fn same_file(&self, a: &str, b: &str) -> Result<bool, Errno> {
+        let (Some(a), Some(b)) = (self.stat(a)?, self.stat(b)?) else {
+            return Ok(false);
+        };
+        Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+    }
+
+    /// Removes a regular file, not a link. False: there was none.
+    ///
+    /// # Errors
+    /// No permission, a failing disk.
+    pub fn remove_part(&self, name: &str) -> Result<bool, DestError> {
+        self.remove_if(name, |_| true)
+    }
+
+    /// Removes a regular file of `size` bytes whose modification time is within 2 s of `mtime_ns`
+    /// (nanoseconds since 1970; None: any). False: there is none such, it is not ours any more.
+    ///
+    /// # Errors
+    /// No permission, a failing disk.
+    pub fn remove_saved(
+        &self,
+        name: &str,
+        size: u64,
+        mtime_ns: Option<i64>,
+    ) -> Result<bool, DestError> {
+        self.remove_if(name, |stat| {
+            let same_size = u64::try_from(stat.st_size).is_ok_and(|found| found == size);
+            same_size && mtime_ns.is_none_or(|known| is_near(known, stat))
+        })
+    }
+
+    fn remove_if(&self, name: &str, ours: impl Fn(&Stat) -> bool) -> Result<bool, DestError> {
+        let fail = |errno| self.fail("remove", name, errno);
+        match self.stat(checked(name)?).map_err(fail)? {
+            Some(stat) if Kind::of(&stat) == Kind::File && ours(&stat) => {}
+            _ => return Ok(false),
+        }
+        match fs::unlinkat(&self.dir, name, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT | Errno::ISDIR) => Ok(false),
+            Err(errno) => Err(fail(errno)),
+        }
+    }
+
+    /// What is there under a name, links not followed. None: nothing, or nothing that can be looked at.
+    pub fn kind(&self, name: &str) -> Option<Kind> {
+        let stat = self.stat(checked(name).ok()?).ok()??;
+        Some(Kind::of(&stat))
+    }
+
+    pub(super) fn remove_folder(&self, name: &str) -> bool {
+        fs::unlinkat(&self.dir, name, AtFlags::REMOVEDIR).is_ok()
+    }
+}
+
+fn outcome(result: Result<(), Errno>) -> Result<Published, Errno> {
+    match result {
+        Ok(()) => Ok(Published::Done),
+        Err(Errno::EXIST | Errno::ISDIR | Errno::NOTEMPTY) => Ok(Published::Taken),
+        Err(Errno::NOENT) => Ok(Published::PartMissing),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn is_near(known: i64, stat: &Stat) -> bool {
+    super::file::nanoseconds(stat).is_some_and(|found| found.abs_diff(known) <= MTIME_SLACK_NS)
+}

@@ -1,0 +1,198 @@
+//! Everything that touches `dst_folder`: through open directories, component by component.
+//!
+//! `dst_folder` itself and what is above it may be or contain symbolic links, for that is the
+//! user's choice. Below it no link is ever followed, whoever plants one and whenever.
+
+mod error;
+mod file;
+mod folder;
+mod place;
+mod traits;
+
+pub use error::DestError;
+pub use file::{mtime, reserve, set_mtime, write_at};
+pub use folder::{Folder, Kind, Published};
+pub use place::{Identity, unmake};
+pub use traits::Traits;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+/// `dst_folder`, open. It stays the same directory whatever happens to its path; [`Root::check`]
+/// tells when the path leads elsewhere.
+#[derive(Debug)]
+pub struct Root {
+    dir: OwnedFd,
+    path: PathBuf,
+    identity: Identity,
+    traits: Traits,
+}
+
+impl Root {
+    /// Reads a `dst_folder` as a caller wrote it: absolute and without NUL. `.`, `..` and doubled
+    /// slashes are resolved by their text alone, as a shell's `cd` does, so that the folder that is
+    /// shown is the folder that is used. Touches no disk.
+    ///
+    /// # Errors
+    /// `Unwritable`: empty, relative or with a NUL.
+    pub fn validate(path: &str) -> Result<PathBuf, DestError> {
+        place::validate(path)
+    }
+
+    /// Opens `dst_folder`, making it and its ancestors where they are missing. Returns the
+    /// directories it made, outermost first, for [`unmake`]. A failure leaves nothing behind.
+    ///
+    /// # Errors
+    /// Something in the way, no permission, a full disk. That the folder can be written to is not tried.
+    pub fn make(path: &Path) -> Result<(Root, Vec<PathBuf>), DestError> {
+        let made = place::make_missing(path)?;
+        match Root::at(path) {
+            Ok(root) => Ok((root, made)),
+            Err(error) => {
+                unmake(&made);
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens the `dst_folder` that a download began in. A folder that was removed is made again,
+    /// if what is left of its path is on the same file system.
+    ///
+    /// # Errors
+    /// `Unwritable` where the path leads to another file system: its disk is not mounted.
+    pub fn open(path: &Path, known: &Identity) -> Result<Root, DestError> {
+        let root = match Root::at(path) {
+            Ok(root) => root,
+            Err(error) if place::is_missing(path) => {
+                if !place::ancestor_is_on(path, known) {
+                    return Err(place::not_the_folder(path));
+                }
+                log::warn!("{error}; making it again");
+                Root::make(path)?.0
+            }
+            Err(error) => return Err(error),
+        };
+        if !root.identity.may_be(known) {
+            return Err(place::not_the_folder(path));
+        }
+        Ok(root)
+    }
+
+    fn at(path: &Path) -> Result<Root, DestError> {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fail = |errno| DestError::of("open", path, errno);
+        let dir = match fs::open(path, flags | OFlags::RDONLY, Mode::empty()) {
+            // A drop box: it may be written to, but not listed.
+            Err(Errno::ACCESS) => fs::open(path, flags | OFlags::PATH, Mode::empty()),
+            other => other,
+        }
+        .map_err(fail)?;
+        Ok(Root {
+            identity: Identity::of(&dir).map_err(fail)?,
+            traits: Traits::of(&dir),
+            path: path.to_owned(),
+            dir,
+        })
+    }
+
+    /// What to know the folder by when the agent starts again.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    pub fn traits(&self) -> Traits {
+        self.traits
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether `path` still leads to this very directory; one system call.
+    ///
+    /// # Errors
+    /// `Unwritable`: unmounted, removed or replaced.
+    pub fn check(&self, path: &Path) -> Result<(), DestError> {
+        match fs::stat(path) {
+            Ok(stat) if self.identity.is(&stat) => Ok(()),
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Err(place::not_the_folder(path)),
+            Err(errno) => Err(DestError::of("reach", path, errno)),
+        }
+    }
+
+    /// Waits until everything written to this file system is on the disk.
+    ///
+    /// # Errors
+    /// What the disk reports; data may be lost then.
+    pub fn sync(&self) -> io::Result<()> {
+        match fs::syncfs(&self.dir) {
+            // Opened without the right to list it: such a descriptor cannot sync.
+            Err(Errno::BADF) => {
+                fs::sync();
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Opens the folder at `components` below this one, making what is missing if `make`.
+    ///
+    /// # Errors
+    /// `Unwritable`: missing (without `make`), a link or a file in the way, no permission.
+    /// `Other`: a component that is empty, `.`, `..` or has a `/` or NUL.
+    pub fn folder(&self, components: &[&str], make: bool) -> Result<Folder, DestError> {
+        let mut at = self
+            .dir
+            .try_clone()
+            .map_err(|error| DestError::of_io("open", &self.path, &error))?;
+        let mut path = self.path.clone();
+        for &component in components {
+            path.push(folder::checked(component)?);
+            at = descend(&at, component, make)
+                .map_err(|errno| DestError::of("open the folder", &path, errno))?;
+        }
+        Ok(Folder::new(at, path))
+    }
+
+    /// Removes the folder at `components` where it is empty, and no link. Whatever hinders is no error: false.
+    pub fn remove_folder(&self, components: &[&str]) -> bool {
+        let Some((&last, parents)) = components.split_last() else {
+            return false;
+        };
+        folder::checked(last).is_ok()
+            && self
+                .folder(parents, false)
+                .is_ok_and(|parent| parent.remove_folder(last))
+    }
+}
+
+/// One step down: `O_NOFOLLOW` makes a link an error, `O_PATH` needs no right to list.
+fn descend(at: &OwnedFd, component: &str, make: bool) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let step = || fs::openat(at, component, flags, Mode::empty());
+    match step() {
+        Err(Errno::NOENT) if make => {
+            match fs::mkdirat(at, component, Mode::from_raw_mode(0o777)) {
+                // Another worker was faster.
+                Ok(()) | Err(Errno::EXIST) => step(),
+                Err(errno) => Err(errno),
+            }
+        }
+        // With O_DIRECTORY a link is reported as "not a directory"; name it for what it is.
+        Err(Errno::NOTDIR) if is_link(at, component) => Err(Errno::LOOP),
+        other => other,
+    }
+}
+
+fn is_link(at: impl AsFd, name: &str) -> bool {
+    fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| fs::FileType::from_raw_mode(stat.st_mode) == fs::FileType::Symlink)
+}
+
+#[cfg(test)]
+mod tests;
