@@ -5,4 +5,7 @@ pub mod agent;
 pub mod board;
 pub mod clock;
 pub mod link;
+pub mod plan;
 pub mod table;
+pub mod upstream;
+pub mod url;
