@@ -9,3 +9,5 @@ pub mod link;
 pub mod paths;
 pub mod plan;
 pub mod table;
+pub mod upstream;
+pub mod url;

@@ -1,0 +1,343 @@
+//! One GET and its answer: which agent sends it, what a pooled connection may cost, redirects, statuses.
+
+use std::io::Read;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use ureq::http::header::{
+    HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, TRANSFER_ENCODING,
+};
+use ureq::http::{Request, Response, StatusCode};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::unversioned::transport::{Connector, RustlsConnector};
+use ureq::{Agent, Body, Error};
+
+use super::fault::{self, Fault};
+use super::line::{Dialer, INPUT_BUFFER, OUTPUT_BUFFER, Tally, Unresolved};
+use super::trust;
+use super::watch::{self, Cut};
+use crate::url::Url;
+
+/// Redirects that one call follows.
+const MOST_REDIRECTS: usize = 5;
+
+/// Response heads larger than this are refused, in bytes.
+const LARGEST_HEAD: usize = 32 * 1024;
+
+/// A body that nobody wants is read up to here, so that its connection can serve again, in bytes.
+const WORTH_DRAINING: u64 = 8 * 1024;
+
+/// And for so long.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// Connections unused for so long are not used again. Servers close theirs after a minute or so.
+const IDLE_AGE: Duration = Duration::from_secs(60);
+
+/// The longest wait that a server can ask for.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// What is sent beside the request line.
+#[derive(Clone, Default)]
+pub struct Headers {
+    /// Credentials: they go to the first request's scheme, host and port, and nowhere else.
+    pub secret: Vec<(HeaderName, HeaderValue)>,
+    /// `Range`, for whoever answers in the end.
+    pub range: Option<HeaderValue>,
+}
+
+/// What to do with a redirect.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Redirects {
+    Follow,
+    /// The caller wants to see it.
+    Answer,
+}
+
+/// An answer and the URL that gave it, which is another than was asked where redirects were followed.
+pub struct Answer {
+    pub response: Response<Body>,
+    pub url: Url,
+}
+
+/// The agents with their connections, shared by all threads.
+pub struct Exchange {
+    connections: usize,
+    silence: Duration,
+    given: Vec<Certificate<'static>>,
+    plain: Agent,
+    local: OnceLock<Option<Agent>>,
+    bundled: OnceLock<Agent>,
+    /// Hosts whose certificate only the roots compiled in vouch for.
+    bundled_hosts: Mutex<Vec<String>>,
+}
+
+impl Exchange {
+    pub fn new(
+        connections: usize,
+        silence: Duration,
+        given: Vec<Certificate<'static>>,
+    ) -> Exchange {
+        Exchange {
+            connections,
+            silence,
+            given,
+            plain: agent(connections, silence, RootCerts::WebPki),
+            local: OnceLock::new(),
+            bundled: OnceLock::new(),
+            bundled_hosts: Mutex::default(),
+        }
+    }
+
+    /// Sends a GET and follows its redirects. Runs under the caller's context, and leaves a limit there that
+    /// a slow answer's head, or the rest of a small answer, ends at.
+    ///
+    /// # Errors
+    /// Transport faults; a redirect that leads nowhere, in circles, or from https to http is malformed.
+    pub fn get(
+        &self,
+        url: Url,
+        mut headers: Headers,
+        redirects: Redirects,
+    ) -> Result<Answer, Fault> {
+        let mut url = url;
+        for _ in 0..=MOST_REDIRECTS {
+            let limit = Instant::now() + 2 * self.silence + Duration::from_secs(20);
+            watch::context(|context| context.limit = Some(limit));
+            let response = self.send(&url, &headers)?;
+            if redirects == Redirects::Answer || !is_redirect(response.status()) {
+                return Ok(Answer { response, url });
+            }
+            let target = redirect_target(&response, &url)?;
+            drain(response);
+            if !target.same_origin(&url) {
+                headers.secret.clear();
+            }
+            url = target;
+        }
+        Err(Fault::Malformed(format!(
+            "{} redirected more than {MOST_REDIRECTS} times",
+            url.authority()
+        )))
+    }
+
+    fn send(&self, url: &Url, headers: &Headers) -> Result<Response<Body>, Fault> {
+        let request = request(url, headers)?;
+        let result = if url.secure {
+            self.send_secure(url, &request)
+        } else {
+            attempt(&self.plain, &request)
+        };
+        result.map_err(|error| fault::from_ureq(error, url))
+    }
+
+    fn send_secure(&self, url: &Url, request: &Request<()>) -> Result<Response<Body>, Error> {
+        let bundled = || {
+            self.bundled
+                .get_or_init(|| agent(self.connections, self.silence, RootCerts::WebPki))
+        };
+        let local = self.local.get_or_init(|| {
+            let roots = trust::local_roots(&self.given)?;
+            Some(agent(self.connections, self.silence, roots))
+        });
+        let Some(local) = local.as_ref().filter(|_| !self.is_bundled_host(&url.host)) else {
+            return attempt(bundled(), request);
+        };
+        match attempt(local, request) {
+            Err(error) if fault::is_unknown_issuer(&error) => {
+                // Where neither knows the issuer, the first answer is as good as the second.
+                let response = attempt(bundled(), request).map_err(|_| error)?;
+                self.remember_bundled_host(&url.host);
+                Ok(response)
+            }
+            result => result,
+        }
+    }
+
+    fn is_bundled_host(&self, host: &str) -> bool {
+        let hosts = self
+            .bundled_hosts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        hosts.iter().any(|known| known == host)
+    }
+
+    fn remember_bundled_host(&self, host: &str) {
+        let mut hosts = self
+            .bundled_hosts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // It only saves a handshake: a few hosts are enough, and a hostile listing could name many.
+        if hosts.len() < 64 && !hosts.iter().any(|known| known == host) {
+            hosts.push(host.to_owned());
+        }
+    }
+}
+
+fn agent(connections: usize, silence: Duration, roots: RootCerts) -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .user_agent(concat!("haul/", env!("CARGO_PKG_VERSION")))
+        // Sizes and ranges are those of the stored bytes.
+        .accept_encoding("identity")
+        .max_response_header_size(LARGEST_HEAD)
+        .input_buffer_size(INPUT_BUFFER)
+        .output_buffer_size(OUTPUT_BUFFER)
+        .max_idle_connections(connections)
+        .max_idle_connections_per_host(connections)
+        .max_idle_age(IDLE_AGE)
+        .tls_config(TlsConfig::builder().root_certs(roots).build())
+        .build();
+    let connector = Dialer { silence }
+        .chain(RustlsConnector::default())
+        .chain(Tally);
+    Agent::with_parts(config, connector, Unresolved)
+}
+
+fn request(url: &Url, headers: &Headers) -> Result<Request<()>, Fault> {
+    let mut request = Request::get(url.for_request()).body(()).map_err(|_| {
+        Fault::Malformed(format!(
+            "{}: its address cannot be requested",
+            url.authority()
+        ))
+    })?;
+    for (name, value) in &headers.secret {
+        request.headers_mut().insert(name, value.clone());
+    }
+    if let Some(range) = &headers.range {
+        request
+            .headers_mut()
+            .insert(ureq::http::header::RANGE, range.clone());
+    }
+    Ok(request)
+}
+
+/// Sends a request. A server may close a kept-alive connection at the moment in which we use it again: then there is an error
+/// before any byte of an answer, which says nothing about the server, and the request is sent once more on a new connection.
+fn attempt(agent: &Agent, request: &Request<()>) -> Result<Response<Body>, Error> {
+    watch::context(|context| (context.connected, context.answered) = (false, false));
+    let result = agent.run(request.clone());
+    let stale = matches!(&result, Err(error) if is_disconnect(error))
+        && watch::context(|context| !context.connected && !context.answered);
+    if !stale {
+        return result;
+    }
+    watch::context(|context| context.shun_pool = true);
+    let result = agent.run(request.clone());
+    watch::context(|context| context.shun_pool = false);
+    result
+}
+
+fn is_disconnect(error: &Error) -> bool {
+    let Error::Io(error) = error else {
+        return false;
+    };
+    let cut = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Cut>());
+    cut.is_none_or(|cut| *cut == Cut::Reset)
+}
+
+/// Whether a status sends the client elsewhere (RFC 9110, 15.4). 300, 304 and 305 do not.
+pub fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// Where a redirect leads.
+///
+/// # Errors
+/// Malformed where it leads nowhere, or from https to http.
+pub fn redirect_target(response: &Response<Body>, from: &Url) -> Result<Url, Fault> {
+    let bad = |why: &str| Fault::Malformed(format!("{} sent a redirect {why}", from.authority()));
+    let location = response
+        .headers()
+        .get(LOCATION)
+        .ok_or_else(|| bad("without a Location"))?;
+    // Header bytes beyond ASCII are tolerated where they are UTF-8; the request percent-encodes them.
+    let location = std::str::from_utf8(location.as_bytes()).map_err(|_| bad("that is no URL"))?;
+    let target = from
+        .join(location)
+        .map_err(|why| bad(&format!("that cannot be followed: {why}")))?;
+    if from.secure && !target.secure {
+        return Err(bad("from https to http"));
+    }
+    Ok(target)
+}
+
+/// Reads a body that nobody wants, if it is small, so that the connection can be used again. Runs under the caller's context.
+pub fn drain(mut response: Response<Body>) {
+    if response
+        .body()
+        .content_length()
+        .is_some_and(|length| length > WORTH_DRAINING)
+    {
+        return;
+    }
+    let limit = Instant::now() + DRAIN_TIME;
+    let before = watch::context(|context| context.limit.replace(limit));
+    let mut rest = response.body_mut().as_reader().take(WORTH_DRAINING);
+    // Whether it worked shows in the pool only.
+    let _ = std::io::copy(&mut rest, &mut std::io::sink());
+    watch::context(|context| context.limit = before);
+}
+
+/// Whether the end of the body is told by the protocol, rather than by the end of the connection.
+pub fn is_delimited(response: &Response<Body>) -> bool {
+    response.body().content_length().is_some() || response.headers().contains_key(TRANSFER_ENCODING)
+}
+
+/// The transient fault that a status stands for, if it stands for one.
+pub fn transient_status(response: &Response<Body>, url: &Url) -> Option<Fault> {
+    let status = response.status();
+    let transient = status.is_server_error() || matches!(status.as_u16(), 408 | 429);
+    transient.then(|| Fault::Transient {
+        message: format!("{} answered {status}", url.authority()),
+        retry_after: retry_after(response.headers(), SystemTime::now()),
+    })
+}
+
+/// `Retry-After`: seconds or a date (RFC 9110, 10.2.3), an hour at the most.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        // Too many digits for a number are a very long time.
+        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+    } else {
+        let date = httpdate::parse_http_date(text).ok()?;
+        date.duration_since(now).unwrap_or_default()
+    };
+    Some(wait.min(LONGEST_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_both_forms_of_retry_after() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        for (text, seconds) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("99999999999999999999999", Some(3600)),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
+            ("Sunday, 06-Nov-94 08:50:07 GMT", Some(30)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("Sun, 06 Nov 2044 08:00:00 GMT", Some(3600)),
+            ("-5", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(text));
+            assert_eq!(
+                retry_after(&headers, now),
+                seconds.map(Duration::from_secs),
+                "{text}"
+            );
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+}

@@ -1,0 +1,126 @@
+//! What can go wrong upstream, and how what ureq reports becomes one of it.
+//!
+//! Messages are made here, from what is known to be harmless. Texts of ureq, rustls and serde are never passed on: they may repeat
+//! what was sent or received, and that may be a credential.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use ureq::Error;
+
+use super::watch::Cut;
+use crate::url::Url;
+
+/// Why a call to the upstream server failed. No text of it ever holds a secret, a token or an address's query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// The watch's `stop` was set.
+    Stopped,
+    /// May pass by itself: no network, 5xx, 408, 429, timeouts, resets, short bodies.
+    Transient {
+        message: String,
+        /// What the server asked for (`Retry-After`), an hour at the most.
+        retry_after: Option<Duration>,
+    },
+    /// An API call was answered 401 or 403.
+    Unauthorized,
+    /// An API call was answered 404.
+    NotFound,
+    /// An API call was answered 410.
+    Gone,
+    /// Any 4xx on an address, and any other 4xx on an API call; never 408 or 429.
+    Refused { status: u16 },
+    /// An answer that the protocol does not allow; the text says what.
+    Malformed(String),
+}
+
+impl Fault {
+    /// A transient fault without a wish of the server.
+    pub fn transient(message: impl Into<String>) -> Fault {
+        Fault::Transient {
+            message: message.into(),
+            retry_after: None,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Stopped => f.write_str("stopped"),
+            Fault::Transient { message, .. } | Fault::Malformed(message) => f.write_str(message),
+            Fault::Unauthorized => f.write_str("the server asks for a password or a fresh token"),
+            Fault::NotFound => f.write_str("the server knows no such package"),
+            Fault::Gone => f.write_str("the link has expired or was deleted"),
+            Fault::Refused { status } => write!(f, "the server refused with status {status}"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// Whether a handshake failed because nobody we trust vouches for the certificate.
+pub fn is_unknown_issuer(error: &Error) -> bool {
+    certificate_problem(error).is_some_and(|why| why.starts_with("UnknownIssuer"))
+}
+
+/// What is wrong with the server's certificate. rustls is not ours to match on; its text is how it tells.
+fn certificate_problem(error: &Error) -> Option<String> {
+    let text = match error {
+        Error::Rustls(error) => error.to_string(),
+        // Handshakes go through io::Read, which wraps the error.
+        Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => error.to_string(),
+        _ => return None,
+    };
+    let why = text.strip_prefix("invalid peer certificate: ")?;
+    Some(why.chars().filter(|c| !c.is_control()).take(200).collect())
+}
+
+/// The fault that an error of ureq stands for; `url` is where the call went.
+pub fn from_ureq(error: Error, url: &Url) -> Fault {
+    let host = url.authority();
+    if let Some(why) = certificate_problem(&error) {
+        return Fault::transient(format!(
+            "the certificate of {host} is not trusted ({why}); if it is your own server, name its certificate \
+             authority with --ca-file"
+        ));
+    }
+    match error {
+        Error::Io(error) => from_io(&error, &host),
+        Error::Rustls(_) | Error::Tls(_) => {
+            Fault::transient(format!("{host}: the TLS handshake failed"))
+        }
+        Error::HostNotFound => Fault::transient(format!("{host} cannot be found")),
+        Error::LargeResponseHeader(..) => {
+            Fault::Malformed(format!("{host} sent a response head of more than 32 KiB"))
+        }
+        Error::BadUri(_) | Error::Http(_) => {
+            Fault::Malformed(format!("{host}: its address cannot be requested"))
+        }
+        Error::Protocol(_) => Fault::transient(format!("{host} did not answer in HTTP")),
+        _ => Fault::transient(format!("{host}: the connection failed")),
+    }
+}
+
+fn from_io(error: &io::Error, host: &str) -> Fault {
+    if let Some(cut) = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Cut>())
+    {
+        return match cut {
+            Cut::Stopped => Fault::Stopped,
+            cut => Fault::transient(format!("{host}: {cut}")),
+        };
+    }
+    Fault::transient(match error.kind() {
+        io::ErrorKind::NotFound => format!("{host} cannot be found; is there a network?"),
+        io::ErrorKind::UnexpectedEof => format!("{host} closed the connection too early"),
+        io::ErrorKind::InvalidData => format!("{host}: the TLS connection failed"),
+        // Only the system's own texts are known to be harmless.
+        _ => match error.raw_os_error() {
+            Some(code) => format!("{host}: {}", io::Error::from_raw_os_error(code)),
+            None => format!("{host}: the connection failed"),
+        },
+    })
+}

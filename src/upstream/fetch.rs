@@ -1,0 +1,345 @@
+//! The bytes: a signed address, a part of what it leads to, and the body as it comes.
+
+use std::fmt;
+use std::io::Read;
+use std::ops::Range;
+
+use ureq::http::header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderValue};
+use ureq::{BodyReader, Error};
+
+use super::exchange::{self, Exchange, Headers, Redirects};
+use super::fault::{self, Fault};
+use super::watch::{self, Context, Watch};
+use crate::url::Url;
+
+/// Longer addresses are refused, in bytes; signed ones have one to three thousand.
+const LONGEST_ADDRESS: usize = 16 * 1024;
+
+/// Longer entity tags are left out, in bytes.
+const LONGEST_ETAG: usize = 1024;
+
+/// Where a file's bytes are. Its query is a credential, so `Debug` shows the host only.
+#[derive(Clone)]
+pub struct Address {
+    url: Url,
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.url, f)
+    }
+}
+
+impl Address {
+    /// Takes an address that the API at `api` gave. Plain http is for servers of one's own: where the API itself is
+    /// reached by plain http or on this machine.
+    ///
+    /// # Errors
+    /// Malformed, where it is no address that bytes may be fetched from.
+    pub(super) fn new(url: Url, api: &Url) -> Result<Address, Fault> {
+        if url.for_request().len() > LONGEST_ADDRESS {
+            return Err(unusable("it is longer than 16 KiB"));
+        }
+        if !url.secure && api.secure && !api.is_loopback() {
+            return Err(unusable("it is not https"));
+        }
+        Ok(Address { url })
+    }
+
+    /// Takes an address from its text.
+    ///
+    /// # Errors
+    /// As for [`Address::new`].
+    pub(super) fn parse(text: &str, api: &Url) -> Result<Address, Fault> {
+        if text.len() > LONGEST_ADDRESS {
+            return Err(unusable("it is longer than 16 KiB"));
+        }
+        let url = Url::parse(text).map_err(|why| unusable(&why.to_string()))?;
+        Address::new(url, api)
+    }
+}
+
+fn unusable(why: &str) -> Fault {
+    Fault::Malformed(format!(
+        "the server gave an address that cannot be used: {why}"
+    ))
+}
+
+/// What part of the file is coming.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Status 200: all of it. `length` is None where the server does not say.
+    Whole { length: Option<u64> },
+    /// Status 206: the bytes from `start` up to, not including, `end`; `total` is the whole file's size, where known.
+    /// It is for the caller to see whether that is what was asked for.
+    Part {
+        start: u64,
+        end: u64,
+        total: Option<u64>,
+    },
+}
+
+/// An answer with bytes. Dropping it before its end closes the connection.
+pub struct Fetched {
+    pub content: Content,
+    /// The entity tag as it was sent, quotes included.
+    pub etag: Option<String>,
+    body: Option<BodyReader<'static>>,
+    /// Bytes still to come, where that is known.
+    left: Option<u64>,
+    /// The end of the body is known without another read.
+    counted: bool,
+    url: Url,
+    context: Context,
+}
+
+impl fmt::Debug for Fetched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetched")
+            .field("content", &self.content)
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Fetched {
+    /// Fills the front of `buf` with what has come, and waits where nothing has; 0 is the end of the body. Heeds the watch of the
+    /// `fetch` that this came from, on whichever thread it is read. With the last byte the connection goes back to the pool.
+    ///
+    /// # Errors
+    /// Transient, also for a body that ends too early; `Stopped`.
+    pub fn read(&mut self, buf: &mut [u8]) -> Result<usize, Fault> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        if self.left == Some(0) {
+            self.finish();
+            return Ok(0);
+        }
+        let room = self.left.map_or(buf.len(), |left| {
+            usize::try_from(left).unwrap_or(usize::MAX).min(buf.len())
+        });
+        let Some(body) = &mut self.body else {
+            return match self.left {
+                None => Ok(0),
+                Some(_) => Err(self.too_short()),
+            };
+        };
+        match watch::under(&mut self.context, || body.read(&mut buf[..room])) {
+            Ok(0) => {
+                self.body = None;
+                self.left.map_or(Ok(0), |_| Err(self.too_short()))
+            }
+            Ok(read) => {
+                self.left = self.left.map(|left| left - read as u64);
+                if self.left == Some(0) && self.counted {
+                    self.finish();
+                }
+                Ok(read)
+            }
+            Err(error) => {
+                self.body = None;
+                // Whoever reads on after an error must not take it for the end.
+                self.left = Some(self.left.unwrap_or(u64::MAX));
+                Err(fault::from_ureq(Error::from(error), &self.url))
+            }
+        }
+    }
+
+    /// ureq gives a connection back in the read after the last byte. Where the length was declared that read touches no socket.
+    fn finish(&mut self) {
+        if let Some(mut body) = self.body.take() {
+            // All that was wanted is here; if more comes, the connection is closed by the drop.
+            let _ = watch::under(&mut self.context, || body.read(&mut [0; 1]));
+        }
+    }
+
+    fn too_short(&self) -> Fault {
+        Fault::transient(format!(
+            "{} closed the connection before the last byte",
+            self.url.authority()
+        ))
+    }
+}
+
+/// Asks `address` for its bytes, or for a part of them.
+pub(super) fn fetch(
+    exchange: &Exchange,
+    address: &Address,
+    part: Option<Range<u64>>,
+    watch: &Watch,
+) -> Result<Fetched, Fault> {
+    let headers = Headers {
+        secret: Vec::new(),
+        range: part.map(range_header).transpose()?,
+    };
+    let mut context = Context {
+        watch: Some(watch.clone()),
+        ..Context::default()
+    };
+    let (answer, content) = watch::under(&mut context, || {
+        let answer = exchange.get(address.url.clone(), headers, Redirects::Follow)?;
+        if let Some(content) = content(&answer.response, &answer.url)? {
+            return Ok((answer, content));
+        }
+        let status = answer.response.status();
+        let fault =
+            exchange::transient_status(&answer.response, &answer.url).unwrap_or_else(|| {
+                if status.is_client_error() {
+                    return Fault::Refused {
+                        status: status.as_u16(),
+                    };
+                }
+                Fault::Malformed(format!("{} answered {status}", answer.url.authority()))
+            });
+        exchange::drain(answer.response);
+        Err(fault)
+    })?;
+    // The body may take as long as it likes, if only it moves.
+    context.limit = None;
+    let etag = etag(answer.response.headers());
+    let declared = answer.response.body().content_length();
+    let left = match content {
+        Content::Whole { length } => length,
+        Content::Part { start, end, .. } => Some(end - start),
+    };
+    Ok(Fetched {
+        content,
+        etag,
+        body: Some(answer.response.into_body().into_reader()),
+        left,
+        counted: declared.is_some(),
+        url: answer.url,
+        context,
+    })
+}
+
+/// `bytes=a-b`, both inclusive (RFC 9110, 14.2).
+fn range_header(part: Range<u64>) -> Result<HeaderValue, Fault> {
+    if part.is_empty() {
+        return Err(Fault::Malformed(
+            "an empty part cannot be asked for".to_owned(),
+        ));
+    }
+    let text = format!("bytes={}-{}", part.start, part.end - 1);
+    Ok(HeaderValue::try_from(text).expect("digits and a dash can stand in a header"))
+}
+
+/// What a good answer brings; None where the status is another.
+fn content(
+    response: &ureq::http::Response<ureq::Body>,
+    url: &Url,
+) -> Result<Option<Content>, Fault> {
+    let declared = response.body().content_length();
+    match response.status().as_u16() {
+        200 => Ok(Some(Content::Whole {
+            // An empty body is a length too, though ureq then knows of no body.
+            length: declared.or_else(|| declared_nothing(response.headers())),
+        })),
+        206 => {
+            let range = response
+                .headers()
+                .get(CONTENT_RANGE)
+                .and_then(|value| value.to_str().ok());
+            let bad = |why| Fault::Malformed(format!("{} sent a part {why}", url.authority()));
+            let content = range
+                .and_then(content_range)
+                .ok_or_else(|| bad("without saying which (Content-Range)"))?;
+            match content {
+                Content::Part { start, end, .. }
+                    if declared.is_some_and(|length| length != end - start) =>
+                {
+                    Err(bad("whose Content-Length contradicts its Content-Range"))
+                }
+                content => Ok(Some(content)),
+            }
+        }
+        _ => Ok(None),
+    }
+}
+
+fn declared_nothing(headers: &HeaderMap) -> Option<u64> {
+    let length = headers
+        .get(ureq::http::header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?;
+    (length.trim() == "0").then_some(0)
+}
+
+/// `bytes a-b/total` (RFC 9110, 14.4); None where it is not that or contradicts itself.
+fn content_range(text: &str) -> Option<Content> {
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        digits.then(|| text.parse::<u64>().ok()).flatten()
+    };
+    let (unit, rest) = text.trim().split_once(' ')?;
+    if !unit.eq_ignore_ascii_case("bytes") {
+        return None;
+    }
+    let (range, total) = rest.trim().split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (start, end) = (number(first)?, number(last)?.checked_add(1)?);
+    let total = if total == "*" {
+        None
+    } else {
+        Some(number(total)?)
+    };
+    let sound = start < end && total.is_none_or(|total| end <= total);
+    sound.then_some(Content::Part { start, end, total })
+}
+
+fn etag(headers: &HeaderMap) -> Option<String> {
+    let etag = headers.get(ETAG)?.to_str().ok()?;
+    (etag.len() <= LONGEST_ETAG).then(|| etag.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_content_ranges_and_refuses_contradictions() {
+        let part = |start, end, total| Some(Content::Part { start, end, total });
+        for (text, content) in [
+            ("bytes 0-99/200", part(0, 100, Some(200))),
+            ("Bytes 5-5/6", part(5, 6, Some(6))),
+            ("bytes 10-19/*", part(10, 20, None)),
+            ("bytes */200", None),
+            ("bytes 5-4/200", None),
+            ("bytes 0-200/200", None),
+            ("bytes 0-99", None),
+            ("bytes +0-99/200", None),
+            ("bytes 0-18446744073709551615/*", None),
+            ("items 0-99/200", None),
+            ("", None),
+        ] {
+            assert_eq!(content_range(text), content, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_https_or_from_a_server_of_ones_own() {
+        let parse = |text, api| Address::parse(text, &Url::parse(api).unwrap());
+        assert!(parse("https://cdn.example/a?sig=1", "https://api.example").is_ok());
+        assert!(parse("http://cdn.example/a", "http://api.example").is_ok());
+        assert!(parse("http://cdn.example/a", "https://localhost:1").is_ok());
+        assert!(parse("http://cdn.example/a", "https://127.0.0.1").is_ok());
+        for address in [
+            "http://cdn.example/a?sig=1",
+            "http://127.0.0.1/a",
+            "https://u:p@cdn.example/a",
+            "ftp://cdn.example/a",
+            "file:///etc/passwd",
+            "/a",
+            "",
+        ] {
+            let fault = parse(address, "https://api.example").unwrap_err();
+            assert!(
+                matches!(&fault, Fault::Malformed(why) if !why.contains("sig=1")),
+                "{address}"
+            );
+        }
+        let long = format!("https://cdn.example/{}", "a".repeat(LONGEST_ADDRESS));
+        assert!(parse(&long, "https://api.example").is_err());
+    }
+}

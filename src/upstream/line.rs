@@ -1,0 +1,191 @@
+//! The transport under ureq: a TCP line that heeds the watch, and a tally of what a call did with its line.
+//!
+//! ureq's own timeouts stay off: with one set it changes the socket's timeout at each read, one more system call.
+//! Here the socket's timeout is set once, and is short; the silence is counted by whoever it wakes.
+//!
+//! What a byte costs: the kernel copies it into the line's input buffer, ureq copies it from there into the caller's.
+//! ureq's body reader offers no way around its buffer, so reads are as large as that ([`INPUT_BUFFER`]) and the
+//! caller's buffer gains nothing from being larger. Under TLS the same buffer saves rustls its 4 KiB reads,
+//! and ureq has a second pair of buffers above it.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+use ureq::Error;
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
+};
+
+use super::dial::dial;
+use super::watch::{self, Cut, Silence};
+
+/// The most that one read takes from a socket, in bytes. Small enough for the second-level cache, where the second copy is cheap.
+pub const INPUT_BUFFER: usize = 128 * 1024;
+
+/// A request goes out in writes of at most this, and no line of its head may be longer, in bytes.
+pub const OUTPUT_BUFFER: usize = 32 * 1024;
+
+/// Opens lines.
+#[derive(Debug)]
+pub struct Dialer {
+    /// So long without a byte is a timeout.
+    pub silence: Duration,
+}
+
+impl Connector for Dialer {
+    type Out = Line;
+
+    fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Line>, Error> {
+        watch::context(|context| context.connected = true);
+        let host = details.uri.host().ok_or(Error::HostNotFound)?;
+        let default = if details.needs_tls() { 443 } else { 80 };
+        let stream = dial(host, details.uri.port_u16().unwrap_or(default))?;
+        Ok(Some(Line {
+            stream,
+            buffers: LazyBuffers::new(INPUT_BUFFER, OUTPUT_BUFFER),
+            silence: self.silence,
+        }))
+    }
+}
+
+/// Finds nothing: ureq asks its resolver for each request, also where a pooled connection will serve it, while
+/// the [`Dialer`] needs the addresses for a new connection only and looks them up itself.
+#[derive(Debug)]
+pub struct Unresolved;
+
+impl Resolver for Unresolved {
+    fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        Ok(self.empty())
+    }
+}
+
+/// One TCP connection.
+#[derive(Debug)]
+pub struct Line {
+    stream: TcpStream,
+    buffers: LazyBuffers,
+    silence: Duration,
+}
+
+impl Transport for Line {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), Error> {
+        let mut left = &self.buffers.output()[..amount];
+        let mut silence = Silence::new(self.silence);
+        watch::check().map_err(io::Error::from)?;
+        while !left.is_empty() {
+            match self.stream.write(left) {
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                Ok(written) => {
+                    left = &left[written..];
+                    silence.over();
+                }
+                Err(error) => weigh(error, &mut silence)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
+        watch::check().map_err(io::Error::from)?;
+        let mut silence = Silence::new(self.silence);
+        let room = self.buffers.input_append_buf();
+        loop {
+            match self.stream.read(room) {
+                Ok(read) => {
+                    self.buffers.input_appended(read);
+                    return Ok(read > 0);
+                }
+                Err(error) => weigh(error, &mut silence)?,
+            }
+        }
+    }
+
+    /// Called when a connection goes back to the pool and when it is taken out. Anything to read in between, the end included,
+    /// means that it can serve no further request.
+    fn is_open(&mut self) -> bool {
+        if watch::context(|context| context.shun_pool) {
+            return false;
+        }
+        let mut byte = [0; 1];
+        let peeked = recv(
+            &self.stream,
+            &mut byte,
+            RecvFlags::PEEK | RecvFlags::DONTWAIT,
+        );
+        matches!(peeked, Err(Errno::AGAIN))
+    }
+}
+
+/// Whether an error on a socket is the end of it, or only of a slice.
+fn weigh(error: io::Error, silence: &mut Silence) -> io::Result<()> {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut if is_slice_end(&error) => {
+            Ok(silence.tick()?)
+        }
+        io::ErrorKind::Interrupted => Ok(watch::check()?),
+        // ureq takes a reset for the regular end of a body without a length; a reset says that it is none.
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => Err(Cut::Reset.into()),
+        _ => Err(error),
+    }
+}
+
+/// ETIMEDOUT is the kernel giving the connection up, not a slice that has passed.
+fn is_slice_end(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::AGAIN)
+}
+
+/// Wraps every connection, TLS or not, so that a call can tell whether any byte of an answer came.
+#[derive(Debug)]
+pub struct Tally;
+
+impl<In: Transport> Connector<In> for Tally {
+    type Out = Tallied<In>;
+
+    fn connect(
+        &self,
+        _: &ConnectionDetails,
+        chained: Option<In>,
+    ) -> Result<Option<Tallied<In>>, Error> {
+        Ok(chained.map(Tallied))
+    }
+}
+
+/// A connection that tells this thread's context when a byte of an answer came.
+#[derive(Debug)]
+pub struct Tallied<T>(T);
+
+impl<T: Transport> Transport for Tallied<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.0.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.0.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        let more = self.0.await_input(timeout)?;
+        if more {
+            watch::context(|context| context.answered = true);
+        }
+        Ok(more)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.0.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.0.is_tls()
+    }
+}

@@ -1,0 +1,336 @@
+//! The listing: an array of up to millions of elements, read one by one from the wire and never held as a whole.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io::{self, Read};
+
+use serde::Deserialize;
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+
+use super::fault::Fault;
+use super::json::{self, Text};
+use crate::clock::Timestamp;
+use crate::plan::Listed;
+
+/// Longer elements are refused, in bytes of JSON.
+const LONGEST_ELEMENT: usize = 256 * 1024;
+
+/// An element's id, path and name together are at most this long, in bytes.
+const LONGEST_STRINGS: usize = 64 * 1024;
+
+/// Bytes taken from the connection at a time.
+const CHUNK: usize = 64 * 1024;
+
+/// Hands each element of the array in `body` to `each`, in order, until one is refused.
+///
+/// # Errors
+/// `lost` says what a failed read stands for. Malformed where the body is no such array, or with `each`'s own text.
+pub fn read(
+    body: impl Read,
+    delimited: bool,
+    lost: impl Fn(io::Error) -> Fault,
+    each: &mut dyn FnMut(Listed) -> Result<(), String>,
+) -> Result<(), Fault> {
+    let meter = Meter::default();
+    let source = Source {
+        body,
+        chunk: vec![0; CHUNK],
+        at: 0,
+        end: 0,
+        lost,
+        meter: &meter,
+    };
+    let mut json = serde_json::Deserializer::from_reader(source);
+    let result = json
+        .deserialize_seq(Elements {
+            each,
+            meter: &meter,
+        })
+        .and_then(|()| json.end());
+    // What the source or an element had to say is more than serde can.
+    match (meter.fault.take(), result) {
+        (Some(fault), _) => Err(fault),
+        (None, Err(error)) => Err(json::fault(&error, delimited, "the list of files")),
+        (None, Ok(())) => Ok(()),
+    }
+}
+
+/// What the source and the elements tell one another past serde.
+#[derive(Default)]
+struct Meter {
+    /// Bytes since the last whole element.
+    since: Cell<usize>,
+    fault: RefCell<Option<Fault>>,
+}
+
+impl Meter {
+    fn refuse(&self, why: impl Into<String>) {
+        *self.fault.borrow_mut() = Some(Fault::Malformed(why.into()));
+    }
+}
+
+/// The body, buffered, with an end to the length of an element: serde would collect a string of any size.
+struct Source<'a, R, L> {
+    body: R,
+    chunk: Vec<u8>,
+    at: usize,
+    end: usize,
+    lost: L,
+    meter: &'a Meter,
+}
+
+impl<R: Read, L: Fn(io::Error) -> Fault> Source<'_, R, L> {
+    #[cold]
+    fn refill(&mut self) -> io::Result<()> {
+        self.at = 0;
+        self.end = match self.body.read(&mut self.chunk) {
+            Ok(read) => read,
+            Err(error) => {
+                *self.meter.fault.borrow_mut() = Some((self.lost)(error));
+                return Err(io::ErrorKind::Other.into());
+            }
+        };
+        Ok(())
+    }
+}
+
+impl<R: Read, L: Fn(io::Error) -> Fault> Read for Source<'_, R, L> {
+    // serde_json takes single bytes.
+    #[inline]
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.end {
+            self.refill()?;
+        }
+        let read = buf.len().min(self.end - self.at);
+        buf[..read].copy_from_slice(&self.chunk[self.at..self.at + read]);
+        self.at += read;
+        let since = self.meter.since.get() + read;
+        self.meter.since.set(since);
+        if since > LONGEST_ELEMENT {
+            self.meter
+                .refuse("the list of files has an element of more than 256 KiB");
+            return Err(io::ErrorKind::Other.into());
+        }
+        Ok(read)
+    }
+}
+
+struct Elements<'a> {
+    each: &'a mut dyn FnMut(Listed) -> Result<(), String>,
+    meter: &'a Meter,
+}
+
+impl<'de> Visitor<'de> for Elements<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of files")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(element) = seq.next_element_seed(Element)? {
+            self.meter.since.set(0);
+            element.listed().and_then(&mut *self.each).map_err(|why| {
+                self.meter.refuse(why);
+                A::Error::custom("refused")
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// One element as it was sent. Absent, null, and what is of no use are all None.
+#[derive(Default)]
+struct Raw {
+    id: Option<String>,
+    kind: Option<String>,
+    name: Option<String>,
+    path: Option<String>,
+    size: Option<Size>,
+    mtime: Option<i64>,
+    virus: bool,
+}
+
+impl Raw {
+    fn listed(self) -> Result<Listed, String> {
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        if length(&self.id) + length(&self.path) + length(&self.name) > LONGEST_STRINGS {
+            return Err("the list of files has a name of more than 64 KiB".to_owned());
+        }
+        let kind = self
+            .kind
+            .ok_or("the list of files has an element without a kind")?;
+        let is_file = kind == "file";
+        // Archives and directories are not downloaded: what is wrong with them harms nobody.
+        let or_default = |text: Option<String>, what: &str| match text {
+            Some(text) => Ok(text),
+            None if is_file => Err(format!("the list of files has a file without {what}")),
+            None => Ok(String::new()),
+        };
+        let size = match self.size {
+            Some(Size::Bytes(size)) => size,
+            Some(Size::Impossible) if is_file => {
+                return Err("the list of files has a file whose size is impossible".to_owned());
+            }
+            None if is_file => {
+                return Err("the list of files has a file without a size".to_owned());
+            }
+            _ => 0,
+        };
+        Ok(Listed {
+            id: or_default(self.id.filter(|id| !id.is_empty()), "an id")?,
+            name: or_default(self.name, "a name")?,
+            path: self.path,
+            kind,
+            size,
+            mtime: self.mtime,
+            virus: self.virus,
+        })
+    }
+}
+
+/// Written by hand: a derived struct would take an array for an object, and refuse a field that comes twice.
+struct Element;
+
+impl<'de> DeserializeSeed<'de> for Element {
+    type Value = Raw;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Raw, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Element {
+    type Value = Raw;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a file")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
+        let mut raw = Raw::default();
+        let text = |value: Option<Text>| value.map(|Text(text)| text);
+        while let Some(field) = map.next_key()? {
+            match field {
+                Field::Id => raw.id = text(map.next_value()?),
+                Field::Kind => raw.kind = text(map.next_value()?),
+                Field::Name => raw.name = text(map.next_value()?),
+                Field::Path => raw.path = text(map.next_value()?),
+                Field::Size => raw.size = map.next_value()?,
+                Field::LastModified => raw.mtime = map.next_value_seed(Mtime)?,
+                Field::VirusDetected => {
+                    raw.virus = map.next_value::<Option<bool>>()?.unwrap_or(false)
+                }
+                Field::Other => _ = map.next_value::<IgnoredAny>()?,
+            }
+        }
+        Ok(raw)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Field {
+    Id,
+    Kind,
+    Name,
+    Path,
+    Size,
+    LastModified,
+    VirusDetected,
+    #[serde(other)]
+    Other,
+}
+
+/// A whole number of bytes, also where it is written `1.0` or `1e3`, as some languages do.
+enum Size {
+    Bytes(u64),
+    /// Negative, broken, or more than any file can have.
+    Impossible,
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+        struct SizeVisitor;
+        impl Visitor<'_> for SizeVisitor {
+            type Value = Size;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of bytes")
+            }
+
+            fn visit_u64<E>(self, size: u64) -> Result<Size, E> {
+                // No file system goes further.
+                Ok(i64::try_from(size).map_or(Size::Impossible, |_| Size::Bytes(size)))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Size, E> {
+                Ok(Size::Impossible)
+            }
+
+            fn visit_f64<E>(self, size: f64) -> Result<Size, E> {
+                // Beyond 2^53 a float no longer tells one byte from the next.
+                let whole = size >= 0.0 && size <= 9_007_199_254_740_992.0 && size.fract() == 0.0;
+                Ok(if whole {
+                    Size::Bytes(size as u64)
+                } else {
+                    Size::Impossible
+                })
+            }
+        }
+        deserializer.deserialize_any(SizeVisitor)
+    }
+}
+
+/// A time in nanoseconds; None for whatever is no time, whichever type it has: an mtime is not worth a download.
+struct Mtime;
+
+impl<'de> DeserializeSeed<'de> for Mtime {
+    type Value = Option<i64>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<i64>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Mtime {
+    type Value = Option<i64>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a time")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Option<i64>, E> {
+        Ok(Timestamp::from_rfc3339(text).map(|time| time.0))
+    }
+
+    fn visit_unit<E>(self) -> Result<Option<i64>, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Option<i64>, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Option<i64>, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Option<i64>, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Option<i64>, E> {
+        Ok(None)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Option<i64>, A::Error> {
+        IgnoredAny.visit_seq(seq).map(|_| None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<i64>, A::Error> {
+        IgnoredAny.visit_map(map).map(|_| None)
+    }
+}

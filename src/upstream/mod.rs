@@ -1,0 +1,331 @@
+//! The upstream server: the four calls that lead from a package link to a file's bytes.
+//!
+//! Blocking, for many threads at once, over one set of kept-alive connections. Every call can be stopped while it is
+//! blocked, see [`Watch`]. Nothing here retries, except for one thing that is no attempt: a request on a kept-alive connection that the
+//! server had closed in the meantime.
+
+mod dial;
+mod exchange;
+mod fault;
+mod fetch;
+mod json;
+mod line;
+mod listing;
+#[cfg(test)]
+mod tests;
+mod trust;
+mod watch;
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use ureq::Error;
+use ureq::http::HeaderName;
+use ureq::http::header::HeaderValue;
+
+use self::exchange::{Answer, Exchange, Headers, Redirects};
+use self::json::Text;
+use self::watch::Context;
+use crate::board::Secret;
+use crate::link::Link;
+use crate::plan::Listed;
+use crate::url::Url;
+
+pub use self::fault::Fault;
+pub use self::fetch::{Address, Content, Fetched};
+pub use self::watch::Watch;
+
+const PACKAGE_TOKEN: HeaderName = HeaderName::from_static("x-package-token");
+const LINK_PASSWORD: HeaderName = HeaderName::from_static("x-link-password");
+
+/// Longer passwords and tokens do not fit into a header, in bytes.
+const LONGEST_HEADER: usize = 16 * 1024;
+
+/// Longer package names are cut, in bytes.
+const LONGEST_NAME: usize = 1024;
+
+/// Everything but the unreserved characters (RFC 3986, 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// How a client is set up.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Connections that are kept alive: as many as there are threads that use the client.
+    pub connections: usize,
+    /// So long without a byte is a timeout.
+    pub silence: Duration,
+    /// A PEM file with roots to trust beside the system's and those compiled in.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            connections: 16,
+            silence: Duration::from_secs(30),
+            ca_file: None,
+        }
+    }
+}
+
+/// What a link leads to.
+#[derive(Debug, Clone)]
+pub struct Package {
+    pub package_id: String,
+    /// As the sender wrote it, at most 1 KiB.
+    pub name: Option<String>,
+    /// None where the server gave none, which no server of MASV's does: the next calls may then go without one.
+    pub token: Option<Secret>,
+}
+
+/// A package at its server.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The API's base, as in `Link::api`.
+    pub api: &'a str,
+    pub package_id: &'a str,
+    /// Sent as `X-Package-Token`; an empty one is not sent.
+    pub token: &'a Secret,
+}
+
+/// The client: one for the whole process, shared by its threads.
+pub struct Client {
+    exchange: Exchange,
+}
+
+impl Client {
+    /// # Errors
+    /// A text for the user where `ca_file` cannot be used.
+    pub fn new(options: Options) -> Result<Client, String> {
+        let given = match &options.ca_file {
+            Some(path) => trust::read(path)?,
+            None => Vec::new(),
+        };
+        Ok(Client {
+            exchange: Exchange::new(options.connections, options.silence, given),
+        })
+    }
+
+    /// Step 1: asks what a link leads to.
+    ///
+    /// # Errors
+    /// `Unauthorized`: a password is needed, or this one is wrong. `NotFound`: no such link. `Gone`: expired or deleted.
+    pub fn resolve(
+        &self,
+        link: &Link,
+        password: Option<&Secret>,
+        watch: &Watch,
+    ) -> Result<Package, Fault> {
+        let mut url = api_url(&link.api, &["links", &link.id])?;
+        url.query = Some(format!(
+            "secret={}",
+            utf8_percent_encode(link.secret.reveal(), RESERVED)
+        ));
+        let mut headers = Headers::default();
+        if let Some(password) = password {
+            // A password that no header can carry is not the one that the sender chose.
+            headers
+                .secret
+                .push((LINK_PASSWORD, header(password).ok_or(Fault::Unauthorized)?));
+        }
+        under(watch, || {
+            let answer = self.api(url, headers, Redirects::Follow)?;
+            package(json::object(answer, "the server's answer about the link")?)
+        })
+    }
+
+    /// Step 2: hands each element of the package's listing to `each`, in order, as it comes.
+    ///
+    /// # Errors
+    /// What `each` refuses ends the call as `Malformed` with its text.
+    pub fn list(
+        &self,
+        place: &Place<'_>,
+        watch: &Watch,
+        each: &mut dyn FnMut(Listed) -> Result<(), String>,
+    ) -> Result<(), Fault> {
+        let url = api_url(place.api, &["packages", place.package_id, "files"])?;
+        let headers = token_header(place.token)?;
+        under(watch, || {
+            let Answer { mut response, url } = self.api(url, headers, Redirects::Follow)?;
+            // A long listing may take its time.
+            watch::context(|context| context.limit = None);
+            let delimited = exchange::is_delimited(&response);
+            let lost = |error| fault::from_ureq(Error::from(error), &url);
+            listing::read(response.body_mut().as_reader(), delimited, lost, each)
+        })
+    }
+
+    /// Step 3: asks where a file's bytes are.
+    ///
+    /// # Errors
+    /// `Unauthorized`: the token is too old. `NotFound`, `Gone`, `Refused`: the file is not to be had.
+    pub fn address(
+        &self,
+        place: &Place<'_>,
+        file_id: &str,
+        watch: &Watch,
+    ) -> Result<Address, Fault> {
+        let url = api_url(
+            place.api,
+            &["packages", place.package_id, "files", file_id, "download"],
+        )?;
+        let headers = token_header(place.token)?;
+        let api = url.clone();
+        under(watch, || {
+            let answer = self.api(url, headers, Redirects::Answer)?;
+            if exchange::is_redirect(answer.response.status()) {
+                let target = exchange::redirect_target(&answer.response, &answer.url)?;
+                exchange::drain(answer.response);
+                return Address::new(target, &api);
+            }
+            let found: AddressAnswer =
+                json::object(answer, "the server's answer about a file's address")?;
+            let Some(Text(url)) = found.url else {
+                return Err(Fault::Malformed(
+                    "the server gave no address for a file".to_owned(),
+                ));
+            };
+            Address::parse(&url, &api)
+        })
+    }
+
+    /// Step 4: asks an address for its bytes, or for `part` of them. None of our headers is sent there.
+    ///
+    /// # Errors
+    /// `Refused` for any 4xx but 408 and 429. `Malformed` for a part that does not say which it is.
+    pub fn fetch(
+        &self,
+        address: &Address,
+        part: Option<Range<u64>>,
+        watch: &Watch,
+    ) -> Result<Fetched, Fault> {
+        fetch::fetch(&self.exchange, address, part, watch)
+    }
+
+    /// A call to the API. Only 200, and a redirect that the caller wants to see, come back as an answer.
+    fn api(&self, url: Url, headers: Headers, redirects: Redirects) -> Result<Answer, Fault> {
+        let answer = self.exchange.get(url, headers, redirects)?;
+        let status = answer.response.status();
+        if status == 200 || exchange::is_redirect(status) {
+            return Ok(answer);
+        }
+        let fault = exchange::transient_status(&answer.response, &answer.url).unwrap_or_else(
+            || match status.as_u16() {
+                401 | 403 => Fault::Unauthorized,
+                404 => Fault::NotFound,
+                410 => Fault::Gone,
+                status @ 400..=499 => Fault::Refused { status },
+                _ => Fault::Malformed(format!("{} answered {status}", answer.url.authority())),
+            },
+        );
+        exchange::drain(answer.response);
+        Err(fault)
+    }
+}
+
+#[derive(Deserialize)]
+struct LinkAnswer {
+    package_id: Option<Text>,
+    name: Option<Text>,
+    package_token: Option<Text>,
+}
+
+#[derive(Deserialize)]
+struct AddressAnswer {
+    url: Option<Text>,
+}
+
+/// Runs `call` with its watch installed on this thread.
+fn under<T>(watch: &Watch, call: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    let mut context = Context {
+        watch: Some(watch.clone()),
+        ..Context::default()
+    };
+    watch::under(&mut context, call)
+}
+
+fn package(answer: LinkAnswer) -> Result<Package, Fault> {
+    let text = |value: Option<Text>| value.map(|Text(text)| text).filter(|text| !text.is_empty());
+    let package_id = text(answer.package_id).ok_or_else(|| {
+        Fault::Malformed("the server's answer about the link names no package".to_owned())
+    })?;
+    if !is_sound(&package_id) {
+        return Err(unusable_id());
+    }
+    let token = text(answer.package_token).map(Secret::new);
+    if token.as_ref().is_some_and(|token| header(token).is_none()) {
+        return Err(unusable_token());
+    }
+    let name = text(answer.name).map(|mut name| {
+        let ends = name.char_indices().map(|(at, c)| at + c.len_utf8());
+        let end = ends.take_while(|&end| end <= LONGEST_NAME).last();
+        name.truncate(end.unwrap_or_default());
+        name
+    });
+    Ok(Package {
+        package_id,
+        name,
+        token,
+    })
+}
+
+/// Whether an identifier can stand in a path: not empty, at most 1 KiB, without control characters, and without a `..`, which some
+/// server on the way might resolve after decoding.
+fn is_sound(id: &str) -> bool {
+    let dots = |part: &str| part == "." || part == "..";
+    !id.is_empty()
+        && id.len() <= 1024
+        && !id.contains(char::is_control)
+        && !id.split(['/', '\\']).any(dots)
+}
+
+fn unusable_id() -> Fault {
+    Fault::Malformed("the server gave an identifier that cannot be used".to_owned())
+}
+
+fn unusable_token() -> Fault {
+    Fault::Malformed("the server gave a token that cannot be sent".to_owned())
+}
+
+/// The API's base with `parts` below it, each percent-encoded.
+fn api_url(api: &str, parts: &[&str]) -> Result<Url, Fault> {
+    let mut url = Url::parse(api)
+        .map_err(|why| Fault::Malformed(format!("the API's address cannot be used: {why}")))?;
+    url.path.truncate(url.path.trim_end_matches('/').len());
+    for part in parts {
+        if !is_sound(part) {
+            return Err(unusable_id());
+        }
+        url.path.push('/');
+        url.path.extend(utf8_percent_encode(part, RESERVED));
+    }
+    Ok(url)
+}
+
+fn token_header(token: &Secret) -> Result<Headers, Fault> {
+    let mut headers = Headers::default();
+    if !token.reveal().is_empty() {
+        headers
+            .secret
+            .push((PACKAGE_TOKEN, header(token).ok_or_else(unusable_token)?));
+    }
+    Ok(headers)
+}
+
+/// A secret as a header's value; None where it is too long or has control characters. Other scripts go as UTF-8.
+fn header(secret: &Secret) -> Option<HeaderValue> {
+    let bytes = secret.reveal().as_bytes();
+    let mut value = HeaderValue::from_bytes(bytes)
+        .ok()
+        .filter(|_| bytes.len() <= LONGEST_HEADER)?;
+    value.set_sensitive(true);
+    Some(value)
+}

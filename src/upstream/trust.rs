@@ -1,0 +1,79 @@
+//! Whom we trust to vouch for a server: the roots that are compiled in, the system's, and those of `--ca-file`.
+//!
+//! ureq takes either its own roots or a list of ours, not both, so there are up to two agents for https: one that trusts
+//! the system and `--ca-file`, asked first, and one that trusts the roots compiled in. Both are made when first needed:
+//! an agent that never meets https holds no roots.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use ureq::tls::{Certificate, PemItem, RootCerts, parse_pem};
+
+/// Where distributions keep their bundle; the first that is there is taken.
+const SYSTEM_BUNDLES: [&str; 6] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/usr/local/share/certs/ca-root-nss.crt",
+];
+
+/// Larger bundles are refused, in bytes.
+const LARGEST_BUNDLE: u64 = 8 * 1024 * 1024;
+
+/// The certificates of a PEM file.
+///
+/// # Errors
+/// A text for the user where it cannot be read or has none.
+pub fn read(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
+    let mut pem = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LARGEST_BUNDLE + 1).read_to_end(&mut pem))
+        .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    if pem.len() as u64 > LARGEST_BUNDLE {
+        return Err(format!("{} is larger than 8 MiB", path.display()));
+    }
+    // Bundles hold comments and, sometimes, what cannot be parsed; the rest of them is still good.
+    let certificates: Vec<_> = parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() {
+        return Err(format!(
+            "{} holds no certificate in PEM form",
+            path.display()
+        ));
+    }
+    Ok(certificates)
+}
+
+/// The system's roots and those given, where there are any.
+pub fn local_roots(given: &[Certificate<'static>]) -> Option<RootCerts> {
+    let system = SYSTEM_BUNDLES
+        .iter()
+        .find_map(|path| read(Path::new(path)).ok());
+    let all: Vec<_> = system
+        .into_iter()
+        .flatten()
+        .chain(given.iter().cloned())
+        .collect();
+    (!all.is_empty()).then(|| RootCerts::from(all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_is_wrong_with_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        assert!(read(&path).unwrap_err().contains("cannot be read"));
+        std::fs::write(&path, "no certificate").unwrap();
+        assert!(read(&path).unwrap_err().contains("holds no certificate"));
+    }
+}

@@ -1,0 +1,194 @@
+//! When to give up: the caller's wish, looked at wherever a call may block.
+//!
+//! The sockets live inside ureq, which knows nothing of our callers. So the call that is under way leaves its
+//! [`Watch`] with the thread, and the transport looks there whenever a socket has had nothing to say for [`SLICE`].
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long a socket may block before the watch is looked at again.
+pub const SLICE: Duration = Duration::from_millis(250);
+
+/// When a call gives up, also while it is blocked.
+#[derive(Debug, Clone, Default)]
+pub struct Watch {
+    /// Once true, the call ends with `Fault::Stopped` within about 250 ms.
+    pub stop: Arc<AtomicBool>,
+    /// From here on the call ends as a transient fault.
+    pub deadline: Option<Instant>,
+}
+
+/// Why a transport gave up; the payload of the `io::Error` that says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    Stopped,
+    /// The caller's deadline, or the limit of a part of the call.
+    Late,
+    /// No byte for so long.
+    Silent(Duration),
+    ConnectTimeout,
+    /// The peer reset the connection.
+    Reset,
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cut::Stopped => f.write_str("the call was stopped"),
+            Cut::Late => f.write_str("the call took too long"),
+            Cut::Silent(wait) => write!(f, "no byte came for {} s", wait.as_secs_f32()),
+            Cut::ConnectTimeout => f.write_str("connecting took too long"),
+            Cut::Reset => f.write_str("the connection was reset"),
+        }
+    }
+}
+
+impl std::error::Error for Cut {}
+
+impl From<Cut> for io::Error {
+    fn from(cut: Cut) -> io::Error {
+        // ErrorKind::Other on purpose: ureq and rustls retry some kinds and take others for a body's regular end.
+        io::Error::other(cut)
+    }
+}
+
+/// What the transport and the call tell one another through the thread.
+#[derive(Debug, Default)]
+pub struct Context {
+    pub watch: Option<Watch>,
+    /// An end that the call set itself, for a part of it.
+    pub limit: Option<Instant>,
+    /// Pooled connections are to be passed over.
+    pub shun_pool: bool,
+    /// A connection was made, rather than taken from the pool.
+    pub connected: bool,
+    /// A byte of the answer has come.
+    pub answered: bool,
+}
+
+thread_local! {
+    static CONTEXT: RefCell<Context> = RefCell::default();
+}
+
+/// Reads or changes this thread's context.
+pub fn context<T>(look: impl FnOnce(&mut Context) -> T) -> T {
+    CONTEXT.with_borrow_mut(look)
+}
+
+/// Runs `work` under `own` context. Whatever was installed on this thread before is back afterwards, also after a
+/// panic, and `own` is in its place again: no clone, no allocation, so that a body can do this at each read.
+pub fn under<T>(own: &mut Context, work: impl FnOnce() -> T) -> T {
+    struct Back<'a>(&'a mut Context);
+    impl Drop for Back<'_> {
+        fn drop(&mut self) {
+            context(|installed| mem::swap(installed, self.0));
+        }
+    }
+    context(|installed| mem::swap(installed, own));
+    let _back = Back(own);
+    work()
+}
+
+/// Whether to go on.
+///
+/// # Errors
+/// `Stopped` and `Late`.
+pub fn check() -> Result<(), Cut> {
+    context(|context| {
+        let deadline = match &context.watch {
+            Some(watch) if watch.stop.load(Ordering::Relaxed) => return Err(Cut::Stopped),
+            Some(watch) => watch.deadline,
+            None => None,
+        };
+        // The clock is read only where there is something to compare it with.
+        match [deadline, context.limit].into_iter().flatten().min() {
+            Some(end) if Instant::now() >= end => Err(Cut::Late),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// Counts the time in which a socket had nothing to say.
+pub struct Silence {
+    allowed: Duration,
+    since: Option<Instant>,
+}
+
+impl Silence {
+    pub fn new(allowed: Duration) -> Silence {
+        Silence {
+            allowed,
+            since: None,
+        }
+    }
+
+    /// The socket's time ran out without a byte.
+    ///
+    /// # Errors
+    /// The watch's, or `Silent`.
+    pub fn tick(&mut self) -> Result<(), Cut> {
+        check()?;
+        let now = Instant::now();
+        // The first tick comes one slice after the silence began.
+        let since = *self
+            .since
+            .get_or_insert_with(|| now.checked_sub(SLICE).unwrap_or(now));
+        if now.duration_since(since) >= self.allowed {
+            return Err(Cut::Silent(self.allowed));
+        }
+        Ok(())
+    }
+
+    /// A byte moved.
+    pub fn over(&mut self) {
+        self.since = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nested_context_gives_way_to_the_outer_one_again() {
+        let stopped = Watch::default();
+        stopped.stop.store(true, Ordering::Relaxed);
+        let mut outer = Context {
+            watch: Some(Watch::default()),
+            ..Context::default()
+        };
+        let mut inner = Context {
+            watch: Some(stopped),
+            ..Context::default()
+        };
+        under(&mut outer, || {
+            assert_eq!(check(), Ok(()));
+            under(&mut inner, || assert_eq!(check(), Err(Cut::Stopped)));
+            assert_eq!(check(), Ok(()));
+        });
+        assert!(inner.watch.is_some() && outer.watch.is_some());
+        assert!(context(|context| context.watch.is_none()));
+    }
+
+    #[test]
+    fn the_earlier_of_deadline_and_limit_counts() {
+        let past = Instant::now();
+        for (deadline, limit) in [(Some(past), None), (None, Some(past))] {
+            let watch = Watch {
+                deadline,
+                ..Watch::default()
+            };
+            let mut own = Context {
+                watch: Some(watch),
+                limit,
+                ..Context::default()
+            };
+            under(&mut own, || assert_eq!(check(), Err(Cut::Late)));
+        }
+    }
+}
