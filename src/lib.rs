@@ -5,4 +5,5 @@ pub mod agent;
 pub mod board;
 pub mod clock;
 pub mod link;
+pub mod store;
 pub mod table;
