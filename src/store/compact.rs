@@ -16,7 +16,7 @@ use super::replay::Whole;
 use super::{Base, JOURNAL, JSON, State, Store, StoreError, Sync, lock};
 
 /// The journal may always grow this long (256 KiB), however small the JSON file is.
-const SMALL: u64 = 256 << 10;
+pub(super) const SMALL: u64 = 256 << 10;
 
 impl<S: State> Store<S> {
     /// Puts what is settled into the base.
@@ -91,6 +91,8 @@ impl<S: State> Store<S> {
         journal.file = Arc::new(draft.publish()?);
         journal.len = len;
         journal.full_at = len + json_len.max(SMALL);
+        journal.reserved = 0;
+        journal.reserve(&*self.disk);
         journal.owed.clear();
         let (file, last, synced) = (journal.file.clone(), journal.last, journal.synced);
         // Until the new file and its name are known to be on disk, nobody may rely on it.

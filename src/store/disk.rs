@@ -5,10 +5,15 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use rustix::fs::{FallocateFlags, fallocate};
+
 /// What the store asks of a disk.
 pub(super) trait Disk: Send + Sync {
     /// Writes all of `bytes` at the offset `at`. After an error any part of them may be there.
     fn write_at(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()>;
+
+    /// Sets aside space for `len` bytes from `at` on; the file's length stays.
+    fn reserve(&self, file: &File, at: u64, len: u64) -> io::Result<()>;
 
     /// Cuts the file to `len` bytes.
     fn truncate(&self, file: &File, len: u64) -> io::Result<()>;
@@ -26,6 +31,11 @@ pub(super) struct SystemDisk;
 impl Disk for SystemDisk {
     fn write_at(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
         file.write_all_at(bytes, at)
+    }
+
+    fn reserve(&self, file: &File, at: u64, len: u64) -> io::Result<()> {
+        fallocate(file, FallocateFlags::KEEP_SIZE, at, len)?;
+        Ok(())
     }
 
     fn truncate(&self, file: &File, len: u64) -> io::Result<()> {

@@ -146,10 +146,12 @@ impl Folder {
         Ok(names)
     }
 
-    /// Removes the drafts that a killed process left behind.
-    pub(super) fn remove_drafts(&self) -> io::Result<()> {
-        for name in self.all_names()?.iter().filter(|name| is_temporary(name)) {
-            self.remove(name)?;
+    /// Removes the drafts that a killed process left behind, of the files that `ours` knows.
+    pub(super) fn remove_drafts(&self, ours: impl Fn(&str) -> bool) -> io::Result<()> {
+        for name in self.all_names()? {
+            if drafted(&name).is_some_and(&ours) {
+                self.remove(&name)?;
+            }
         }
         Ok(())
     }
@@ -165,6 +167,12 @@ impl Folder {
         }
         Ok(names)
     }
+}
+
+/// The name of the file that a draft of this name is for.
+fn drafted(name: &str) -> Option<&str> {
+    let (name, number) = name.strip_suffix(TEMPORARY)?.rsplit_once('.')?;
+    number.parse::<u64>().is_ok().then_some(name)
 }
 
 /// Whether a name ends as drafts' names do.

@@ -12,6 +12,10 @@ use super::disk::Disk;
 use super::line::{self, MAX_SEQ};
 use super::{State, StoreError};
 
+/// Space for so many bytes of changes is always set aside, where possible: a full disk must not keep
+/// anyone from deleting a download.
+const RESERVE: u64 = 64 << 10;
+
 /// How much of the buffer is kept from one write to the next.
 const KEPT: usize = 64 << 10;
 
@@ -36,8 +40,12 @@ pub(super) struct Journal<C> {
     pub len: u64,
     /// The length at which the JSON file is due to be written anew.
     pub full_at: u64,
+    /// Up to here the disk has set space aside, so that a small change can be saved on a full disk.
+    pub reserved: u64,
     /// The last sequence number that was given out. None is given out twice.
     pub last: u64,
+    /// The last number that was given to a change.
+    pub appended: u64,
     /// The data behind every change up to this one has been synced.
     pub synced: u64,
     /// As `synced`, as far as the journal on disk says so.
@@ -60,7 +68,9 @@ impl<C> Journal<C> {
             file,
             len: 0,
             full_at: 0,
+            reserved: 0,
             last,
+            appended: last,
             synced,
             marked: synced,
             tail: tail.into(),
@@ -83,6 +93,7 @@ impl<C> Journal<C> {
             start = *end;
         }
         self.write_lines(disk, ticket)?;
+        self.appended = ticket.last;
         for (seq, (change, data)) in (ticket.first..).zip(changes.changes) {
             self.tail.push_back(Entry { seq, change, data });
         }
@@ -129,6 +140,15 @@ impl<C> Journal<C> {
         self.suspect || self.len > self.full_at
     }
 
+    /// Sets space aside for the next changes, if little is left. A file system that cannot is fine.
+    pub(super) fn reserve(&mut self, disk: &dyn Disk) {
+        if self.reserved < self.len + RESERVE {
+            let wanted = 2 * RESERVE;
+            let got = disk.reserve(&self.file, self.len, wanted).is_ok();
+            self.reserved = if got { self.len + wanted } else { 0 };
+        }
+    }
+
     fn number(&mut self, count: u64) -> io::Result<Ticket> {
         let first = self.last + 1;
         let last = self.last + count;
@@ -156,6 +176,8 @@ impl<C> Journal<C> {
                 Ok(())
             }
             Err(error) => {
+                // Cutting the file gives back what was set aside behind its end.
+                self.reserved = 0;
                 if let Err(error) = disk.truncate(&self.file, self.len) {
                     log::warn!("cannot cut the journal back to {} bytes: {error}", self.len);
                     if ticket.first <= ticket.last {

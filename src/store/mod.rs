@@ -122,11 +122,13 @@ impl<S: State> Store<S> {
         let folder = Folder::open(dir).map_err(at("open"))?;
         let lock = take_lock(&folder)?;
         let recovered = replay::recover::<S>(&folder, boot)?;
-        folder.remove_drafts().map_err(at("tidy up"))?;
+        folder
+            .remove_drafts(|name| [JSON, JOURNAL].contains(&name))
+            .map_err(at("tidy up"))?;
         let side = folder
             .inner(SIDE)
             .map_err(at("make the folder of lists in"))?;
-        side.remove_drafts().map_err(at("tidy up"))?;
+        side.remove_drafts(|_| true).map_err(at("tidy up"))?;
 
         let placeholder = Arc::new(lock.try_clone().map_err(at("open a file in"))?);
         let (last, synced) = (recovered.last, recovered.synced);
@@ -212,11 +214,11 @@ impl<S: State> Store<S> {
 
     /// The point after everything that has been appended until now.
     pub fn mark(&self) -> Mark {
-        Mark(lock(&self.journal).last)
+        Mark(lock(&self.journal).appended)
     }
 
-    /// Says that the file data behind every data change up to `mark` has been synced. Returns once the
-    /// journal, with all that was appended, is on disk.
+    /// Says that the file data behind every data change up to `mark` has been synced. Returns once that
+    /// is on disk; costs nothing if it was before.
     ///
     /// # Errors
     /// As `append`. The mark may count nevertheless, since what it says is true.
@@ -225,7 +227,7 @@ impl<S: State> Store<S> {
         let pushed = {
             let mut journal = lock(&self.journal);
             journal.synced = journal.synced.max(mark.0.min(journal.last));
-            if journal.marked >= journal.synced {
+            if journal.marked >= mark.0.min(journal.last) {
                 return Ok(());
             }
             let pushed = journal.push_mark(&*self.disk);
@@ -255,9 +257,17 @@ impl<S: State> Store<S> {
     pub fn compact_if_needed(&self) -> Result<bool, StoreError> {
         let mut base = lock(&self.base);
         self.absorb(&mut base);
-        let due = lock(&self.journal).is_due();
+        let due = {
+            let mut journal = lock(&self.journal);
+            journal.reserve(&*self.disk);
+            journal.is_due()
+        };
         if due {
-            self.renew(&mut base)?;
+            self.renew(&mut base).inspect_err(|_| {
+                // Not at each call anew while, say, the disk is full.
+                let mut journal = lock(&self.journal);
+                journal.full_at = journal.len + compact::SMALL / 4;
+            })?;
         }
         Ok(due)
     }
@@ -344,3 +354,6 @@ fn take_lock(folder: &Folder) -> Result<File, StoreError> {
         Err(error) => Err(fault(error.into())),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,3 +59,36 @@ fn random_id() -> io::Result<String> {
     }
     Ok(format!("random-{:032x}", u128::from_ne_bytes(bytes)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(vars: &[(&str, &str)]) -> Result<PathBuf, String> {
+        default_state_dir(|name| {
+            let var = vars.iter().find(|(other, _)| *other == name);
+            var.map(|(_, value)| OsString::from(value))
+        })
+    }
+
+    #[test]
+    fn the_first_usable_variable_names_the_state_directory() {
+        let xdg = ("XDG_STATE_HOME", "/x");
+        let home = ("HOME", "/h");
+        let all = [("STATE_DIRECTORY", "/a/b:/c"), xdg, home];
+        assert_eq!(found(&all).unwrap(), Path::new("/a/b"));
+        assert_eq!(found(&all[1..]).unwrap(), Path::new("/x/haul"));
+        assert_eq!(found(&[home]).unwrap(), Path::new("/h/.local/state/haul"));
+        let unusable = [("STATE_DIRECTORY", ""), ("XDG_STATE_HOME", "x"), home];
+        assert_eq!(found(&unusable).unwrap(), Path::new("/h/.local/state/haul"));
+        assert!(found(&[]).unwrap_err().contains("--state-dir"));
+        assert!(found(&[("HOME", "")]).is_err());
+    }
+
+    #[test]
+    fn without_a_boot_id_no_two_starts_are_in_one_boot() {
+        assert_eq!(read_boot_id(Path::new("/nonexistent")), None);
+        assert_ne!(random_id().unwrap(), random_id().unwrap());
+        assert_eq!(boot_id().unwrap(), boot_id().unwrap());
+    }
+}
