@@ -8,6 +8,7 @@ pub mod dest;
 pub mod link;
 pub mod paths;
 pub mod plan;
+pub mod store;
 pub mod table;
 pub mod upstream;
 pub mod url;
