@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod board;
+pub mod cli;
 pub mod clock;
 pub mod link;
 pub mod table;
