@@ -6,4 +6,5 @@ pub mod board;
 pub mod cli;
 pub mod clock;
 pub mod link;
+pub mod share;
 pub mod table;
