@@ -3,12 +3,14 @@
 
 pub mod agent;
 pub mod board;
+pub mod cli;
 pub mod clock;
 pub mod dest;
 pub mod link;
 pub mod paths;
 pub mod plan;
 pub mod store;
+pub mod share;
 pub mod table;
 pub mod upstream;
 pub mod url;

@@ -1,0 +1,166 @@
+//! The one table of flags. Parsing, environment variables and `--help` all read it, and so can
+//! whatever writes the manual page and the shells' completions.
+
+use std::fmt::Write as _;
+
+/// The subcommands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    Serve,
+    Share,
+}
+
+impl Verb {
+    /// Every subcommand, in the order in which `--help` lists them.
+    pub const ALL: [Verb; 2] = [Verb::Serve, Verb::Share];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Verb::Serve => "serve",
+            Verb::Share => "share",
+        }
+    }
+
+    /// What follows the name on the command line, apart from flags.
+    pub fn operand(self) -> &'static str {
+        match self {
+            Verb::Serve => "",
+            Verb::Share => " DIR",
+        }
+    }
+
+    /// One line for `--help`.
+    pub fn about(self) -> &'static str {
+        match self {
+            Verb::Serve => "Run the download agent and its local REST API",
+            Verb::Share => "Offer a folder as a package that a haul can download",
+        }
+    }
+}
+
+/// One flag of one subcommand. Every flag takes a value.
+#[derive(Debug)]
+pub struct Flag {
+    pub verb: Verb,
+    /// Without the dashes.
+    pub name: &'static str,
+    /// What stands for the value in `--help`.
+    pub value: &'static str,
+    /// The environment variable that is read where the flag is not given.
+    pub env: &'static str,
+    /// The value where neither is given; empty where there is none or it is worked out.
+    pub default: &'static str,
+    /// May be given more than once; in the environment the values are separated by commas or spaces.
+    pub repeats: bool,
+    /// For `--help`.
+    pub help: &'static str,
+}
+
+const fn flag(
+    verb: Verb,
+    name: &'static str,
+    value: &'static str,
+    env: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Flag {
+    Flag {
+        verb,
+        name,
+        value,
+        env,
+        default,
+        repeats: false,
+        help,
+    }
+}
+
+/// Every flag there is.
+#[rustfmt::skip]
+pub const FLAGS: &[Flag] = &[
+    flag(Verb::Serve, "listen", "HOST:PORT", "HAUL_LISTEN", "127.0.0.1:8080",
+        "Where the API listens; port 0 takes a free one. Anything but a loopback address needs --token-file"),
+    flag(Verb::Serve, "state-dir", "DIR", "HAUL_STATE_DIR", "",
+        "Where downloads are remembered (default: $STATE_DIRECTORY, else $XDG_STATE_HOME/haul, else ~/.local/state/haul)"),
+    flag(Verb::Serve, "workers", "N", "HAUL_WORKERS", "16",
+        "Connections that transfer at the same time, 1 to 256"),
+    Flag {
+        repeats: true,
+        ..flag(Verb::Serve, "origin", "LINK_BASE=API_BASE", "HAUL_ORIGIN", "",
+            "Accept links that start with LINK_BASE and ask API_BASE about them; may be repeated \
+             (in HAUL_ORIGIN: separated by commas or spaces)")
+    },
+    flag(Verb::Serve, "token-file", "FILE", "HAUL_TOKEN_FILE", "",
+        "Ask callers of the API for the token that is this file's first line"),
+    flag(Verb::Serve, "silence-timeout", "SECONDS", "HAUL_SILENCE_TIMEOUT", "30",
+        "Give up a connection that brings no byte for this long"),
+    flag(Verb::Serve, "retry-for", "SECONDS", "HAUL_RETRY_FOR", "86400",
+        "Retry for this long without a byte before a fault is final"),
+    flag(Verb::Serve, "ca-file", "FILE", "HAUL_CA_FILE", "",
+        "Trust the certificate authorities in this PEM file as well"),
+    flag(Verb::Share, "listen", "HOST:PORT", "HAUL_LISTEN", "127.0.0.1:9090",
+        "Where the folder is served; port 0 takes a free one"),
+    flag(Verb::Share, "name", "NAME", "HAUL_NAME", "",
+        "The package's name (default: the folder's)"),
+    flag(Verb::Share, "password", "PASSWORD", "HAUL_PASSWORD", "",
+        "Ask for this password. Others on this machine can see flags: rather set HAUL_PASSWORD"),
+    flag(Verb::Share, "link-id", "ID", "HAUL_LINK_ID", "",
+        "The link's identifier, so that it stays the same after a restart (default: random)"),
+    flag(Verb::Share, "secret", "SECRET", "HAUL_SECRET", "",
+        "The link's secret (default: random). Others on this machine can see flags: rather set HAUL_SECRET"),
+    flag(Verb::Share, "public-url", "URL", "HAUL_PUBLIC_URL", "",
+        "How others reach this server, where it is behind a proxy or listens on all addresses \
+         (default: http:// and the listening address)"),
+    flag(Verb::Share, "address-lifetime", "SECONDS", "HAUL_ADDRESS_LIFETIME", "3600",
+        "How long the address of a file's bytes is good for"),
+];
+
+/// The flags of one subcommand.
+pub fn of(verb: Verb) -> impl Iterator<Item = &'static Flag> {
+    FLAGS.iter().filter(move |flag| flag.verb == verb)
+}
+
+/// What `haul --help` prints.
+pub fn overview() -> String {
+    let mut text = format!("haul: {}\n\nUsage:\n", env!("CARGO_PKG_DESCRIPTION"));
+    for verb in Verb::ALL {
+        let usage = format!("haul {}{} [FLAGS]", verb.name(), verb.operand());
+        line(&mut text, &usage, verb.about());
+    }
+    text.push_str("\nFlags:\n");
+    line(
+        &mut text,
+        "-h, --help",
+        "Print this, or a command's flags after its name",
+    );
+    line(&mut text, "-V, --version", "Print the version");
+    text
+}
+
+/// What `haul VERB --help` prints.
+pub fn help(verb: Verb) -> String {
+    let mut text = format!(
+        "{}\n\nUsage: haul {}{} [FLAGS]\n\nFlags:\n",
+        verb.about(),
+        verb.name(),
+        verb.operand()
+    );
+    for flag in of(verb) {
+        let _ = writeln!(text, "  --{} {}", flag.name, flag.value);
+        let _ = writeln!(text, "        {}", flag.help);
+        let _ = match flag.default {
+            "" => writeln!(text, "        [env: {}]", flag.env),
+            default => writeln!(text, "        [default: {default}] [env: {}]", flag.env),
+        };
+    }
+    text.push_str(
+        "  -h, --help\n        Print this\n\
+         \nA flag wins over its environment variable; an empty variable counts as unset.\n",
+    );
+    text
+}
+
+fn line(text: &mut String, left: &str, right: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "  {left:<28}{right}");
+}

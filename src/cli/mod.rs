@@ -1,0 +1,303 @@
+//! The command line: from arguments and environment to a command, or to one line about what is wrong.
+
+mod flags;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lexopt::Arg;
+
+use crate::board::Secret;
+
+pub use flags::{FLAGS, Flag, Verb, help, of as flags_of, overview};
+pub use values::{is_loopback, read_token};
+
+/// What to run.
+#[derive(Debug)]
+pub enum Command {
+    Serve(Serve),
+    Share(Share),
+    /// Print this text on stdout and exit 0.
+    Help(String),
+    /// Print the version on stdout and exit 0.
+    Version,
+}
+
+/// `haul serve`.
+#[derive(Debug)]
+pub struct Serve {
+    pub listen: SocketAddr,
+    pub state_dir: PathBuf,
+    /// 1 to 256.
+    pub workers: usize,
+    /// `LINK_BASE=API_BASE` pairs, as given.
+    pub origins: Vec<String>,
+    pub token_file: Option<PathBuf>,
+    /// How long a connection may bring nothing.
+    pub silence_timeout: Duration,
+    /// How long without a byte before a fault is final.
+    pub retry_for: Duration,
+    pub ca_file: Option<PathBuf>,
+}
+
+/// `haul share`.
+#[derive(Debug)]
+pub struct Share {
+    pub dir: PathBuf,
+    pub listen: SocketAddr,
+    pub name: Option<String>,
+    pub password: Option<Secret>,
+    pub link_id: Option<String>,
+    pub secret: Option<Secret>,
+    /// Without a slash at its end.
+    pub public_url: Option<String>,
+    pub address_lifetime: Duration,
+}
+
+/// Bad usage. Its text is one line, for stderr; the exit status is 2.
+#[derive(Debug)]
+pub struct UsageError(String);
+
+impl UsageError {
+    /// `message` is what was wrong; control characters in it are escaped, so that it stays one line.
+    pub fn new(message: impl AsRef<str>) -> UsageError {
+        let mut line = String::new();
+        for character in message.as_ref().chars() {
+            match character.is_control() {
+                true => line.extend(character.escape_default()),
+                false => line.push(character),
+            }
+        }
+        UsageError(line)
+    }
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (try 'haul --help')", self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// Reads the arguments, without the program's name, and the environment.
+///
+/// # Errors
+/// Bad usage, said in one line.
+pub fn parse(
+    args: impl Iterator<Item = OsString>,
+    env: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Command, UsageError> {
+    let mut parser = lexopt::Parser::from_args(args);
+    let verb = match parser.next().map_err(unusable)? {
+        Some(Arg::Short('h') | Arg::Long("help")) => return Ok(Command::Help(overview())),
+        Some(Arg::Short('V') | Arg::Long("version")) => return Ok(Command::Version),
+        Some(Arg::Value(word)) => Verb::ALL
+            .into_iter()
+            .find(|verb| word == verb.name())
+            .ok_or_else(|| UsageError::new(format!("there is no command {word:?}")))?,
+        Some(other) => return Err(unusable(other.unexpected())),
+        None => return Err(UsageError::new("a command is missing: serve or share")),
+    };
+    // An empty variable counts as unset, wherever it is looked at.
+    let env = |name: &str| env(name).filter(|value| !value.is_empty());
+    let mut given = Given::new(verb, &env);
+    while let Some(arg) = parser.next().map_err(unusable)? {
+        match arg {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help(help(verb))),
+            Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
+            Arg::Long(name) => {
+                let flag = flags::of(verb).find(|flag| flag.name == name);
+                let Some(flag) = flag else {
+                    return Err(unusable(arg.unexpected()));
+                };
+                let value = parser.value().map_err(unusable)?;
+                given.flags.push((flag.name, value));
+            }
+            Arg::Value(word) if !verb.operand().is_empty() && given.operand.is_none() => {
+                given.operand = Some(word);
+            }
+            other => return Err(unusable(other.unexpected())),
+        }
+    }
+    match verb {
+        Verb::Serve => given.serve().map(Command::Serve),
+        Verb::Share => given.share().map(Command::Share),
+    }
+}
+
+fn unusable(error: lexopt::Error) -> UsageError {
+    UsageError::new(error.to_string())
+}
+
+/// A value, and where it came from for the error message.
+struct Found {
+    source: String,
+    value: OsString,
+}
+
+impl Found {
+    fn wrong(&self, what: &str) -> UsageError {
+        UsageError::new(format!("{}: {what}", self.source))
+    }
+
+    fn text(&self) -> Result<&str, UsageError> {
+        self.value
+            .to_str()
+            .ok_or_else(|| self.wrong("the value is not UTF-8"))
+    }
+}
+
+/// What was said on the command line, with the environment behind it.
+struct Given<'a> {
+    verb: Verb,
+    flags: Vec<(&'static str, OsString)>,
+    operand: Option<OsString>,
+    env: &'a dyn Fn(&str) -> Option<OsString>,
+}
+
+impl<'a> Given<'a> {
+    fn new(verb: Verb, env: &'a dyn Fn(&str) -> Option<OsString>) -> Given<'a> {
+        Given {
+            verb,
+            flags: Vec::new(),
+            operand: None,
+            env,
+        }
+    }
+
+    fn flag(&self, name: &str) -> &'static Flag {
+        flags::of(self.verb)
+            .find(|flag| flag.name == name)
+            .expect("only flags of the table are asked for; a test asks for each")
+    }
+
+    /// The values of a flag: from the command line, else the environment, else its default.
+    fn all(&self, name: &str) -> Result<Vec<Found>, UsageError> {
+        let flag = self.flag(name);
+        let said: Vec<Found> = self
+            .flags
+            .iter()
+            .filter(|(said, _)| *said == flag.name)
+            .map(|(_, value)| Found {
+                source: format!("--{}", flag.name),
+                value: value.clone(),
+            })
+            .collect();
+        if let Some(empty) = said.iter().find(|found| found.value.is_empty()) {
+            return Err(empty.wrong("the value is empty"));
+        }
+        if !said.is_empty() {
+            return Ok(said);
+        }
+        if let Some(value) = (self.env)(flag.env) {
+            let source = flag.env.to_owned();
+            return Ok(vec![Found { source, value }]);
+        }
+        Ok(match flag.default {
+            "" => Vec::new(),
+            default => vec![Found {
+                source: format!("--{}", flag.name),
+                value: default.into(),
+            }],
+        })
+    }
+
+    /// The value of a flag; the last one where it was given twice.
+    fn one<T>(
+        &self,
+        name: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, UsageError> {
+        let Some(found) = self.all(name)?.pop() else {
+            return Ok(None);
+        };
+        let value = read(found.text()?).map_err(|what| found.wrong(&what))?;
+        Ok(Some(value))
+    }
+
+    /// The value of a flag that has a default.
+    fn set<T>(
+        &self,
+        name: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, UsageError> {
+        Ok(self
+            .one(name, read)?
+            .expect("the table has a default for this flag"))
+    }
+
+    /// A path, which need not be UTF-8.
+    fn path(&self, name: &str) -> Result<Option<PathBuf>, UsageError> {
+        Ok(self
+            .all(name)?
+            .pop()
+            .map(|found| PathBuf::from(found.value)))
+    }
+
+    /// The values of a flag that repeats.
+    fn list(&self, name: &str) -> Result<Vec<String>, UsageError> {
+        let mut list = Vec::new();
+        for found in self.all(name)? {
+            let text = found.text()?;
+            if found.source.starts_with("--") {
+                list.push(text.to_owned());
+                continue;
+            }
+            let parts = text.split(|c: char| c == ',' || c.is_whitespace());
+            list.extend(parts.filter(|part| !part.is_empty()).map(str::to_owned));
+        }
+        Ok(list)
+    }
+
+    fn serve(self) -> Result<Serve, UsageError> {
+        let state_dir = self
+            .path("state-dir")?
+            .or_else(|| values::default_state_dir(self.env))
+            .ok_or_else(|| UsageError::new("--state-dir is needed, since HOME is not set"))?;
+        let serve = Serve {
+            listen: self.set("listen", values::listen)?,
+            state_dir,
+            workers: self.set("workers", |text| values::number(text, 1, 256))?,
+            origins: self.list("origin")?,
+            token_file: self.path("token-file")?,
+            silence_timeout: self.set("silence-timeout", |text| {
+                values::seconds(text, 0.1, 86_400.0)
+            })?,
+            retry_for: self.set("retry-for", |text| values::seconds(text, 0.0, 31_536_000.0))?,
+            ca_file: self.path("ca-file")?,
+        };
+        if serve.token_file.is_none() && !is_loopback(serve.listen) {
+            return Err(UsageError::new(format!(
+                "others can reach {}, so --token-file is needed: a file whose first line is the API's token",
+                serve.listen
+            )));
+        }
+        Ok(serve)
+    }
+
+    fn share(mut self) -> Result<Share, UsageError> {
+        let dir = self.operand.take().filter(|dir| !dir.is_empty());
+        Ok(Share {
+            dir: dir.map(PathBuf::from).ok_or_else(|| {
+                UsageError::new("share needs the folder to offer: haul share DIR")
+            })?,
+            listen: self.set("listen", values::listen)?,
+            name: self.one("name", values::name)?,
+            password: self.one("password", values::secret)?,
+            link_id: self.one("link-id", values::link_id)?,
+            secret: self.one("secret", values::secret)?,
+            public_url: self.one("public-url", values::base_url)?,
+            address_lifetime: self.set("address-lifetime", |text| {
+                values::seconds(text, 1.0, 604_800.0)
+            })?,
+        })
+    }
+}

@@ -1,0 +1,140 @@
+//! From a flag's text to what it means. Every error is a short text without the flag's name.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::board::Secret;
+
+/// A token file is looked at this far, in bytes.
+const TOKEN_FILE_LIMIT: u64 = 4096;
+
+/// `127.0.0.1:8080`, `[::1]:8080` or `localhost:8080`.
+///
+/// A bare `:8080` means all interfaces to some programs and loopback to others, so it is refused.
+pub fn listen(text: &str) -> Result<SocketAddr, String> {
+    if let Some(port) = text.strip_prefix("localhost:") {
+        return port
+            .parse()
+            .map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+            .map_err(|_| format!("{text:?} has no port from 0 to 65535"));
+    }
+    text.parse().map_err(|_| {
+        format!(
+            "{text:?} is no address and port such as 127.0.0.1:8080, [::1]:8080 or localhost:8080"
+        )
+    })
+}
+
+/// Whether only this machine can reach the address.
+pub fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// A whole number in a range.
+pub fn number(text: &str, min: usize, max: usize) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if (min..=max).contains(&number) => Ok(number),
+        _ => Err(format!("{text:?} is no number from {min} to {max}")),
+    }
+}
+
+/// Seconds, a fraction allowed, in a range.
+pub fn seconds(text: &str, min: f64, max: f64) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (min..=max).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err(format!(
+            "{text:?} is no number of seconds from {min} to {max}"
+        )),
+    }
+}
+
+/// Text for people: a package's name.
+pub fn name(text: &str) -> Result<String, String> {
+    if text.len() > 250 || text.chars().any(char::is_control) {
+        return Err("must be at most 250 bytes without control characters".into());
+    }
+    Ok(text.to_owned())
+}
+
+/// A secret that goes into a header or a query. Its text is never part of the error.
+pub fn secret(text: &str) -> Result<Secret, String> {
+    if text.len() > 1024 || text.chars().any(char::is_control) || text.trim() != text {
+        return Err(
+            "must be at most 1024 bytes, without control characters or spaces at its ends".into(),
+        );
+    }
+    Ok(Secret::new(text))
+}
+
+/// A link's identifier: what a URL's path can hold as it is (RFC 3986, section 2.3).
+pub fn link_id(text: &str) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_~.".contains(&byte);
+    if text.len() > 128 || !text.bytes().all(plain) || text.bytes().all(|byte| byte == b'.') {
+        return Err(format!(
+            "{text:?} must be at most 128 letters, digits, '-', '_', '~' and '.'"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// An http or https URL without query and fragment; the slashes at its end are dropped.
+pub fn base_url(text: &str) -> Result<String, String> {
+    let rest = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"));
+    let odd = |byte: u8| !byte.is_ascii_graphic() || b"?#\"<>\\^`{|}@".contains(&byte);
+    match rest {
+        Some(rest)
+            if !rest.starts_with(['/', ':']) && !rest.is_empty() && !rest.bytes().any(odd) =>
+        {
+            Ok(text.trim_end_matches('/').to_owned())
+        }
+        _ => Err(format!(
+            "{text:?} is no URL such as https://example.com/packages"
+        )),
+    }
+}
+
+/// The state directory where none was asked for; None where the environment does not tell.
+pub fn default_state_dir(env: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let absolute = |name: &str| {
+        env(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    // systemd gives a list where a unit has more than one state directory (systemd.exec(5)).
+    let unit = env("STATE_DIRECTORY")
+        .and_then(|list| std::env::split_paths(&list).next())
+        .filter(|path| path.is_absolute());
+    unit.or_else(|| absolute("XDG_STATE_HOME").map(|dir| dir.join("haul")))
+        .or_else(|| absolute("HOME").map(|dir| dir.join(".local/state/haul")))
+}
+
+/// Reads an API token: the file's first line, 1 to 1024 printable ASCII characters without spaces,
+/// which is what an `Authorization` header can carry.
+///
+/// # Errors
+/// A text that names the file and what is wrong with it, never what is in it.
+pub fn read_token(path: &Path) -> Result<Secret, String> {
+    let mut text = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(TOKEN_FILE_LIMIT).read_to_end(&mut text))
+        .map_err(|error| format!("cannot read the token file {path:?}: {error}"))?;
+    let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    match std::str::from_utf8(line) {
+        Ok(token)
+            if (1..=1024).contains(&token.len())
+                && token.bytes().all(|byte| byte.is_ascii_graphic()) =>
+        {
+            Ok(Secret::new(token))
+        }
+        _ => Err(format!(
+            "the first line of the token file {path:?} must be 1 to 1024 printable ASCII characters without spaces"
+        )),
+    }
+}
