@@ -195,7 +195,8 @@ fn settle(
         if folder.kind(&names.part) != Some(Kind::File) {
             return Ok(());
         }
-        let place = Place { key: download.key, table, index, if_exists: order.if_exists };
+        let traits = root.traits();
+        let place = Place { key: download.key, table, index, if_exists: order.if_exists, traits };
         match transfer::publish(&place, &folder, names, &hands.store) {
             Ok(Some(FileState::Skipped)) => table.set_state(index, FileState::Skipped),
             Ok(_) => {}

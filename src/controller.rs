@@ -4,6 +4,7 @@
 //! controller checks it, the caller's own thread commits it to the store, and the controller carries it out.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -58,7 +59,7 @@ pub enum Prepared {
 pub struct NewDownload {
     pub download: Arc<Download>,
     pub identity: Identity,
-    pub made: Vec<String>,
+    pub made: Vec<PathBuf>,
     pub package: Option<Package>,
 }
 
@@ -66,7 +67,7 @@ pub struct NewDownload {
 pub struct Removal {
     pub download: Arc<Download>,
     pub identity: Identity,
-    pub made: Vec<String>,
+    pub made: Vec<PathBuf>,
     pub begun: u32,
     pub remove_files: bool,
 }
@@ -95,7 +96,7 @@ struct Active {
     record: Record,
     download: Arc<Download>,
     identity: Identity,
-    made: Vec<String>,
+    made: Vec<PathBuf>,
     run: Option<Arc<Run>>,
     /// Read at POST, for the first run.
     package: Option<Package>,

@@ -2,15 +2,33 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod backoff;
+pub mod begin;
 pub mod board;
 pub mod cli;
 pub mod clock;
+pub mod controller;
 pub mod dest;
+pub mod id;
+pub mod intervals;
 pub mod link;
 pub mod paths;
 pub mod plan;
-pub mod store;
+pub mod ranges;
+pub mod rate;
+pub mod record;
+pub mod run;
+pub mod saved;
+pub mod session;
 pub mod share;
+pub mod store;
 pub mod table;
+pub mod transfer;
 pub mod upstream;
 pub mod url;
+pub mod worker;
+pub mod cleaner;
+pub mod remember;
+pub mod syncer;
+pub mod handle;
+pub mod serve;

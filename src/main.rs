@@ -1,1 +1,98 @@
-fn main() {}
+//! The program: reads the command line, runs what it asks for, and turns signals into a clean stop.
+#![forbid(unsafe_code)]
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use haul::cli::{self, Command};
+use haul::serve::{self, ServeError, Serving};
+use haul::share::Share;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// A stop that takes longer is cut short: what matters is in the journal already.
+const LAST_RESORT: Duration = Duration::from_millis(4_500);
+
+fn main() -> ExitCode {
+    start_log();
+    let env = |name: &str| std::env::var_os(name);
+    match cli::parse(std::env::args_os().skip(1), &env) {
+        Ok(Command::Help(text)) => print(&text),
+        Ok(Command::Version) => print(concat!("haul ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Command::Serve(options)) => serve(options),
+        Ok(Command::Share(options)) => share(options),
+        Err(error) => fail(2, &error.to_string()),
+    }
+}
+
+fn start_log() {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
+        .format(|out, record| {
+            let time = haul::clock::now().to_rfc3339();
+            writeln!(out, "{time} {:5} {}", record.level(), record.args())
+        })
+        .init();
+}
+
+fn print(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn fail(code: u8, message: &str) -> ExitCode {
+    eprintln!("haul: {message}");
+    ExitCode::from(code)
+}
+
+fn serve(options: cli::Serve) -> ExitCode {
+    // Before anything can be acknowledged, so that a signal never finds the default action in place.
+    let mut signals = match Signals::new([SIGINT, SIGTERM]) {
+        Ok(signals) => signals,
+        Err(error) => return fail(1, &format!("signals cannot be handled: {error}")),
+    };
+    let serving = match Serving::start(options) {
+        Ok(serving) => serving,
+        Err(error @ ServeError::Usage(_)) => return fail(2, &error.to_string()),
+        Err(error) => return fail(1, &error.to_string()),
+    };
+    if let Err(error) = serve::announce(serving.address()) {
+        return fail(1, &format!("stdout is closed: {error}"));
+    }
+    signals.forever().next();
+    stop_by_force_later();
+    match serving.stop() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &error.to_string()),
+    }
+}
+
+fn stop_by_force_later() {
+    let spawned = std::thread::Builder::new().name("last-resort".into()).spawn(|| {
+        std::thread::sleep(LAST_RESORT);
+        std::process::exit(0);
+    });
+    if let Err(error) = spawned {
+        log::warn!("a stop may take long: {error}");
+    }
+}
+
+fn share(options: cli::Share) -> ExitCode {
+    let mut signals = match Signals::new([SIGINT, SIGTERM]) {
+        Ok(signals) => signals,
+        Err(error) => return fail(1, &format!("signals cannot be handled: {error}")),
+    };
+    let share = match Share::start(options.into()) {
+        Ok(share) => share,
+        Err(error) => return fail(1, &error.to_string()),
+    };
+    let said = print(&format!("{}\n", share.link()));
+    if said == ExitCode::SUCCESS {
+        signals.forever().next();
+    }
+    share.stop();
+    said
+}

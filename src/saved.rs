@@ -68,6 +68,9 @@ pub struct SavedFiles {
     pub failed: BTreeMap<u32, FileProblem>,
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub skipped: BTreeSet<u32>,
+    /// Files that were whole before a power cut, but whose bytes may not have reached the disk.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub doubtful: BTreeSet<u32>,
 }
 
 /// The bytes of one unfinished file.
@@ -211,6 +214,12 @@ impl store::State for Saved {
         }
     }
 
+    fn doubt(&mut self, change: Change) {
+        if let Change::Done(key, file) | Change::DoneAt(key, file, _) = change {
+            self.files(key, |files| drop(files.doubtful.insert(file)));
+        }
+    }
+
     fn is_data(change: &Change) -> bool {
         matches!(
             change,
@@ -223,6 +232,7 @@ impl SavedFiles {
     fn finish(&mut self, file: u32) {
         self.partial.remove(&file);
         self.failed.remove(&file);
+        self.doubtful.remove(&file);
         self.done.insert(file.into(), u64::from(file) + 1);
     }
 }

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::board::{Code, FileProblem, IfExists, Problem};
-use crate::dest::{self, DestError, Folder, Published, Root};
+use crate::dest::{self, DestError, Folder, Published, Root, Traits};
+use crate::paths;
 use crate::ranges::{Range, Ranges};
 use crate::run::Run;
 use crate::saved::{Change, Partial, Saved};
@@ -533,7 +534,7 @@ impl Job {
                 self.file.begun.store(true, Ordering::Release);
                 break file;
             }
-            names.part = next_free(&folder, &names.last, ".part");
+            names.part = free_part(&folder, &names.last, root.traits());
             self.save(hands, Change::Renamed(self.run.download.key, index, names.clone()))?;
             self.table.rename(index, names.clone());
         };
@@ -586,7 +587,13 @@ impl Job {
         }
         let key = self.run.download.key;
         self.save(hands, stamp(&self.table, index, key, &part.file))?;
-        let place = Place { key, table: &self.table, index, if_exists: self.run.download.order.if_exists };
+        let place = Place {
+            key,
+            table: &self.table,
+            index,
+            if_exists: self.run.download.order.if_exists,
+            traits: root.traits(),
+        };
         let published = publish(&place, &part.folder, part.names.clone(), &hands.store)?;
         self.file.close();
         match published {
@@ -628,6 +635,7 @@ pub struct Place<'a> {
     pub table: &'a FileTable,
     pub index: u32,
     pub if_exists: IfExists,
+    pub traits: Traits,
 }
 
 /// Renames a whole `.part` to its final name. None where there is no `.part`.
@@ -658,7 +666,7 @@ pub fn publish(
                 return Ok(Some(FileState::Skipped));
             }
             Published::Taken => {
-                names.last = next_free(folder, &names.last, "");
+                names.last = free_name(folder, &names.last, place.traits);
                 save(Change::Renamed(place.key, place.index, names.clone()))?;
                 place.table.rename(place.index, names.clone());
             }
@@ -666,14 +674,14 @@ pub fn publish(
     }
 }
 
-/// The first of `name (1).ext`, `name (2).ext`, … that, with `suffix`, is free in the folder.
-fn next_free(folder: &Folder, name: &str, suffix: &str) -> String {
-    let mut number = 0_u64;
-    loop {
-        number += 1;
-        let candidate = format!("{}{suffix}", crate::paths::numbered(name, number));
-        if folder.kind(&candidate).is_none() {
-            return candidate;
-        }
-    }
+/// The first of `name (1).ext`, `name (2).ext`, … that is free in the folder.
+fn free_name(folder: &Folder, name: &str, traits: Traits) -> String {
+    let mut candidates = (1..).map(|number| paths::numbered(name, number, traits));
+    candidates.find(|candidate| folder.kind(candidate).is_none()).unwrap_or_else(|| name.to_owned())
+}
+
+/// The first of `name (1).part`, `name (2).part`, … that is free in the folder.
+fn free_part(folder: &Folder, name: &str, traits: Traits) -> String {
+    let mut candidates = (1..).map(|number| paths::part_name(name, number, traits));
+    candidates.find(|candidate| folder.kind(candidate).is_none()).unwrap_or_else(|| name.to_owned())
 }

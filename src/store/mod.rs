@@ -57,6 +57,9 @@ pub trait State: Default + Clone + Serialize + DeserializeOwned + Send + 'static
     /// Whether the change says that file data is in place, so that after a power cut it counts only
     /// once the data was synced.
     fn is_data(change: &Self::Change) -> bool;
+
+    /// Takes note of a data change that does not count, because a power cut came before the sync.
+    fn doubt(&mut self, _change: Self::Change) {}
 }
 
 /// A point in the sequence of changes.

@@ -68,8 +68,13 @@ pub(super) fn recover<S: State>(folder: &Folder, boot: &str) -> Result<Recovered
     for (seq, change) in log.changes {
         let data = S::is_data(&change);
         let counts = same_boot || !data || seq <= synced;
-        if seq > whole.seq && counts {
+        if seq <= whole.seq {
+            continue;
+        }
+        if counts {
             tail.push(Entry { seq, change, data });
+        } else {
+            whole.state.doubt(change);
         }
     }
     Ok(Recovered {

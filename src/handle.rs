@@ -1,0 +1,173 @@
+//! The agent as the API sees it: checks what needs the network or the disk on the caller's own thread, and asks the
+//! controller for the rest.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, bounded};
+
+use crate::agent::{Agent, Deleted, Refusal, Which};
+use crate::board::{Board, Download, Order, State, View};
+use crate::clock;
+use crate::controller::{Command, NewDownload, Prepared};
+use crate::dest::{self, Root};
+use crate::saved::{Change, Saved, SavedDownload, SavedFiles};
+use crate::store::Store;
+use crate::transfer::Hands;
+use crate::upstream::{Fault, Package, Watch};
+
+/// A POST answers within this time, whatever the link's server does.
+const CHECK: Duration = Duration::from_millis(9_500);
+
+/// See the module's page.
+pub struct Handle {
+    pub board: Arc<Board>,
+    pub store: Arc<Store<Saved>>,
+    pub hands: Arc<Hands>,
+    pub commands: Sender<Command>,
+}
+
+/// Folders that were made for a download that may yet be refused.
+struct Made(Vec<PathBuf>);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        dest::unmake(&self.0);
+    }
+}
+
+impl Handle {
+    fn ask<T>(&self, command: impl FnOnce(Sender<T>) -> Command) -> Result<T, Refusal> {
+        let (reply, answer) = bounded(1);
+        self.commands.send(command(reply)).map_err(|_| Refusal::ShuttingDown)?;
+        answer.recv().map_err(|_| Refusal::ShuttingDown)
+    }
+
+    fn change_state(&self, id: &str, state: State) -> Result<Arc<Download>, Refusal> {
+        let prepared = self.ask(|reply| Command::PrepareState { id: id.to_owned(), state, reply })??;
+        let (key, change) = match prepared {
+            Prepared::Already(download) => return Ok(download),
+            Prepared::Commit(key, change) => (key, change),
+        };
+        let saved = self.store.commit(&[change]);
+        let committed = saved.is_ok();
+        let applied = self.ask(|reply| Command::ApplyState { key, state, committed, reply })?;
+        saved.map_err(|error| Refusal::StateUnwritable(error.to_string()))?;
+        applied
+    }
+
+    fn check_link(&self, order: &Order) -> Result<Option<Package>, Refusal> {
+        let watch = Watch { deadline: Some(Instant::now() + CHECK), ..Watch::default() };
+        match self.hands.client.resolve(&order.link, order.password.as_ref(), &watch) {
+            Ok(package) => Ok(Some(package)),
+            Err(Fault::Unauthorized) if order.password.is_none() => Err(Refusal::LinkPasswordRequired),
+            Err(Fault::Unauthorized) => Err(Refusal::LinkPasswordWrong),
+            Err(Fault::Gone) => Err(Refusal::LinkExpired),
+            Err(Fault::NotFound | Fault::Refused { .. }) => Err(Refusal::LinkNotFound),
+            Err(fault @ (Fault::Stopped | Fault::Transient { .. } | Fault::Malformed(_))) => {
+                log::warn!("the link cannot be read yet, and is tried again: {fault}");
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Agent for Handle {
+    fn board(&self) -> &Board {
+        &self.board
+    }
+
+    fn create(&self, mut order: Order) -> Result<Arc<Download>, Refusal> {
+        let invalid = |error: dest::DestError| Refusal::InvalidDestination(error.to_string());
+        let folder = Root::validate(&order.dst_folder).map_err(invalid)?;
+        if let Some(text) = folder.to_str() {
+            order.dst_folder = text.to_owned();
+        }
+        // Told before the server is asked; the controller looks again when the answer is there.
+        let twin = self.board.all().iter().find(|other| is_twin(other, &order)).cloned();
+        if let Some(twin) = twin {
+            return Err(Refusal::Duplicate { download_id: twin.id.clone() });
+        }
+        let (root, made) = Root::make(&folder).map_err(invalid)?;
+        let mut made = Made(made);
+        let package = self.check_link(&order)?;
+        let link = (order.link.api.clone(), order.link.id.clone());
+        let dst_folder = order.dst_folder.clone();
+        let (key, id) = self.ask(|reply| Command::PrepareCreate { link, dst_folder, reply })??;
+        let new = new_download(key, id, order, &root, &made.0, package);
+        let change = Change::Created(key, Box::new(saved(&new)));
+        let committed = self.store.commit(&[change]);
+        let download = new.download.clone();
+        let kept = committed.is_ok().then(|| Box::new(new));
+        self.ask(|reply| Command::ApplyCreate { key, new: kept, reply })?;
+        committed.map_err(|error| Refusal::StateUnwritable(error.to_string()))?;
+        made.0.clear();
+        Ok(download)
+    }
+
+    fn pause(&self, id: &str) -> Result<Arc<Download>, Refusal> {
+        self.change_state(id, State::Paused)
+    }
+
+    fn resume(&self, id: &str) -> Result<Arc<Download>, Refusal> {
+        self.change_state(id, State::Transferring)
+    }
+
+    fn delete(&self, which: Which, remove_files: bool) -> Result<Deleted, Refusal> {
+        let keys = self.ask(|reply| Command::PrepareDelete { which, reply })??;
+        let committed = match keys.is_empty() {
+            true => Ok(()),
+            false => self.store.commit(&[Change::Deleting(keys.clone(), remove_files)]),
+        };
+        let go = committed.is_ok().then_some(remove_files);
+        let deleted = self.ask(|reply| Command::ApplyDelete { keys, remove_files: go, reply });
+        committed.map_err(|error| Refusal::StateUnwritable(error.to_string()))?;
+        deleted
+    }
+}
+
+fn is_twin(other: &Download, order: &Order) -> bool {
+    matches!(other.state(), State::Transferring | State::Paused)
+        && other.order.link.id == order.link.id
+        && other.order.link.api == order.link.api
+        && other.order.dst_folder == order.dst_folder
+}
+
+fn new_download(
+    key: u32,
+    id: String,
+    order: Order,
+    root: &Root,
+    made: &[PathBuf],
+    package: Option<Package>,
+) -> NewDownload {
+    let view = View {
+        state: State::Transferring,
+        name: package.as_ref().and_then(|package| package.name.clone()),
+        package_id: package.as_ref().map(|package| package.package_id.clone()),
+        completed_at: None,
+        problem: None,
+    };
+    let download = Arc::new(Download::new(id, key, order, clock::now(), view));
+    NewDownload { download, identity: root.identity(), made: made.to_vec(), package }
+}
+
+fn saved(new: &NewDownload) -> SavedDownload {
+    let view = new.download.view();
+    SavedDownload {
+        id: new.download.id.clone(),
+        order: new.download.order.clone(),
+        created_at: new.download.created_at,
+        identity: new.identity,
+        made: new.made.iter().filter_map(|path| path.to_str().map(str::to_owned)).collect(),
+        state: view.state,
+        name: view.name,
+        package_id: view.package_id,
+        completed_at: None,
+        problem: None,
+        listed: false,
+        deleting: None,
+        files: SavedFiles::default(),
+    }
+}

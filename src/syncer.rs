@@ -1,0 +1,53 @@
+//! Group commit: one sync of the data for all that was written in the last second or so, then one mark in the
+//! journal. Data first, record second.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::Receiver;
+
+use crate::dest::Root;
+use crate::saved::Saved;
+use crate::store::Store;
+
+/// Starts the thread that syncs. It ends when its channel is closed.
+///
+/// # Errors
+/// The system refuses a thread.
+pub fn start(
+    store: Arc<Store<Saved>>,
+    requests: Receiver<Vec<Arc<Root>>>,
+) -> std::io::Result<JoinHandle<()>> {
+    thread::Builder::new().name("syncer".into()).spawn(move || {
+        if !store.unsynced().is_empty() {
+            // A killed process left them, and its destinations may not be open now.
+            rustix::fs::sync();
+        }
+        let mut dirty = Vec::new();
+        for roots in requests {
+            dirty.extend(roots);
+            if sync(&store, &dirty) {
+                dirty.clear();
+            }
+            if let Err(error) = store.compact_if_needed() {
+                log::error!("the state could not be written anew: {error}");
+            }
+        }
+    })
+}
+
+/// Syncs these destinations, then says so in the journal. False where that failed.
+fn sync(store: &Store<Saved>, roots: &[Arc<Root>]) -> bool {
+    let mark = store.mark();
+    for root in roots {
+        if let Err(error) = root.sync() {
+            let path = root.path().display();
+            log::error!("{path} could not be synced, so what was written there counts as unsaved: {error}");
+            return false;
+        }
+    }
+    if let Err(error) = store.synced(mark) {
+        log::error!("that data was synced could not be saved: {error}");
+    }
+    true
+}
