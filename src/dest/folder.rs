@@ -1,6 +1,7 @@
 //! One open folder under `dst_folder`, and the files in it.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -83,18 +84,19 @@ impl Folder {
         }
     }
 
-    /// Whether nothing is in the folder; false where it cannot be listed.
-    pub fn is_empty(&self) -> bool {
-        let Ok(entries) = fs::Dir::read_from(&self.dir) else {
-            return false;
-        };
-        for entry in entries {
-            match entry {
-                Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
-                _ => return false,
+    /// Calls `visit` with every name in the folder, in no order.
+    ///
+    /// # Errors
+    /// The folder cannot be listed, or not to its end.
+    pub fn each_name(&self, mut visit: impl FnMut(&[u8])) -> io::Result<()> {
+        for entry in fs::Dir::read_from(&self.dir)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if !matches!(name, b"." | b"..") {
+                visit(name);
             }
         }
-        true
+        Ok(())
     }
 
     /// Makes a file, empty, for reading and writing. None: the name is taken.

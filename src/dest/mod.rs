@@ -126,6 +126,7 @@ impl Root {
     }
 
     /// Waits until everything written to this file system is on the disk.
+    /// Another file system that is mounted somewhere below is not waited for.
     ///
     /// # Errors
     /// What the disk reports; data may be lost then.

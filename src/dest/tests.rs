@@ -357,7 +357,7 @@ fn a_file_larger_than_the_disk_is_refused_at_once() {
         .create_part("a")
         .unwrap()
         .unwrap();
-    let error = reserve(&file, 1 << 43).unwrap_err();
+    let error = reserve(&file, 1 << 60).unwrap_err();
     assert_eq!(error.code(), Code::InsufficientStorage, "{error}");
     assert_eq!(file.metadata().unwrap().len(), 0);
 }

@@ -3,8 +3,11 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-use crate::dest::{Folder, Kind, Root};
+use crate::dest::{Folder, Kind, Root, Traits};
 use crate::paths;
+use crate::table::ROOT;
+
+use super::folders::Keys;
 
 /// What is, or soon will be, under `dst_folder`.
 pub trait Disk {
@@ -24,14 +27,30 @@ pub struct RootDisk<'a> {
     root: &'a Root,
     files: HashSet<String>,
     folders: HashSet<String>,
+    /// Letter case aside: a file system may ignore it without saying so.
+    keys: Keys,
     /// The folder that was asked for last: the planner goes folder by folder.
     last: RefCell<Option<Opened>>,
 }
 
 struct Opened {
     components: Vec<String>,
-    /// None: it does not exist, or nothing is in it.
+    /// None: it does not exist.
     folder: Option<Folder>,
+    /// Hashes of the names in it, letter case aside; None where it could not be listed.
+    names: Option<HashSet<u64>>,
+}
+
+impl Opened {
+    /// Whether something may be there. The list spares a system call for each of a million names; it
+    /// is trusted for plain ASCII only, since file systems differ in which other characters are the same.
+    fn may_have(&self, keys: &Keys, name: &str) -> bool {
+        match &self.names {
+            Some(names) if name.is_ascii() => names.contains(&keys.key(ROOT, name)),
+            Some(names) => !names.is_empty(),
+            None => true,
+        }
+    }
 }
 
 impl<'a> RootDisk<'a> {
@@ -42,6 +61,10 @@ impl<'a> RootDisk<'a> {
             root,
             files: HashSet::new(),
             folders: HashSet::new(),
+            keys: Keys::new(Traits {
+                ignores_case: true,
+                ..Traits::default()
+            }),
             last: RefCell::new(None),
         };
         for path in reserved {
@@ -55,6 +78,25 @@ impl<'a> RootDisk<'a> {
             disk.files.insert(path);
         }
         disk
+    }
+
+    fn open(&self, components: &[&str]) -> Opened {
+        let folder = self.root.folder(components, false).ok();
+        let names = folder.as_ref().and_then(|folder| {
+            let mut names = HashSet::new();
+            let listed = folder.each_name(|name| {
+                // A name that is no UTF-8 is none that the planner can ask for.
+                if let Ok(name) = str::from_utf8(name) {
+                    names.insert(self.keys.key(ROOT, name));
+                }
+            });
+            listed.is_ok().then_some(names)
+        });
+        Opened {
+            components: components.iter().map(|&name| name.to_owned()).collect(),
+            folder,
+            names,
+        }
     }
 
     fn spelled(&self, path: &str) -> String {
@@ -76,16 +118,13 @@ impl Disk for RootDisk<'_> {
         let mut last = self.last.borrow_mut();
         let opened = match &mut *last {
             Some(opened) if opened.components == parents => opened,
-            stale => stale.insert(Opened {
-                components: parents.iter().map(|&parent| parent.to_owned()).collect(),
-                folder: self
-                    .root
-                    .folder(parents, false)
-                    .ok()
-                    .filter(|folder| !folder.is_empty()),
-            }),
+            stale => stale.insert(self.open(parents)),
         };
-        opened.folder.as_ref()?.kind(name)
+        let folder = opened.folder.as_ref()?;
+        if !opened.may_have(&self.keys, name) {
+            return None;
+        }
+        folder.kind(name)
     }
 
     fn reserved(&self, path: &str) -> bool {

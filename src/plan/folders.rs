@@ -55,10 +55,17 @@ impl Keys {
     pub fn key(&self, folder: u32, name: &str) -> u64 {
         let mut hasher = self.state.build_hasher();
         folder.hash(&mut hasher);
-        if self.ignores_case {
-            paths::folded(name).for_each(|c| c.hash(&mut hasher));
-        } else {
+        let mut ascii = [0; paths::NAME_MAX];
+        if !self.ignores_case {
             hasher.write(name.as_bytes());
+        } else if name.is_ascii() && name.len() <= ascii.len() {
+            // What most names are, without a walk through Unicode's tables.
+            let lower = &mut ascii[..name.len()];
+            lower.copy_from_slice(name.as_bytes());
+            lower.make_ascii_lowercase();
+            hasher.write(lower);
+        } else {
+            hasher.write(paths::folded(name).collect::<String>().as_bytes());
         }
         hasher.finish()
     }
@@ -191,5 +198,21 @@ impl Folders {
         }
         names.reverse();
         names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_agree_where_the_target_takes_names_for_one() {
+        let keys = Keys::new(Traits::WINDOWS);
+        // The second is the Kelvin sign, whose lower case is an ordinary k.
+        assert_eq!(keys.key(1, "KELVIN"), keys.key(1, "\u{212a}elvin"));
+        assert_eq!(keys.key(1, "Ärger"), keys.key(1, "äRGER"));
+        assert_ne!(keys.key(1, "a"), keys.key(2, "a"));
+        let keys = Keys::new(Traits::default());
+        assert_ne!(keys.key(1, "a"), keys.key(1, "A"));
     }
 }
