@@ -2,13 +2,16 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod api;
 pub mod backoff;
 pub mod begin;
 pub mod board;
+pub mod cleaner;
 pub mod cli;
 pub mod clock;
 pub mod controller;
 pub mod dest;
+pub mod handle;
 pub mod id;
 pub mod intervals;
 pub mod link;
@@ -17,18 +20,16 @@ pub mod plan;
 pub mod ranges;
 pub mod rate;
 pub mod record;
+pub mod remember;
 pub mod run;
 pub mod saved;
+pub mod serve;
 pub mod session;
 pub mod share;
 pub mod store;
+pub mod syncer;
 pub mod table;
 pub mod transfer;
 pub mod upstream;
 pub mod url;
 pub mod worker;
-pub mod cleaner;
-pub mod remember;
-pub mod syncer;
-pub mod handle;
-pub mod serve;
