@@ -18,7 +18,11 @@ pub struct Backoff {
 impl Backoff {
     /// After a first fault. `jitter` is from 0 to 1.
     pub fn new(now: Instant, asked: Option<Duration>, jitter: f64) -> Backoff {
-        let mut backoff = Backoff { first: now, due: now, tries: 0 };
+        let mut backoff = Backoff {
+            first: now,
+            due: now,
+            tries: 0,
+        };
         backoff.again(now, asked, jitter);
         backoff
     }
@@ -66,8 +70,14 @@ mod tests {
     #[test]
     fn jitter_moves_the_wait_by_a_tenth() {
         let now = Instant::now();
-        assert_eq!(Backoff::new(now, None, 0.0).due(), now + Duration::from_millis(450));
-        assert_eq!(Backoff::new(now, None, 1.0).due(), now + Duration::from_millis(550));
+        assert_eq!(
+            Backoff::new(now, None, 0.0).due(),
+            now + Duration::from_millis(450)
+        );
+        assert_eq!(
+            Backoff::new(now, None, 1.0).due(),
+            now + Duration::from_millis(550)
+        );
     }
 
     #[test]

@@ -35,14 +35,21 @@ pub struct Beginning {
 pub enum NoBeginning {
     Stopped,
     /// To be tried again.
-    Fault { message: String, retry_after: Option<Duration>, malformed: bool },
+    Fault {
+        message: String,
+        retry_after: Option<Duration>,
+        malformed: bool,
+    },
     Broken(Problem),
 }
 
 impl NoBeginning {
     /// The outcome of a panic on the way.
     pub fn panicked() -> NoBeginning {
-        broken(Code::InternalError, "haul itself failed on this package; resume to try again, and please report it".into())
+        broken(
+            Code::InternalError,
+            "haul itself failed on this package; resume to try again, and please report it".into(),
+        )
     }
 }
 
@@ -53,26 +60,42 @@ impl From<DestError> for NoBeginning {
 }
 
 fn broken(code: Code, message: String) -> NoBeginning {
-    NoBeginning::Broken(Problem { code, message, recoverable: true, retry_at: None })
+    NoBeginning::Broken(Problem {
+        code,
+        message,
+        recoverable: true,
+        retry_at: None,
+    })
 }
 
 impl From<SessionFault> for NoBeginning {
     fn from(fault: SessionFault) -> NoBeginning {
-        let malformed = |message: String| NoBeginning::Fault { message, retry_after: None, malformed: true };
+        let malformed = |message: String| NoBeginning::Fault {
+            message,
+            retry_after: None,
+            malformed: true,
+        };
         match fault {
             SessionFault::Link(problem) => NoBeginning::Broken(problem),
             SessionFault::Call(Fault::Stopped) => NoBeginning::Stopped,
-            SessionFault::Call(Fault::Transient { message, retry_after }) => {
-                NoBeginning::Fault { message, retry_after, malformed: false }
-            }
+            SessionFault::Call(Fault::Transient {
+                message,
+                retry_after,
+            }) => NoBeginning::Fault {
+                message,
+                retry_after,
+                malformed: false,
+            },
             SessionFault::Call(Fault::Malformed(message)) => malformed(message),
-            SessionFault::Call(Fault::Unauthorized) => malformed("the server refuses the list of files".into()),
+            SessionFault::Call(Fault::Unauthorized) => {
+                malformed("the server refuses the list of files".into())
+            }
             SessionFault::Call(Fault::NotFound | Fault::Gone) => {
                 malformed("the server does not have the package's list of files".into())
             }
-            SessionFault::Call(Fault::Refused { status }) => {
-                malformed(format!("the server refuses the list of files (status {status})"))
-            }
+            SessionFault::Call(Fault::Refused { status }) => malformed(format!(
+                "the server refuses the list of files (status {status})"
+            )),
         }
     }
 }
@@ -81,7 +104,11 @@ impl From<SessionFault> for NoBeginning {
 ///
 /// # Errors
 /// See [`NoBeginning`].
-pub fn begin(beginning: &Beginning, hands: &Hands, board: &Board) -> Result<Arc<FileTable>, NoBeginning> {
+pub fn begin(
+    beginning: &Beginning,
+    hands: &Hands,
+    board: &Board,
+) -> Result<Arc<FileTable>, NoBeginning> {
     let run = &beginning.run;
     let root = run.open_root(&beginning.identity)?.clone();
     run.look(&root)?;
@@ -96,15 +123,25 @@ pub fn begin(beginning: &Beginning, hands: &Hands, board: &Board) -> Result<Arc<
     Ok(table)
 }
 
-fn list(run: &Run, root: &Root, hands: &Hands, board: &Board) -> Result<Arc<FileTable>, NoBeginning> {
+fn list(
+    run: &Run,
+    root: &Root,
+    hands: &Hands,
+    board: &Board,
+) -> Result<Arc<FileTable>, NoBeginning> {
     let download = &run.download;
-    let package = run.session.package(&hands.client, &download.order, &run.watch())?;
+    let package = run
+        .session
+        .package(&hands.client, &download.order, &run.watch())?;
     show_package(download, &package, hands)?;
     let mut planner = Planner::new(root.traits());
-    run.session.call(&hands.client, &download.order, &run.watch(), |place| {
-        planner = Planner::new(root.traits());
-        hands.client.list(place, &run.watch(), &mut |listed| planner.add(listed).map_err(|error| error.to_string()))
-    })?;
+    run.session
+        .call(&hands.client, &download.order, &run.watch(), |place| {
+            planner = Planner::new(root.traits());
+            hands.client.list(place, &run.watch(), &mut |listed| {
+                planner.add(listed).map_err(|error| error.to_string())
+            })
+        })?;
     let _one_at_a_time = PLANNING.lock().unwrap_or_else(PoisonError::into_inner);
     let disk = RootDisk::new(root, reserved(download, board));
     let table = planner
@@ -113,9 +150,15 @@ fn list(run: &Run, root: &Root, hands: &Hands, board: &Board) -> Result<Arc<File
     let table = Arc::new(table);
     let saved = hands
         .store
-        .write_side(&side_name(&download.id), &mut |out| table.save(out).map_err(std::io::Error::other))
+        .write_side(&side_name(&download.id), &mut |out| {
+            table.save(out).map_err(std::io::Error::other)
+        })
         .and_then(|()| hands.store.commit(&[Change::Listed(download.key)]));
-    saved.map_err(|error| NoBeginning::Fault { message: error.to_string(), retry_after: None, malformed: false })?;
+    saved.map_err(|error| NoBeginning::Fault {
+        message: error.to_string(),
+        retry_after: None,
+        malformed: false,
+    })?;
     download.set_table(table.clone());
     Ok(table)
 }
@@ -129,12 +172,19 @@ fn show_package(download: &Download, package: &Package, hands: &Hands) -> Result
     if download.view().package_id.as_deref() == Some(&package.package_id) {
         return Ok(());
     }
-    let change = Change::Named(download.key, package.name.clone(), package.package_id.clone());
-    hands.store.append(&[change]).map_err(|error| NoBeginning::Fault {
-        message: error.to_string(),
-        retry_after: None,
-        malformed: false,
-    })?;
+    let change = Change::Named(
+        download.key,
+        package.name.clone(),
+        package.package_id.clone(),
+    );
+    hands
+        .store
+        .append(&[change])
+        .map_err(|error| NoBeginning::Fault {
+            message: error.to_string(),
+            retry_after: None,
+            malformed: false,
+        })?;
     download.update(|view| {
         view.name = package.name.clone();
         view.package_id = Some(package.package_id.clone());
@@ -146,7 +196,11 @@ fn show_package(download: &Download, package: &Package, hands: &Hands) -> Result
 fn reserved(download: &Download, board: &Board) -> HashSet<String> {
     let mut names = HashSet::new();
     let here = Path::new(&download.order.dst_folder);
-    for other in board.all().iter().filter(|other| other.id != download.id && other.state() != State::Complete) {
+    for other in board
+        .all()
+        .iter()
+        .filter(|other| other.id != download.id && other.state() != State::Complete)
+    {
         let there = Path::new(&other.order.dst_folder);
         let Some(table) = other.table() else { continue };
         if !there.starts_with(here) && !here.starts_with(there) {
@@ -157,7 +211,12 @@ fn reserved(download: &Download, board: &Board) -> HashSet<String> {
             let file_names = table.names(file);
             for name in [file_names.last, file_names.part] {
                 let path = there.join(&folder).join(name);
-                names.extend(path.strip_prefix(here).ok().and_then(Path::to_str).map(str::to_owned));
+                names.extend(
+                    path.strip_prefix(here)
+                        .ok()
+                        .and_then(Path::to_str)
+                        .map(str::to_owned),
+                );
             }
         }
     }
@@ -170,8 +229,11 @@ fn make_folders(root: &Root, table: &FileTable) -> Result<(), NoBeginning> {
         has_children[dir.parent as usize] = true;
     }
     // Making a folder makes those above it, so only the innermost ones need to be named.
-    let innermost: Vec<u32> =
-        (ROOT + 1..).zip(&has_children[1..]).filter(|(_, parent)| !**parent).map(|(dir, _)| dir).collect();
+    let innermost: Vec<u32> = (ROOT + 1..)
+        .zip(&has_children[1..])
+        .filter(|(_, parent)| !**parent)
+        .map(|(dir, _)| dir)
+        .collect();
     innermost
         .par_iter()
         .try_for_each(|&dir| root.folder(&table.dir_components(dir), true).map(drop))
@@ -188,30 +250,62 @@ fn settle(
 ) -> Result<(), NoBeginning> {
     let download = &beginning.run.download;
     let order = &download.order;
-    let named = (0..table.len()).into_par_iter().filter(|&file| table.state(file) == FileState::Complete);
+    let named = (0..table.len())
+        .into_par_iter()
+        .filter(|&file| table.state(file) == FileState::Complete);
     named.try_for_each(|index| {
-        let Ok(folder) = root.folder(&table.dir_components(table.dir_of(index)), false) else { return Ok(()) };
+        let Ok(folder) = root.folder(&table.dir_components(table.dir_of(index)), false) else {
+            return Ok(());
+        };
         let names = table.names(index);
         if folder.kind(&names.part) != Some(Kind::File) {
             return Ok(());
         }
         let traits = root.traits();
-        let place = Place { key: download.key, table, index, if_exists: order.if_exists, traits };
+        let place = Place {
+            key: download.key,
+            table,
+            index,
+            if_exists: order.if_exists,
+            traits,
+        };
         match transfer::publish(&place, &folder, names, &hands.store) {
             Ok(Some(FileState::Skipped)) => table.set_state(index, FileState::Skipped),
             Ok(_) => {}
-            Err(Outcome::Fault { message, retry_after, .. }) => {
-                return Err(NoBeginning::Fault { message, retry_after, malformed: false });
+            Err(Outcome::Fault {
+                message,
+                retry_after,
+                ..
+            }) => {
+                return Err(NoBeginning::Fault {
+                    message,
+                    retry_after,
+                    malformed: false,
+                });
             }
-            Err(other) => log::warn!("download {}: {} has no name yet: {other:?}", download.id, table.path(index)),
+            Err(other) => log::warn!(
+                "download {}: {} has no name yet: {other:?}",
+                download.id,
+                table.path(index)
+            ),
         }
         Ok(())
     })?;
-    for &index in beginning.doubtful.iter().filter(|&&index| index < table.len()) {
-        let Ok(folder) = root.folder(&table.dir_components(table.dir_of(index)), false) else { continue };
+    for &index in beginning
+        .doubtful
+        .iter()
+        .filter(|&&index| index < table.len())
+    {
+        let Ok(folder) = root.folder(&table.dir_components(table.dir_of(index)), false) else {
+            continue;
+        };
         let names = table.names(index);
         if let Published::Done = folder.publish(&names.last, &names.part, false)? {
-            log::info!("download {}: {} is fetched again after a power cut", download.id, table.path(index));
+            log::info!(
+                "download {}: {} is fetched again after a power cut",
+                download.id,
+                table.path(index)
+            );
         }
     }
     Ok(())

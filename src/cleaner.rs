@@ -28,20 +28,25 @@ pub fn start(
     removals: Receiver<Removal>,
     removed: Sender<(u32, u64)>,
 ) -> std::io::Result<JoinHandle<()>> {
-    thread::Builder::new().name("cleaner".into()).spawn(move || {
-        for removal in removals {
-            let key = removal.download.key;
-            let files = clean(&removal);
-            while let Err(error) = store.commit(&[Change::Gone(vec![key])]) {
-                log::error!("download {}: its removal could not be saved: {error}", removal.download.id);
-                thread::sleep(AGAIN);
+    thread::Builder::new()
+        .name("cleaner".into())
+        .spawn(move || {
+            for removal in removals {
+                let key = removal.download.key;
+                let files = clean(&removal);
+                while let Err(error) = store.commit(&[Change::Gone(vec![key])]) {
+                    log::error!(
+                        "download {}: its removal could not be saved: {error}",
+                        removal.download.id
+                    );
+                    thread::sleep(AGAIN);
+                }
+                store.remove_side(&side_name(&removal.download.id));
+                if removed.send((key, files)).is_err() {
+                    return;
+                }
             }
-            store.remove_side(&side_name(&removal.download.id));
-            if removed.send((key, files)).is_err() {
-                return;
-            }
-        }
-    })
+        })
 }
 
 /// Removes files and folders; returns how many completed files it removed.
@@ -60,7 +65,11 @@ fn clean(removal: &Removal) -> u64 {
         drop(root);
         dest::unmake(&removal.made);
     }
-    log::info!("download {}: removed {files} files from {}", removal.download.id, order.dst_folder);
+    log::info!(
+        "download {}: removed {files} files from {}",
+        removal.download.id,
+        order.dst_folder
+    );
     files
 }
 
@@ -71,7 +80,12 @@ fn open(removal: &Removal) -> Option<Root> {
         return None;
     }
     Root::open(&path, &removal.identity)
-        .inspect_err(|error| log::warn!("download {}: nothing was removed: {error}", removal.download.id))
+        .inspect_err(|error| {
+            log::warn!(
+                "download {}: nothing was removed: {error}",
+                removal.download.id
+            )
+        })
         .ok()
 }
 
@@ -79,11 +93,17 @@ fn remove_files(root: &Root, table: &FileTable, removal: &Removal) -> u64 {
     let removed = AtomicU64::new(0);
     (0..table.len()).into_par_iter().for_each(|file| {
         let whole = table.state(file) == FileState::Complete;
-        let wanted = if whole { removal.remove_files } else { file < removal.begun };
+        let wanted = if whole {
+            removal.remove_files
+        } else {
+            file < removal.begun
+        };
         if !wanted {
             return;
         }
-        let Ok(folder) = root.folder(&table.dir_components(table.dir_of(file)), false) else { return };
+        let Ok(folder) = root.folder(&table.dir_components(table.dir_of(file)), false) else {
+            return;
+        };
         let names = table.names(file);
         let result = if whole {
             folder.remove_saved(&names.last, table.size(file), table.saved_mtime(file))
@@ -101,7 +121,13 @@ fn remove_files(root: &Root, table: &FileTable, removal: &Removal) -> u64 {
 
 /// Innermost first; a folder that is not empty stays.
 fn remove_folders(root: &Root, table: &FileTable) {
-    for (index, dir) in (ROOT..).zip(table.dirs()).skip(1).collect::<Vec<_>>().into_iter().rev() {
+    for (index, dir) in (ROOT..)
+        .zip(table.dirs())
+        .skip(1)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev()
+    {
         if dir.ours {
             root.remove_folder(&table.dir_components(index));
         }

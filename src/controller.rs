@@ -34,15 +34,39 @@ const BACKLOG: usize = 200_000;
 /// What can be asked of the controller. Each carries the channel for its answer.
 pub enum Command {
     /// May the download be paused or resumed? Answers the changes to commit; none where nothing changes.
-    PrepareState { id: String, state: State, reply: Sender<Result<Prepared, Refusal>> },
+    PrepareState {
+        id: String,
+        state: State,
+        reply: Sender<Result<Prepared, Refusal>>,
+    },
     /// They are committed (or could not be): carry it out.
-    ApplyState { key: u32, state: State, committed: bool, reply: Sender<Result<Arc<Download>, Refusal>> },
+    ApplyState {
+        key: u32,
+        state: State,
+        committed: bool,
+        reply: Sender<Result<Arc<Download>, Refusal>>,
+    },
     /// May this be downloaded? Answers a key.
-    PrepareCreate { link: (String, String), dst_folder: String, reply: Sender<Result<(u32, String), Refusal>> },
-    ApplyCreate { key: u32, new: Option<Box<NewDownload>>, reply: Sender<()> },
-    PrepareDelete { which: Which, reply: Sender<Result<Vec<u32>, Refusal>> },
+    PrepareCreate {
+        link: (String, String),
+        dst_folder: String,
+        reply: Sender<Result<(u32, String), Refusal>>,
+    },
+    ApplyCreate {
+        key: u32,
+        new: Option<Box<NewDownload>>,
+        reply: Sender<()>,
+    },
+    PrepareDelete {
+        which: Which,
+        reply: Sender<Result<Vec<u32>, Refusal>>,
+    },
     /// Answers once everything is gone.
-    ApplyDelete { keys: Vec<u32>, remove_files: Option<bool>, reply: Sender<Deleted> },
+    ApplyDelete {
+        keys: Vec<u32>,
+        remove_files: Option<bool>,
+        reply: Sender<Deleted>,
+    },
     /// Stop everything; answers when no job is out.
     Shutdown { reply: Sender<()> },
 }
@@ -247,7 +271,11 @@ impl Controller {
         let now = Instant::now();
         let moving = self.out > 0 || !self.dirty.is_empty() || !self.backlog.is_empty();
         let tick = moving.then(|| self.ticked_at + TICK);
-        let due = self.active.values().filter_map(|active| active.record.next_due(now)).min();
+        let due = self
+            .active
+            .values()
+            .filter_map(|active| active.record.next_due(now))
+            .min();
         match tick.into_iter().chain(due).min() {
             Some(at) => crossbeam_channel::at(at),
             None => crossbeam_channel::never(),
@@ -260,12 +288,19 @@ impl Controller {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         let jitter = (self.random >> 11) as f64 / (1_u64 << 53) as f64;
-        Now { instant: Instant::now(), wall: clock::now(), jitter }
+        Now {
+            instant: Instant::now(),
+            wall: clock::now(),
+            jitter,
+        }
     }
 
     fn publish(&self) {
-        let mut downloads: Vec<Arc<Download>> =
-            self.active.values().map(|active| active.download.clone()).collect();
+        let mut downloads: Vec<Arc<Download>> = self
+            .active
+            .values()
+            .map(|active| active.download.clone())
+            .collect();
         downloads.sort_by(|a, b| a.id.cmp(&b.id));
         self.board.publish(downloads);
     }
@@ -279,10 +314,14 @@ impl Controller {
         }
         self.ticked_at = now;
         self.journal_all();
-        let gained: Vec<(u32, u32)> = self.active.iter_mut().flat_map(|(&key, active)| {
-            active.measure(now);
-            active.gained().into_iter().map(move |file| (key, file))
-        }).collect();
+        let gained: Vec<(u32, u32)> = self
+            .active
+            .iter_mut()
+            .flat_map(|(&key, active)| {
+                active.measure(now);
+                active.gained().into_iter().map(move |file| (key, file))
+            })
+            .collect();
         for (key, file) in gained {
             self.event(key, Event::Gained(file));
         }
@@ -293,7 +332,10 @@ impl Controller {
         let mut news = Vec::new();
         for (&key, active) in &self.active {
             if active.run.is_some() {
-                active.open.values().for_each(|file| news.extend(file.news(key)));
+                active
+                    .open
+                    .values()
+                    .for_each(|file| news.extend(file.news(key)));
             }
         }
         self.save(news);
@@ -349,8 +391,12 @@ impl Controller {
             return;
         }
         let now = Instant::now();
-        let mut keys: Vec<u32> =
-            self.active.iter().filter(|(_, active)| active.wants_work()).map(|(&key, _)| key).collect();
+        let mut keys: Vec<u32> = self
+            .active
+            .iter()
+            .filter(|(_, active)| active.wants_work())
+            .map(|(&key, _)| key)
+            .collect();
         let first = keys.partition_point(|&key| key <= self.turn);
         keys.rotate_left(first);
         while !keys.is_empty() {
@@ -371,7 +417,9 @@ impl Controller {
     fn give(&mut self, key: u32, now: Instant) -> bool {
         let crowded = self.out > self.policy.workers + 2;
         let idle = self.out < self.policy.workers;
-        let Some(active) = self.active.get_mut(&key) else { return false };
+        let Some(active) = self.active.get_mut(&key) else {
+            return false;
+        };
         match active.record.pick(now, crowded) {
             Some(Pick::Begin) => {
                 let run = active.new_run();
@@ -382,7 +430,10 @@ impl Controller {
                     doubtful: std::mem::take(&mut active.doubtful),
                 };
                 self.out += 1;
-                let _ = self.channels.errands.send(Errand::Begin(Box::new(beginning)));
+                let _ = self
+                    .channels
+                    .errands
+                    .send(Errand::Begin(Box::new(beginning)));
                 true
             }
             Some(Pick::New(file)) => {
@@ -396,7 +447,9 @@ impl Controller {
 
     /// The journal knows of a `.part` before it is made, for many files at a time.
     fn note_begun(&mut self, key: u32, file: u32) {
-        let Some(active) = self.active.get_mut(&key) else { return };
+        let Some(active) = self.active.get_mut(&key) else {
+            return;
+        };
         if file >= active.begun {
             active.begun = file.saturating_add(64);
             let change = Change::Begun(key, active.begun);
@@ -406,8 +459,11 @@ impl Controller {
 
     fn give_file(&mut self, key: u32, file: u32) -> bool {
         let workers = self.policy.workers as u64;
-        let Some(active) = self.active.get_mut(&key) else { return false };
-        let (Some(run), Some(table)) = (active.run.clone(), active.download.table().cloned()) else {
+        let Some(active) = self.active.get_mut(&key) else {
+            return false;
+        };
+        let (Some(run), Some(table)) = (active.run.clone(), active.download.table().cloned())
+        else {
             active.record.void(file);
             return false;
         };
@@ -420,23 +476,48 @@ impl Controller {
         let more = range.is_some() && open.has_free();
         active.record.given(file, more);
         let known = range.is_none() || open.known_address().is_some();
-        self.send(Job { run, table, file: open, range, address: None }, known);
+        self.send(
+            Job {
+                run,
+                table,
+                file: open,
+                range,
+                address: None,
+            },
+            known,
+        );
         true
     }
 
     fn give_tail(&mut self, key: u32, now: Instant) -> bool {
-        let Some(active) = self.active.get_mut(&key) else { return false };
+        let Some(active) = self.active.get_mut(&key) else {
+            return false;
+        };
         if !active.record.may_help() {
             return false;
         }
-        let (Some(run), Some(table)) = (active.run.clone(), active.download.table().cloned()) else { return false };
-        let Some((file, range)) =
-            active.open.values().find_map(|file| file.take_tail(now).map(|range| (file.clone(), range)))
+        let (Some(run), Some(table)) = (active.run.clone(), active.download.table().cloned())
+        else {
+            return false;
+        };
+        let Some((file, range)) = active
+            .open
+            .values()
+            .find_map(|file| file.take_tail(now).map(|range| (file.clone(), range)))
         else {
             return false;
         };
         active.record.gave_tail();
-        self.send(Job { run, table, file, range: Some(range), address: None }, true);
+        self.send(
+            Job {
+                run,
+                table,
+                file,
+                range: Some(range),
+                address: None,
+            },
+            true,
+        );
         true
     }
 
@@ -455,7 +536,11 @@ impl Controller {
     fn report(&mut self, report: Report) {
         self.out -= 1;
         match report {
-            Report::Begun { key, beginning, result } => {
+            Report::Begun {
+                key,
+                beginning,
+                result,
+            } => {
                 let event = match result {
                     Ok(table) => Event::Begun(table),
                     Err(no_beginning) => {
@@ -466,9 +551,15 @@ impl Controller {
                         }
                         match no_beginning {
                             NoBeginning::Stopped => Event::BeginningStopped,
-                            NoBeginning::Fault { message, retry_after, malformed } => {
-                                Event::NotBegun { message, retry_after, malformed }
-                            }
+                            NoBeginning::Fault {
+                                message,
+                                retry_after,
+                                malformed,
+                            } => Event::NotBegun {
+                                message,
+                                retry_after,
+                                malformed,
+                            },
                             NoBeginning::Broken(problem) => Event::Broken(problem),
                         }
                     }
@@ -488,7 +579,9 @@ impl Controller {
 
     fn event(&mut self, key: u32, event: Event) {
         let now = self.now();
-        let Some(active) = self.active.get_mut(&key) else { return };
+        let Some(active) = self.active.get_mut(&key) else {
+            return;
+        };
         let effects = active.record.on(event, now);
         let mut changes = Vec::new();
         for effect in effects {
@@ -507,25 +600,43 @@ impl Controller {
     fn command(&mut self, command: Command) {
         match command {
             Command::PrepareState { id, state, reply } => self.prepare_state(id, state, reply),
-            Command::ApplyState { key, state, committed, reply } => {
+            Command::ApplyState {
+                key,
+                state,
+                committed,
+                reply,
+            } => {
                 let result = self.apply_state(key, state, committed);
                 let _ = reply.send(result);
                 self.undefer(key);
             }
-            Command::PrepareCreate { link, dst_folder, reply } => {
+            Command::PrepareCreate {
+                link,
+                dst_folder,
+                reply,
+            } => {
                 let _ = reply.send(self.prepare_create(link, dst_folder));
             }
             Command::ApplyCreate { key, new, reply } => {
                 self.creating.remove(&key);
                 if let Some(new) = new {
-                    let record = Record::new(State::Transferring, None, BTreeMap::new(), self.policy.retry_for);
+                    let record = Record::new(
+                        State::Transferring,
+                        None,
+                        BTreeMap::new(),
+                        self.policy.retry_for,
+                    );
                     self.active.insert(key, Active::new(*new, record));
                     self.publish();
                 }
                 let _ = reply.send(());
             }
             Command::PrepareDelete { which, reply } => self.prepare_delete(which, reply),
-            Command::ApplyDelete { keys, remove_files, reply } => match remove_files {
+            Command::ApplyDelete {
+                keys,
+                remove_files,
+                reply,
+            } => match remove_files {
                 Some(remove_files) => self.begin_delete(keys, remove_files, Some(reply)),
                 None => keys.into_iter().for_each(|key| {
                     if let Some(active) = self.active.get_mut(&key) {
@@ -547,30 +658,46 @@ impl Controller {
         self.board.find(id).map(|download| download.key)
     }
 
-    fn prepare_state(&mut self, id: String, state: State, reply: Sender<Result<Prepared, Refusal>>) {
+    fn prepare_state(
+        &mut self,
+        id: String,
+        state: State,
+        reply: Sender<Result<Prepared, Refusal>>,
+    ) {
         let key = self.key_of(&id);
         let Some(active) = key.and_then(|key| self.active.get_mut(&key)) else {
             let _ = reply.send(Err(Refusal::DownloadNotFound));
             return;
         };
         if active.committing {
-            active.deferred.push_back(Command::PrepareState { id, state, reply });
+            active
+                .deferred
+                .push_back(Command::PrepareState { id, state, reply });
             return;
         }
         let key = active.download.key;
         let answer = match (active.record.state(), state) {
             _ if active.deleting.is_some() => Err(Refusal::DownloadNotFound),
             (now, wanted) if now == wanted => Ok(Prepared::Already(active.download.clone())),
-            (State::Transferring, State::Paused) | (State::Paused | State::Error, State::Transferring) => {
+            (State::Transferring, State::Paused)
+            | (State::Paused | State::Error, State::Transferring) => {
                 active.committing = true;
                 Ok(Prepared::Commit(key, Change::State(key, state, None)))
             }
-            (now, _) => Err(Refusal::InvalidTransition { state: now, action: action(state) }),
+            (now, _) => Err(Refusal::InvalidTransition {
+                state: now,
+                action: action(state),
+            }),
         };
         let _ = reply.send(answer);
     }
 
-    fn apply_state(&mut self, key: u32, state: State, committed: bool) -> Result<Arc<Download>, Refusal> {
+    fn apply_state(
+        &mut self,
+        key: u32,
+        state: State,
+        committed: bool,
+    ) -> Result<Arc<Download>, Refusal> {
         let active = self.active.get_mut(&key).ok_or(Refusal::DownloadNotFound)?;
         active.committing = false;
         let download = active.download.clone();
@@ -589,7 +716,10 @@ impl Controller {
                     _ => Change::State(key, now, problem),
                 };
                 self.save(vec![truth]);
-                return Err(Refusal::InvalidTransition { state: now, action: action(state) });
+                return Err(Refusal::InvalidTransition {
+                    state: now,
+                    action: action(state),
+                });
             }
         };
         self.event(key, event);
@@ -605,7 +735,11 @@ impl Controller {
         }
     }
 
-    fn prepare_create(&mut self, link: (String, String), dst_folder: String) -> Result<(u32, String), Refusal> {
+    fn prepare_create(
+        &mut self,
+        link: (String, String),
+        dst_folder: String,
+    ) -> Result<(u32, String), Refusal> {
         if self.stopping.is_some() {
             return Err(Refusal::ShuttingDown);
         }
@@ -617,16 +751,25 @@ impl Controller {
                 && order.dst_folder == dst_folder
         });
         if let Some(active) = duplicate {
-            return Err(Refusal::Duplicate { download_id: active.download.id.clone() });
+            return Err(Refusal::Duplicate {
+                download_id: active.download.id.clone(),
+            });
         }
-        let coming = self.creating.values().find(|(_, other, folder)| *other == link && *folder == dst_folder);
+        let coming = self
+            .creating
+            .values()
+            .find(|(_, other, folder)| *other == link && *folder == dst_folder);
         if let Some((id, ..)) = coming {
-            return Err(Refusal::Duplicate { download_id: id.clone() });
+            return Err(Refusal::Duplicate {
+                download_id: id.clone(),
+            });
         }
         let key = self.next_key;
         let id = self.ids.next();
         self.next_key = self.next_key.checked_add(1).ok_or_else(|| {
-            Refusal::StateUnwritable("this state directory has had more downloads than can be counted".into())
+            Refusal::StateUnwritable(
+                "this state directory has had more downloads than can be counted".into(),
+            )
         })?;
         self.creating.insert(key, (id.clone(), link, dst_folder));
         Ok((key, id))
@@ -640,17 +783,30 @@ impl Controller {
                 .all()
                 .iter()
                 .map(|download| download.key)
-                .filter(|key| self.active.get(key).is_some_and(|active| states.contains(&active.record.state())))
+                .filter(|key| {
+                    self.active
+                        .get(key)
+                        .is_some_and(|active| states.contains(&active.record.state()))
+                })
                 .collect(),
         };
-        let busy = keys.iter().find(|key| self.active.get(key).is_some_and(|active| active.committing)).copied();
+        let busy = keys
+            .iter()
+            .find(|key| self.active.get(key).is_some_and(|active| active.committing))
+            .copied();
         if let Some(active) = busy.and_then(|key| self.active.get_mut(&key)) {
-            active.deferred.push_back(Command::PrepareDelete { which, reply });
+            active
+                .deferred
+                .push_back(Command::PrepareDelete { which, reply });
             return;
         }
         let keys: Vec<u32> = keys
             .into_iter()
-            .filter(|key| self.active.get(key).is_some_and(|active| active.deleting.is_none()))
+            .filter(|key| {
+                self.active
+                    .get(key)
+                    .is_some_and(|active| active.deleting.is_none())
+            })
             .collect();
         if keys.is_empty() && matches!(which, Which::One(_)) {
             let _ = reply.send(Err(Refusal::DownloadNotFound));
@@ -671,16 +827,34 @@ impl Controller {
         self.next_batch += 1;
         let deleted = keys
             .iter()
-            .filter_map(|key| self.active.get(key).map(|active| active.download.id.clone()))
+            .filter_map(|key| {
+                self.active
+                    .get(key)
+                    .map(|active| active.download.id.clone())
+            })
             .collect::<Vec<_>>();
         let waiting = deleted.len();
-        self.batches.insert(batch, Batch { deleted, waiting, files_removed: 0, reply });
+        self.batches.insert(
+            batch,
+            Batch {
+                deleted,
+                waiting,
+                files_removed: 0,
+                reply,
+            },
+        );
         if waiting == 0 {
             self.close_batch(batch);
         }
         for key in keys {
-            let Some(active) = self.active.get_mut(&key) else { continue };
-            active.deleting = Some(Deletion { batch, remove_files, handed_over: false });
+            let Some(active) = self.active.get_mut(&key) else {
+                continue;
+            };
+            active.deleting = Some(Deletion {
+                batch,
+                remove_files,
+                handed_over: false,
+            });
             active.committing = false;
             if active.record.state() == State::Transferring {
                 self.event(key, Event::Paused);
@@ -692,8 +866,16 @@ impl Controller {
 
     /// Gives a deleted download to the cleaner, once none of its jobs is out.
     fn hand_over(&mut self, key: u32) {
-        let Some(active) = self.active.get_mut(&key) else { return };
-        let Some(deletion) = active.deleting.as_mut().filter(|deletion| !deletion.handed_over) else { return };
+        let Some(active) = self.active.get_mut(&key) else {
+            return;
+        };
+        let Some(deletion) = active
+            .deleting
+            .as_mut()
+            .filter(|deletion| !deletion.handed_over)
+        else {
+            return;
+        };
         if !active.record.is_idle() {
             return;
         }
@@ -711,13 +893,19 @@ impl Controller {
     }
 
     fn removed(&mut self, key: u32, files: u64) {
-        let Some(active) = self.active.remove(&key) else { return };
+        let Some(active) = self.active.remove(&key) else {
+            return;
+        };
         self.publish();
         for command in active.deferred {
             self.command(command);
         }
-        let Some(deletion) = active.deleting else { return };
-        let Some(batch) = self.batches.get_mut(&deletion.batch) else { return };
+        let Some(deletion) = active.deleting else {
+            return;
+        };
+        let Some(batch) = self.batches.get_mut(&deletion.batch) else {
+            return;
+        };
         batch.waiting -= 1;
         batch.files_removed += files;
         if batch.waiting == 0 {
@@ -729,13 +917,20 @@ impl Controller {
         if let Some(batch) = self.batches.remove(&batch)
             && let Some(reply) = batch.reply
         {
-            let _ = reply.send(Deleted { deleted: batch.deleted, files_removed: batch.files_removed });
+            let _ = reply.send(Deleted {
+                deleted: batch.deleted,
+                files_removed: batch.files_removed,
+            });
         }
     }
 }
 
 fn action(state: State) -> &'static str {
-    if state == State::Paused { "paused" } else { "resumed" }
+    if state == State::Paused {
+        "paused"
+    } else {
+        "resumed"
+    }
 }
 
 fn file_event(outcome: Outcome) -> FileEvent {
@@ -745,7 +940,15 @@ fn file_event(outcome: Outcome) -> FileEvent {
         Outcome::Complete => FileEvent::Complete,
         Outcome::Skipped => FileEvent::Skipped,
         Outcome::Over => FileEvent::Over,
-        Outcome::Fault { message, retry_after, gained } => FileEvent::Fault { message, retry_after, gained },
+        Outcome::Fault {
+            message,
+            retry_after,
+            gained,
+        } => FileEvent::Fault {
+            message,
+            retry_after,
+            gained,
+        },
         Outcome::Failed(problem) => FileEvent::Failed(problem),
         Outcome::Broken(problem) => FileEvent::Broken(problem),
     }
@@ -795,15 +998,24 @@ impl Active {
     }
 
     fn measure(&mut self, now: Instant) {
-        if self.record.state() == State::Transferring && let Some(table) = self.download.table() {
-            self.download.set_rate(self.rate.measure(now, table.counts().bytes_done));
+        if self.record.state() == State::Transferring
+            && let Some(table) = self.download.table()
+        {
+            self.download
+                .set_rate(self.rate.measure(now, table.counts().bytes_done));
         }
     }
 
     /// Files whose job goes on and has brought bytes since the last tick, where that ends a wait.
     fn gained(&self) -> Vec<u32> {
-        let Some(table) = self.download.table() else { return Vec::new() };
-        self.record.waiting().filter(|&(file, at_fault)| table.done(file) > at_fault).map(|(file, _)| file).collect()
+        let Some(table) = self.download.table() else {
+            return Vec::new();
+        };
+        self.record
+            .waiting()
+            .filter(|&(file, at_fault)| table.done(file) > at_fault)
+            .map(|(file, _)| file)
+            .collect()
     }
 
     fn carry_out(&mut self, key: u32, effect: Effect, changes: &mut Vec<Change>) {
@@ -823,7 +1035,9 @@ impl Active {
                 changes.push(Change::Failed(key, file, problem));
             }
             Effect::Close(file) => {
-                let Some(open) = self.open.remove(&file) else { return };
+                let Some(open) = self.open.remove(&file) else {
+                    return;
+                };
                 open.close();
                 if !open.is_whole() {
                     self.partial.insert(file, open.partial());
@@ -835,13 +1049,20 @@ impl Active {
                 changes.push(Change::Complete(key, at));
             }
             Effect::Error => {
-                changes.push(Change::State(key, State::Error, self.record.problem().cloned()));
+                changes.push(Change::State(
+                    key,
+                    State::Error,
+                    self.record.problem().cloned(),
+                ));
             }
             Effect::Again(file) => {
                 if let Some(table) = self.download.table() {
                     table.set_state(file, FileState::Pending);
                 }
-                if !changes.iter().any(|change| matches!(change, Change::Again(_))) {
+                if !changes
+                    .iter()
+                    .any(|change| matches!(change, Change::Again(_)))
+                {
                     changes.push(Change::Again(key));
                 }
             }
@@ -863,5 +1084,9 @@ impl Active {
 
 /// Files that failed, as the record wants them.
 pub fn failed_codes(saved: &crate::saved::SavedFiles) -> BTreeMap<u32, Code> {
-    saved.failed.iter().map(|(&file, problem)| (file, problem.code)).collect()
+    saved
+        .failed
+        .iter()
+        .map(|(&file, problem)| (file, problem.code))
+        .collect()
 }

@@ -40,28 +40,48 @@ impl Drop for Made {
 impl Handle {
     fn ask<T>(&self, command: impl FnOnce(Sender<T>) -> Command) -> Result<T, Refusal> {
         let (reply, answer) = bounded(1);
-        self.commands.send(command(reply)).map_err(|_| Refusal::ShuttingDown)?;
+        self.commands
+            .send(command(reply))
+            .map_err(|_| Refusal::ShuttingDown)?;
         answer.recv().map_err(|_| Refusal::ShuttingDown)
     }
 
     fn change_state(&self, id: &str, state: State) -> Result<Arc<Download>, Refusal> {
-        let prepared = self.ask(|reply| Command::PrepareState { id: id.to_owned(), state, reply })??;
+        let prepared = self.ask(|reply| Command::PrepareState {
+            id: id.to_owned(),
+            state,
+            reply,
+        })??;
         let (key, change) = match prepared {
             Prepared::Already(download) => return Ok(download),
             Prepared::Commit(key, change) => (key, change),
         };
         let saved = self.store.commit(&[change]);
         let committed = saved.is_ok();
-        let applied = self.ask(|reply| Command::ApplyState { key, state, committed, reply })?;
+        let applied = self.ask(|reply| Command::ApplyState {
+            key,
+            state,
+            committed,
+            reply,
+        })?;
         saved.map_err(|error| Refusal::StateUnwritable(error.to_string()))?;
         applied
     }
 
     fn check_link(&self, order: &Order) -> Result<Option<Package>, Refusal> {
-        let watch = Watch { deadline: Some(Instant::now() + CHECK), ..Watch::default() };
-        match self.hands.client.resolve(&order.link, order.password.as_ref(), &watch) {
+        let watch = Watch {
+            deadline: Some(Instant::now() + CHECK),
+            ..Watch::default()
+        };
+        match self
+            .hands
+            .client
+            .resolve(&order.link, order.password.as_ref(), &watch)
+        {
             Ok(package) => Ok(Some(package)),
-            Err(Fault::Unauthorized) if order.password.is_none() => Err(Refusal::LinkPasswordRequired),
+            Err(Fault::Unauthorized) if order.password.is_none() => {
+                Err(Refusal::LinkPasswordRequired)
+            }
             Err(Fault::Unauthorized) => Err(Refusal::LinkPasswordWrong),
             Err(Fault::Gone) => Err(Refusal::LinkExpired),
             Err(Fault::NotFound | Fault::Refused { .. }) => Err(Refusal::LinkNotFound),
@@ -85,22 +105,37 @@ impl Agent for Handle {
             order.dst_folder = text.to_owned();
         }
         // Told before the server is asked; the controller looks again when the answer is there.
-        let twin = self.board.all().iter().find(|other| is_twin(other, &order)).cloned();
+        let twin = self
+            .board
+            .all()
+            .iter()
+            .find(|other| is_twin(other, &order))
+            .cloned();
         if let Some(twin) = twin {
-            return Err(Refusal::Duplicate { download_id: twin.id.clone() });
+            return Err(Refusal::Duplicate {
+                download_id: twin.id.clone(),
+            });
         }
         let (root, made) = Root::make(&folder).map_err(invalid)?;
         let mut made = Made(made);
         let package = self.check_link(&order)?;
         let link = (order.link.api.clone(), order.link.id.clone());
         let dst_folder = order.dst_folder.clone();
-        let (key, id) = self.ask(|reply| Command::PrepareCreate { link, dst_folder, reply })??;
+        let (key, id) = self.ask(|reply| Command::PrepareCreate {
+            link,
+            dst_folder,
+            reply,
+        })??;
         let new = new_download(key, id, order, &root, &made.0, package);
         let change = Change::Created(key, Box::new(saved(&new)));
         let committed = self.store.commit(&[change]);
         let download = new.download.clone();
         let kept = committed.is_ok().then(|| Box::new(new));
-        self.ask(|reply| Command::ApplyCreate { key, new: kept, reply })?;
+        self.ask(|reply| Command::ApplyCreate {
+            key,
+            new: kept,
+            reply,
+        })?;
         committed.map_err(|error| Refusal::StateUnwritable(error.to_string()))?;
         made.0.clear();
         Ok(download)
@@ -118,10 +153,16 @@ impl Agent for Handle {
         let keys = self.ask(|reply| Command::PrepareDelete { which, reply })??;
         let committed = match keys.is_empty() {
             true => Ok(()),
-            false => self.store.commit(&[Change::Deleting(keys.clone(), remove_files)]),
+            false => self
+                .store
+                .commit(&[Change::Deleting(keys.clone(), remove_files)]),
         };
         let go = committed.is_ok().then_some(remove_files);
-        let deleted = self.ask(|reply| Command::ApplyDelete { keys, remove_files: go, reply });
+        let deleted = self.ask(|reply| Command::ApplyDelete {
+            keys,
+            remove_files: go,
+            reply,
+        });
         committed.map_err(|error| Refusal::StateUnwritable(error.to_string()))?;
         deleted
     }
@@ -150,7 +191,12 @@ fn new_download(
         problem: None,
     };
     let download = Arc::new(Download::new(id, key, order, clock::now(), view));
-    NewDownload { download, identity: root.identity(), made: made.to_vec(), package }
+    NewDownload {
+        download,
+        identity: root.identity(),
+        made: made.to_vec(),
+        package,
+    }
 }
 
 fn saved(new: &NewDownload) -> SavedDownload {
@@ -160,7 +206,11 @@ fn saved(new: &NewDownload) -> SavedDownload {
         order: new.download.order.clone(),
         created_at: new.download.created_at,
         identity: new.identity,
-        made: new.made.iter().filter_map(|path| path.to_str().map(str::to_owned)).collect(),
+        made: new
+            .made
+            .iter()
+            .filter_map(|path| path.to_str().map(str::to_owned))
+            .collect(),
         state: view.state,
         name: view.name,
         package_id: view.package_id,

@@ -29,7 +29,9 @@ impl Ids {
 
     /// The next identifier: 26 characters.
     pub fn next(&mut self) -> String {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let random = u128::from_le_bytes(random()) >> 48;
         let fresh = (since.as_millis() & ((1 << 48) - 1)) << 80 | random;
         self.last = fresh.max(self.last.saturating_add(1));
@@ -38,7 +40,10 @@ impl Ids {
 }
 
 fn encode(value: u128) -> String {
-    (0..26).rev().map(|digit| char::from(ALPHABET[(value >> (5 * digit)) as usize & 31])).collect()
+    (0..26)
+        .rev()
+        .map(|digit| char::from(ALPHABET[(value >> (5 * digit)) as usize & 31]))
+        .collect()
 }
 
 fn decode(text: &str) -> Option<u128> {

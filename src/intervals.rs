@@ -32,7 +32,10 @@ impl Intervals {
 
     /// Whether `number` is in the set.
     pub fn contains(&self, number: u64) -> bool {
-        self.ends.range(..=number).next_back().is_some_and(|(_, &end)| number < end)
+        self.ends
+            .range(..=number)
+            .next_back()
+            .is_some_and(|(_, &end)| number < end)
     }
 
     /// How many numbers are in the set.
@@ -46,7 +49,9 @@ impl Intervals {
 
     /// Takes one number out.
     pub fn remove(&mut self, number: u64) {
-        let Some((&start, &end)) = self.ends.range(..=number).next_back() else { return };
+        let Some((&start, &end)) = self.ends.range(..=number).next_back() else {
+            return;
+        };
         if number < end {
             self.ends.remove(&start);
             self.insert(start, number);
@@ -76,7 +81,11 @@ impl Intervals {
             }
             start = to;
         }
-        let end = self.ends.range(start..).next().map_or(limit, |(&next, _)| next.min(limit));
+        let end = self
+            .ends
+            .range(start..)
+            .next()
+            .map_or(limit, |(&next, _)| next.min(limit));
         (start < end).then_some((start, end))
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use haul::cli::{self, Command};
 use haul::serve::{self, ServeError, Serving};
-use haul::share::Share;
+use haul::share::{self, Share};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -27,7 +27,13 @@ fn main() -> ExitCode {
 }
 
 fn start_log() {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
+    let mut builder =
+        env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"));
+    for noisy in ["ureq", "ureq_proto", "rustls", "tiny_http"] {
+        // At lower levels they write whole requests, secrets included.
+        builder.filter_module(noisy, log::LevelFilter::Warn);
+    }
+    builder
         .format(|out, record| {
             let time = haul::clock::now().to_rfc3339();
             writeln!(out, "{time} {:5} {}", record.level(), record.args())
@@ -71,10 +77,12 @@ fn serve(options: cli::Serve) -> ExitCode {
 }
 
 fn stop_by_force_later() {
-    let spawned = std::thread::Builder::new().name("last-resort".into()).spawn(|| {
-        std::thread::sleep(LAST_RESORT);
-        std::process::exit(0);
-    });
+    let spawned = std::thread::Builder::new()
+        .name("last-resort".into())
+        .spawn(|| {
+            std::thread::sleep(LAST_RESORT);
+            std::process::exit(0);
+        });
     if let Err(error) = spawned {
         log::warn!("a stop may take long: {error}");
     }
@@ -85,7 +93,7 @@ fn share(options: cli::Share) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return fail(1, &format!("signals cannot be handled: {error}")),
     };
-    let share = match Share::start(options.into()) {
+    let share = match Share::start(share_options(options)) {
         Ok(share) => share,
         Err(error) => return fail(1, &error.to_string()),
     };
@@ -95,4 +103,17 @@ fn share(options: cli::Share) -> ExitCode {
     }
     share.stop();
     said
+}
+
+fn share_options(flags: cli::Share) -> share::Options {
+    share::Options {
+        dir: flags.dir,
+        listen: flags.listen,
+        name: flags.name,
+        password: flags.password,
+        link_id: flags.link_id,
+        secret: flags.secret,
+        public_url: flags.public_url,
+        address_lifetime: flags.address_lifetime,
+    }
 }

@@ -40,9 +40,18 @@ struct Span {
 
 impl Range {
     fn new(start: u64, end: u64) -> Range {
-        let span =
-            Span { written: start, claimed: start, end, reported: start, begun: None, void: false };
-        Range { start, span: Mutex::new(span) }
+        let span = Span {
+            written: start,
+            claimed: start,
+            end,
+            reported: start,
+            begun: None,
+            void: false,
+        };
+        Range {
+            start,
+            span: Mutex::new(span),
+        }
     }
 
     fn span(&self) -> MutexGuard<'_, Span> {
@@ -141,7 +150,13 @@ impl Ranges {
     pub fn new(size: u64, done: Intervals) -> Ranges {
         let mut done = done;
         done.truncate(size);
-        Ranges { size, done, running: Vec::new(), news: Vec::new(), single: false }
+        Ranges {
+            size,
+            done,
+            running: Vec::new(),
+            news: Vec::new(),
+            single: false,
+        }
     }
 
     pub fn done(&self) -> &Intervals {
@@ -171,7 +186,11 @@ impl Ranges {
     }
 
     fn free_total(&self) -> u64 {
-        let taken: u64 = self.running.iter().map(|range| range.end() - range.start).sum();
+        let taken: u64 = self
+            .running
+            .iter()
+            .map(|range| range.end() - range.start)
+            .sum();
         self.size.saturating_sub(self.done.total() + taken)
     }
 
@@ -183,8 +202,13 @@ impl Ranges {
         let (start, gap_end) = self.free()?;
         let share = self.free_total() / (2 * workers.max(1));
         let length = share.clamp(SMALLEST_RANGE, LARGEST_RANGE);
-        let fits_in_one = self.size <= 2 * SMALLEST_RANGE || gap_end - start < length + SMALLEST_RANGE / 2;
-        let end = if self.single || fits_in_one { gap_end } else { start + length };
+        let fits_in_one =
+            self.size <= 2 * SMALLEST_RANGE || gap_end - start < length + SMALLEST_RANGE / 2;
+        let end = if self.single || fits_in_one {
+            gap_end
+        } else {
+            start + length
+        };
         Some(self.run(start, end))
     }
 
@@ -245,7 +269,11 @@ impl Ranges {
 
     /// Bytes that are written.
     pub fn bytes(&self) -> u64 {
-        let running: u64 = self.running.iter().map(|range| range.span().written - range.start).sum();
+        let running: u64 = self
+            .running
+            .iter()
+            .map(|range| range.span().written - range.start)
+            .sum();
         self.done.total() + running
     }
 }
@@ -322,10 +350,22 @@ mod tests {
         assert!(ranges.take_tail(begun).is_none(), "not begun");
         range.begin(begun);
         write(&range, MIB);
-        assert!(ranges.take_tail(begun + Duration::from_millis(100)).is_none(), "fast");
+        assert!(
+            ranges
+                .take_tail(begun + Duration::from_millis(100))
+                .is_none(),
+            "fast"
+        );
         let tail = ranges.take_tail(begun + Duration::from_secs(2)).unwrap();
-        assert_eq!((range.end(), tail.start, tail.end()), (9 * MIB / 2, 9 * MIB / 2, 8 * MIB));
-        assert_eq!(write(&range, 100 * MIB), 7 * MIB / 2, "the first half is left to it");
+        assert_eq!(
+            (range.end(), tail.start, tail.end()),
+            (9 * MIB / 2, 9 * MIB / 2, 8 * MIB)
+        );
+        assert_eq!(
+            write(&range, 100 * MIB),
+            7 * MIB / 2,
+            "the first half is left to it"
+        );
     }
 
     #[test]

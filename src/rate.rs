@@ -16,13 +16,23 @@ impl Rate {
     /// Takes a sample and returns units per second over the window; 0 while there is no earlier sample.
     pub fn measure(&mut self, now: Instant, count: u64) -> u64 {
         // After a rest, what lies further back says nothing about now.
-        while self.samples.front().is_some_and(|&(at, _)| now.duration_since(at) > WINDOW) {
+        while self
+            .samples
+            .front()
+            .is_some_and(|&(at, _)| now.duration_since(at) > WINDOW)
+        {
             self.samples.pop_front();
         }
         self.samples.push_back((now, count));
-        let Some(&(first, before)) = self.samples.front() else { return 0 };
+        let Some(&(first, before)) = self.samples.front() else {
+            return 0;
+        };
         let seconds = now.duration_since(first).as_secs_f64();
-        if seconds > 0.0 { (count.saturating_sub(before) as f64 / seconds) as u64 } else { 0 }
+        if seconds > 0.0 {
+            (count.saturating_sub(before) as f64 / seconds) as u64
+        } else {
+            0
+        }
     }
 }
 

@@ -33,7 +33,11 @@ pub enum FileEvent {
     Complete,
     Skipped,
     Over,
-    Fault { message: String, retry_after: Option<Duration>, gained: bool },
+    Fault {
+        message: String,
+        retry_after: Option<Duration>,
+        gained: bool,
+    },
     Failed(FileProblem),
     Broken(Problem),
 }
@@ -43,7 +47,11 @@ pub enum FileEvent {
 pub enum Event {
     Begun(Arc<FileTable>),
     /// The beginning is to be tried again.
-    NotBegun { message: String, retry_after: Option<Duration>, malformed: bool },
+    NotBegun {
+        message: String,
+        retry_after: Option<Duration>,
+        malformed: bool,
+    },
     /// The beginning failed for good.
     Broken(Problem),
     /// It was told to stop.
@@ -162,7 +170,11 @@ impl Record {
         match event {
             Event::Begun(table) => self.on_begun(table),
             Event::BeginningStopped => self.beginning = false,
-            Event::NotBegun { message, retry_after, malformed } => {
+            Event::NotBegun {
+                message,
+                retry_after,
+                malformed,
+            } => {
                 self.on_not_begun(message, retry_after, malformed, now, &mut effects);
             }
             Event::Broken(problem) => {
@@ -195,7 +207,8 @@ impl Record {
         self.streak = 0;
         self.malformed = 0;
         let counts = table.counts();
-        self.left = counts.files_total - counts.files_complete - counts.files_skipped - counts.files_failed;
+        self.left =
+            counts.files_total - counts.files_complete - counts.files_skipped - counts.files_failed;
         self.table = Some(table);
     }
 
@@ -213,7 +226,10 @@ impl Record {
         }
         self.malformed = if malformed { self.malformed + 1 } else { 0 };
         self.close_gate(retry_after, now);
-        let lasted = self.gate.as_ref().map_or(Duration::ZERO, |gate| gate.lasted(now.instant));
+        let lasted = self
+            .gate
+            .as_ref()
+            .map_or(Duration::ZERO, |gate| gate.lasted(now.instant));
         let code = if self.malformed >= MALFORMED {
             Code::ProtocolError
         } else if lasted >= self.retry_for {
@@ -222,7 +238,15 @@ impl Record {
             self.last_fault = message;
             return;
         };
-        self.fail_all(Problem { code, message, recoverable: true, retry_at: None }, effects);
+        self.fail_all(
+            Problem {
+                code,
+                message,
+                recoverable: true,
+                retry_at: None,
+            },
+            effects,
+        );
     }
 
     fn on_file(&mut self, file: u32, event: FileEvent, now: Now, effects: &mut Vec<Effect>) {
@@ -244,7 +268,11 @@ impl Record {
                 self.hunger(file);
                 self.fail_all(problem, effects);
             }
-            FileEvent::Fault { message, retry_after, gained } => {
+            FileEvent::Fault {
+                message,
+                retry_after,
+                gained,
+            } => {
                 if gained {
                     self.gained(file);
                 }
@@ -274,7 +302,14 @@ impl Record {
         *at_fault = done;
         if backoff.lasted(now.instant) >= self.retry_for {
             let message = format!("{message}; given up after {}", hours(self.retry_for));
-            return self.fail(file, FileProblem { code: Code::UpstreamUnavailable, message }, effects);
+            return self.fail(
+                file,
+                FileProblem {
+                    code: Code::UpstreamUnavailable,
+                    message,
+                },
+                effects,
+            );
         }
         self.asleep.insert(file);
         self.last_fault = message;
@@ -373,24 +408,49 @@ impl Record {
 
     fn verdict(&self) -> Problem {
         let has = |code| self.failed.values().any(|&failed| failed == code);
-        let others = self.table.as_ref().is_some_and(|table| table.counts().files_complete > 0);
+        let others = self
+            .table
+            .as_ref()
+            .is_some_and(|table| table.counts().files_complete > 0);
         let code = if has(Code::InsufficientStorage) {
             Code::InsufficientStorage
         } else if has(Code::DestinationUnwritable) {
             Code::DestinationUnwritable
         } else {
-            let first = self.failed.values().next().copied().unwrap_or(Code::FileFailed);
-            if others || self.failed.values().any(|&code| code != first) { Code::FileFailed } else { first }
+            let first = self
+                .failed
+                .values()
+                .next()
+                .copied()
+                .unwrap_or(Code::FileFailed);
+            if others || self.failed.values().any(|&code| code != first) {
+                Code::FileFailed
+            } else {
+                first
+            }
         };
         let count = self.failed.len();
-        let files = if count == 1 { "1 file".into() } else { format!("{count} files") };
+        let files = if count == 1 {
+            "1 file".into()
+        } else {
+            format!("{count} files")
+        };
         let advice = match code {
             Code::InsufficientStorage => "the disk is full: make room, then resume",
-            Code::DestinationUnwritable => "the destination cannot be written: mend that, then resume",
-            Code::UpstreamUnavailable => "the server could not be reached for too long: resume to try again",
+            Code::DestinationUnwritable => {
+                "the destination cannot be written: mend that, then resume"
+            }
+            Code::UpstreamUnavailable => {
+                "the server could not be reached for too long: resume to try again"
+            }
             _ => "each file says why; resume to try again",
         };
-        Problem { code, message: format!("{files} could not be downloaded: {advice}"), recoverable: true, retry_at: None }
+        Problem {
+            code,
+            message: format!("{files} could not be downloaded: {advice}"),
+            recoverable: true,
+            retry_at: None,
+        }
     }
 
     /// Shows a transient fault for as long as it is being retried.
@@ -450,7 +510,11 @@ impl Record {
 
     fn wake(&mut self, now: Instant) {
         let waiting = &self.waiting;
-        self.asleep.retain(|file| waiting.get(file).is_some_and(|(backoff, _)| backoff.due() > now));
+        self.asleep.retain(|file| {
+            waiting
+                .get(file)
+                .is_some_and(|(backoff, _)| backoff.due() > now)
+        });
     }
 
     fn pick_new(&mut self) -> Option<Pick> {
@@ -466,7 +530,10 @@ impl Record {
     }
 
     fn pick_open(&mut self) -> Option<Pick> {
-        let at = self.hungry.iter().position(|file| !self.asleep.contains(file))?;
+        let at = self
+            .hungry
+            .iter()
+            .position(|file| !self.asleep.contains(file))?;
         // To the back, so that files take turns.
         let file = self.hungry.remove(at)?;
         self.hungry.push_back(file);
@@ -503,11 +570,17 @@ impl Record {
         if self.state != State::Transferring {
             return None;
         }
-        self.backoffs().map(Backoff::due).filter(|&due| due > now).min()
+        self.backoffs()
+            .map(Backoff::due)
+            .filter(|&due| due > now)
+            .min()
     }
 
     fn backoffs(&self) -> impl Iterator<Item = &Backoff> {
-        self.waiting.values().map(|(backoff, _)| backoff).chain(&self.gate)
+        self.waiting
+            .values()
+            .map(|(backoff, _)| backoff)
+            .chain(&self.gate)
     }
 
     /// Files that had a fault, with the bytes they had then.

@@ -17,17 +17,35 @@ use crate::table::{FileState, FileTable, Skip};
 
 /// Takes up everything that was saved, and removes file lists that belong to no download.
 pub fn remember(saved: Saved, store: &Store<Saved>, retry_for: Duration) -> Vec<Remembered> {
-    let wanted: BTreeSet<String> = saved.downloads.values().map(|download| side_name(&download.id)).collect();
-    store.side_names().into_iter().filter(|name| !wanted.contains(name)).for_each(|name| store.remove_side(&name));
+    let wanted: BTreeSet<String> = saved
+        .downloads
+        .values()
+        .map(|download| side_name(&download.id))
+        .collect();
+    store
+        .side_names()
+        .into_iter()
+        .filter(|name| !wanted.contains(name))
+        .for_each(|name| store.remove_side(&name));
     let downloads: Vec<_> = saved.downloads.into_iter().collect();
-    downloads.into_par_iter().map(|(key, download)| take_up(key, download, store, retry_for)).collect()
+    downloads
+        .into_par_iter()
+        .map(|(key, download)| take_up(key, download, store, retry_for))
+        .collect()
 }
 
-fn take_up(key: u32, saved: SavedDownload, store: &Store<Saved>, retry_for: Duration) -> Remembered {
+fn take_up(
+    key: u32,
+    saved: SavedDownload,
+    store: &Store<Saved>,
+    retry_for: Duration,
+) -> Remembered {
     let table = saved.listed.then(|| load(&saved, store));
     let damaged = matches!(table, Some(Err(_)));
     let (state, problem) = match &table {
-        Some(Err(problem)) if saved.state != State::Complete => (State::Error, Some(problem.clone())),
+        Some(Err(problem)) if saved.state != State::Complete => {
+            (State::Error, Some(problem.clone()))
+        }
         _ => (saved.state, saved.problem.clone()),
     };
     let view = View {
@@ -38,7 +56,13 @@ fn take_up(key: u32, saved: SavedDownload, store: &Store<Saved>, retry_for: Dura
         problem: problem.clone(),
     };
     let failed = failed_codes(&saved.files);
-    let download = Arc::new(Download::new(saved.id, key, saved.order, saved.created_at, view));
+    let download = Arc::new(Download::new(
+        saved.id,
+        key,
+        saved.order,
+        saved.created_at,
+        view,
+    ));
     if let Some(Ok(table)) = table {
         download.set_table(Arc::new(table));
     }
@@ -52,7 +76,11 @@ fn take_up(key: u32, saved: SavedDownload, store: &Store<Saved>, retry_for: Dura
         record: Record::new(state, problem, failed, retry_for),
         partial: saved.files.partial,
         begun: saved.files.begun,
-        doubtful: if damaged { Vec::new() } else { saved.files.doubtful.into_iter().collect() },
+        doubtful: if damaged {
+            Vec::new()
+        } else {
+            saved.files.doubtful.into_iter().collect()
+        },
         deleting: saved.deleting,
     }
 }
@@ -85,7 +113,8 @@ fn restore(table: &FileTable, files: &SavedFiles) {
         table.set_saved_mtime(file, mtime);
     }
     for (start, end) in files.done.iter() {
-        for file in (start..end.min(table.len().into())).filter_map(|file| u32::try_from(file).ok()) {
+        for file in (start..end.min(table.len().into())).filter_map(|file| u32::try_from(file).ok())
+        {
             table.set_done(file, table.size(file));
             table.set_state(file, FileState::Complete);
         }

@@ -48,7 +48,10 @@ impl Run {
 
     /// What blocking calls on behalf of this run look at.
     pub fn watch(&self) -> Watch {
-        Watch { stop: self.stop.clone(), deadline: None }
+        Watch {
+            stop: self.stop.clone(),
+            deadline: None,
+        }
     }
 
     /// Opens the destination, once for the run.
@@ -87,10 +90,18 @@ impl Run {
     ///
     /// # Errors
     /// It cannot be opened or made, or a symlink stands in its way.
-    pub fn folder(&self, root: &Root, table: &FileTable, dir: u32) -> Result<Arc<Folder>, DestError> {
+    pub fn folder(
+        &self,
+        root: &Root,
+        table: &FileTable,
+        dir: u32,
+    ) -> Result<Arc<Folder>, DestError> {
         let cached = {
             let folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
-            folders.iter().find(|(index, _)| *index == dir).map(|(_, folder)| folder.clone())
+            folders
+                .iter()
+                .find(|(index, _)| *index == dir)
+                .map(|(_, folder)| folder.clone())
         };
         if let Some(folder) = cached {
             return Ok(folder);

@@ -170,10 +170,17 @@ impl store::State for Saved {
                 download.problem = None;
             }),
             Change::Again(key) => self.files(key, |files| files.failed.clear()),
-            Change::Begun(key, upto) => self.files(key, |files| files.begun = files.begun.max(upto)),
+            Change::Begun(key, upto) => {
+                self.files(key, |files| files.begun = files.begun.max(upto))
+            }
             Change::Wrote(key, file, start, end) => self.files(key, |files| {
                 if !files.done.contains(file.into()) {
-                    files.partial.entry(file).or_default().bytes.insert(start, end);
+                    files
+                        .partial
+                        .entry(file)
+                        .or_default()
+                        .bytes
+                        .insert(start, end);
                 }
             }),
             Change::Etag(key, file, etag) => self.files(key, |files| {
@@ -216,14 +223,20 @@ impl store::State for Saved {
 
     fn doubt(&mut self, change: Change) {
         if let Change::Done(key, file) | Change::DoneAt(key, file, _) = change {
-            self.files(key, |files| drop(files.doubtful.insert(file)));
+            self.files(key, |files| {
+                files.doubtful.insert(file);
+            });
         }
     }
 
     fn is_data(change: &Change) -> bool {
         matches!(
             change,
-            Change::Wrote(..) | Change::Etag(..) | Change::Done(..) | Change::DoneAt(..) | Change::Complete(..)
+            Change::Wrote(..)
+                | Change::Etag(..)
+                | Change::Done(..)
+                | Change::DoneAt(..)
+                | Change::Complete(..)
         )
     }
 }

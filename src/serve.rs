@@ -67,7 +67,12 @@ impl Serving {
         for pair in &options.origins {
             origins.add(pair).map_err(usage)?;
         }
-        let token = options.token_file.as_deref().map(cli::read_token).transpose().map_err(usage)?;
+        let token = options
+            .token_file
+            .as_deref()
+            .map(cli::read_token)
+            .transpose()
+            .map_err(usage)?;
         let client = Client::new(Options {
             connections: 2 * options.workers,
             silence: options.silence_timeout,
@@ -77,15 +82,31 @@ impl Serving {
         let (store, saved) = Store::open(&options.state_dir)?;
         let store = Arc::new(store);
         let board = Arc::new(Board::default());
-        let hands = Arc::new(Hands { client, store: store.clone() });
+        let hands = Arc::new(Hands {
+            client,
+            store: store.clone(),
+        });
         let commands = engine(&options, saved, &store, &board, &hands)
             .map_err(|error| ServeError::Start(format!("the system refuses a thread: {error}")))?;
-        let handle =
-            Handle { board, store: store.clone(), hands, commands: commands.clone() };
-        let config = api::Config { listen: options.listen, state_dir: options.state_dir, token, origins };
+        let handle = Handle {
+            board,
+            store: store.clone(),
+            hands,
+            commands: commands.clone(),
+        };
+        let config = api::Config {
+            listen: options.listen,
+            state_dir: options.state_dir,
+            token,
+            origins,
+        };
         let api = api::Server::start(config, Arc::new(handle))
             .map_err(|error| ServeError::Start(error.to_string()))?;
-        Ok(Serving { api, commands, store })
+        Ok(Serving {
+            api,
+            commands,
+            store,
+        })
     }
 
     /// Where the API listens.
@@ -102,7 +123,9 @@ impl Serving {
         let told = self.commands.send(Command::Shutdown { reply }).is_ok();
         self.api.stop();
         if told && stopped.recv_timeout(PATIENCE).is_err() {
-            log::warn!("some transfers did not stop in time; what they wrote last may be fetched again");
+            log::warn!(
+                "some transfers did not stop in time; what they wrote last may be fetched again"
+            );
         }
         self.store.close()
     }
@@ -122,7 +145,14 @@ fn engine(
     let (sync_out, sync_in) = bounded(1);
     let (removal_out, removal_in) = unbounded();
     let (removed_out, removed_in) = unbounded();
-    worker::start(options.workers, hands, board, &errand_in, &jobs, &report_out)?;
+    worker::start(
+        options.workers,
+        hands,
+        board,
+        &errand_in,
+        &jobs,
+        &report_out,
+    )?;
     syncer::start(store.clone(), sync_in)?;
     cleaner::start(store.clone(), removal_in, removed_out)?;
     let next_key = saved.next_key;
@@ -136,9 +166,21 @@ fn engine(
         removals: removal_out,
         removed: removed_in,
     };
-    let policy = Policy { workers: options.workers, retry_for: options.retry_for };
-    let controller = Controller::new(channels, policy, store.clone(), board.clone(), remembered, next_key);
-    std::thread::Builder::new().name("controller".into()).spawn(move || controller.run())?;
+    let policy = Policy {
+        workers: options.workers,
+        retry_for: options.retry_for,
+    };
+    let controller = Controller::new(
+        channels,
+        policy,
+        store.clone(),
+        board.clone(),
+        remembered,
+        next_key,
+    );
+    std::thread::Builder::new()
+        .name("controller".into())
+        .spawn(move || controller.run())?;
     Ok(command_out)
 }
 

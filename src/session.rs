@@ -36,14 +36,25 @@ impl Session {
     /// Starts with what POST has read already, if it has.
     pub fn new(package: Option<Package>) -> Session {
         let fetched = package.as_ref().map(|_| Instant::now());
-        Session { current: Mutex::new(Current { package, fetched, generation: 0 }) }
+        Session {
+            current: Mutex::new(Current {
+                package,
+                fetched,
+                generation: 0,
+            }),
+        }
     }
 
     /// The package's identifier and name; reads the link where that was not done yet.
     ///
     /// # Errors
     /// See [`SessionFault`].
-    pub fn package(&self, client: &Client, order: &Order, watch: &Watch) -> Result<Package, SessionFault> {
+    pub fn package(
+        &self,
+        client: &Client,
+        order: &Order,
+        watch: &Watch,
+    ) -> Result<Package, SessionFault> {
         Ok(self.token(client, order, watch)?.0)
     }
 
@@ -63,7 +74,11 @@ impl Session {
             let (package, generation) = self.token(client, order, watch)?;
             let none = Secret::new("");
             let token = package.token.as_ref().unwrap_or(&none);
-            let place = Place { api: &order.link.api, package_id: &package.package_id, token };
+            let place = Place {
+                api: &order.link.api,
+                package_id: &package.package_id,
+                token,
+            };
             match call(&place) {
                 Err(Fault::Unauthorized) if !renewed => {
                     self.renew(generation, client, order, watch)?;
@@ -74,7 +89,12 @@ impl Session {
         }
     }
 
-    fn token(&self, client: &Client, order: &Order, watch: &Watch) -> Result<(Package, u64), SessionFault> {
+    fn token(
+        &self,
+        client: &Client,
+        order: &Order,
+        watch: &Watch,
+    ) -> Result<(Package, u64), SessionFault> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(package) = &current.package {
             return Ok((package.clone(), current.generation));
@@ -95,7 +115,9 @@ impl Session {
         if current.generation != generation {
             return Ok(());
         }
-        let young = current.fetched.is_some_and(|at| at.elapsed() < YOUNGEST_RENEWAL);
+        let young = current
+            .fetched
+            .is_some_and(|at| at.elapsed() < YOUNGEST_RENEWAL);
         if young && generation > FREE_RENEWALS {
             return Err(SessionFault::Call(Fault::Transient {
                 message: "the server refuses the token that it has just given".into(),
@@ -133,9 +155,20 @@ fn link_fault(fault: Fault, password: Option<&Secret>) -> SessionFault {
             Code::LinkPasswordRequired,
             "the link now wants a password; delete this download and add it again with one",
         ),
-        Fault::NotFound => (Code::LinkNotFound, "the link does not exist any more; ask the sender for a new one"),
-        Fault::Gone => (Code::LinkExpired, "the link has expired or was deleted; ask the sender for a new one"),
+        Fault::NotFound => (
+            Code::LinkNotFound,
+            "the link does not exist any more; ask the sender for a new one",
+        ),
+        Fault::Gone => (
+            Code::LinkExpired,
+            "the link has expired or was deleted; ask the sender for a new one",
+        ),
         other => return SessionFault::Call(other),
     };
-    SessionFault::Link(Problem { code, message: message.into(), recoverable: false, retry_at: None })
+    SessionFault::Link(Problem {
+        code,
+        message: message.into(),
+        recoverable: false,
+        retry_at: None,
+    })
 }

@@ -42,7 +42,9 @@ fn sync(store: &Store<Saved>, roots: &[Arc<Root>]) -> bool {
     for root in roots {
         if let Err(error) = root.sync() {
             let path = root.path().display();
-            log::error!("{path} could not be synced, so what was written there counts as unsaved: {error}");
+            log::error!(
+                "{path} could not be synced, so what was written there counts as unsaved: {error}"
+            );
             return false;
         }
     }

@@ -78,7 +78,11 @@ pub enum Outcome {
     /// The file starts over: its `.part` is gone, or the server cannot do ranges.
     Over,
     /// To be tried again. `gained` tells whether bytes came before.
-    Fault { message: String, retry_after: Option<Duration>, gained: bool },
+    Fault {
+        message: String,
+        retry_after: Option<Duration>,
+        gained: bool,
+    },
     /// The file has failed.
     Failed(FileProblem),
     /// Nothing of the download can go on.
@@ -136,7 +140,10 @@ impl OpenFile {
 
     /// The address that later ranges use.
     pub fn known_address(&self) -> Option<Address> {
-        self.address.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// What the journal does not know yet.
@@ -144,18 +151,27 @@ impl OpenFile {
         let mut progress = self.progress();
         let news = progress.ranges.news();
         let mut changes = Vec::new();
-        if !news.is_empty() && !progress.etag_reported && let Some(etag) = progress.etag.clone() {
+        if !news.is_empty()
+            && !progress.etag_reported
+            && let Some(etag) = progress.etag.clone()
+        {
             progress.etag_reported = true;
             changes.push(Change::Etag(key, self.index, etag));
         }
-        changes.extend(news.into_iter().map(|(start, end)| Change::Wrote(key, self.index, start, end)));
+        changes.extend(
+            news.into_iter()
+                .map(|(start, end)| Change::Wrote(key, self.index, start, end)),
+        );
         changes
     }
 
     /// How far the file is, for an [`OpenFile`] that takes its place.
     pub fn partial(&self) -> Partial {
         let progress = self.progress();
-        Partial { bytes: progress.ranges.done().clone(), etag: progress.etag.clone() }
+        Partial {
+            bytes: progress.ranges.done().clone(),
+            etag: progress.etag.clone(),
+        }
     }
 
     /// Closes the `.part`; it is opened again when needed.
@@ -171,7 +187,10 @@ impl OpenFile {
 
 impl From<DestError> for Outcome {
     fn from(error: DestError) -> Outcome {
-        Outcome::Failed(FileProblem { code: error.code(), message: error.to_string() })
+        Outcome::Failed(FileProblem {
+            code: error.code(),
+            message: error.to_string(),
+        })
     }
 }
 
@@ -190,25 +209,33 @@ impl From<SessionFault> for Outcome {
         match fault {
             SessionFault::Link(problem) => Outcome::Broken(problem),
             SessionFault::Call(Fault::Stopped) => Outcome::Stopped,
-            SessionFault::Call(Fault::Transient { message, retry_after }) => {
-                Outcome::Fault { message, retry_after, gained: false }
-            }
-            SessionFault::Call(Fault::Unauthorized) => {
-                failed("the server refuses the file's address, also with a fresh token; ask the sender")
-            }
+            SessionFault::Call(Fault::Transient {
+                message,
+                retry_after,
+            }) => Outcome::Fault {
+                message,
+                retry_after,
+                gained: false,
+            },
+            SessionFault::Call(Fault::Unauthorized) => failed(
+                "the server refuses the file's address, also with a fresh token; ask the sender",
+            ),
             SessionFault::Call(Fault::NotFound | Fault::Gone) => {
                 failed("the server no longer has this file; ask the sender")
             }
-            SessionFault::Call(Fault::Refused { status }) => {
-                failed(&format!("the server refuses the file's address (status {status})"))
-            }
+            SessionFault::Call(Fault::Refused { status }) => failed(&format!(
+                "the server refuses the file's address (status {status})"
+            )),
             SessionFault::Call(Fault::Malformed(message)) => failed(&message),
         }
     }
 }
 
 fn failed(message: &str) -> Outcome {
-    Outcome::Failed(FileProblem { code: Code::ProtocolError, message: message.into() })
+    Outcome::Failed(FileProblem {
+        code: Code::ProtocolError,
+        message: message.into(),
+    })
 }
 
 impl Job {
@@ -228,7 +255,8 @@ impl Job {
             Ok(()) => {
                 let outcome = self.finish(hands).unwrap_or_else(|outcome| outcome);
                 // Once it has its name, a worker that comes late must not finish it again.
-                self.file.progress().finishing = matches!(outcome, Outcome::Complete | Outcome::Skipped);
+                self.file.progress().finishing =
+                    matches!(outcome, Outcome::Complete | Outcome::Skipped);
                 outcome
             }
         }
@@ -242,8 +270,12 @@ impl Job {
         let order = &self.run.download.order;
         let watch = self.run.watch();
         let file_id = self.table.id(self.file.index);
-        let address =
-            self.run.session.call(&hands.client, order, &watch, |place| hands.client.address(place, file_id, &watch));
+        let address = self
+            .run
+            .session
+            .call(&hands.client, order, &watch, |place| {
+                hands.client.address(place, file_id, &watch)
+            });
         address.map_err(|fault| match fault {
             // It may be a portal's or a proxy's answer.
             SessionFault::Call(Fault::Malformed(message)) => self.strike(&message),
@@ -256,10 +288,16 @@ impl Job {
         let mut progress = self.file.progress();
         progress.refusals += 1;
         if progress.refusals < REFUSALS {
-            return Outcome::Fault { message: message.into(), retry_after: None, gained: false };
+            return Outcome::Fault {
+                message: message.into(),
+                retry_after: None,
+                gained: false,
+            };
         }
         progress.refusals = 0;
-        failed(&format!("{message} ({REFUSALS} times in a row); ask the sender"))
+        failed(&format!(
+            "{message} ({REFUSALS} times in a row); ask the sender"
+        ))
     }
 
     /// Exactly one worker gives a whole file its name.
@@ -274,7 +312,8 @@ impl Job {
         if self.run.is_halted() {
             return Err(Outcome::Stopped);
         }
-        self.table.set_state(self.file.index, FileState::Transferring);
+        self.table
+            .set_state(self.file.index, FileState::Transferring);
         let (mut fetched, asked_end) = self.open(range, hands)?;
         let mut whole = None;
         let skip = self.check(&fetched, range, asked_end, hands, &mut whole)?;
@@ -302,20 +341,36 @@ impl Job {
                 None => {
                     let first = !fresh && self.address.is_none();
                     fresh = true;
-                    if first { self.shared_address(hands)? } else { self.fetch_address(hands)? }
+                    if first {
+                        self.shared_address(hands)?
+                    } else {
+                        self.fetch_address(hands)?
+                    }
                 }
             };
-            match hands.client.fetch(&address, wanted.clone(), &self.run.watch()) {
+            match hands
+                .client
+                .fetch(&address, wanted.clone(), &self.run.watch())
+            {
                 Ok(fetched) => {
                     self.file.keep_address(&address);
                     return Ok((fetched, end));
                 }
                 Err(Fault::Refused { status: 416 }) => {
-                    return Err(self.changed("the server says that the file is shorter than listed", hands));
+                    return Err(self.changed(
+                        "the server says that the file is shorter than listed",
+                        hands,
+                    ));
                 }
-                Err(Fault::Refused { .. } | Fault::Unauthorized | Fault::NotFound | Fault::Gone) if !fresh => {
+                Err(
+                    Fault::Refused { .. } | Fault::Unauthorized | Fault::NotFound | Fault::Gone,
+                ) if !fresh => {
                     // Used up or expired: the next turn fetches a fresh one.
-                    *self.file.address.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    *self
+                        .file
+                        .address
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner) = None;
                     fresh = true;
                     known = Some(self.fetch_address(hands)?);
                 }
@@ -326,7 +381,11 @@ impl Job {
 
     /// The file's first address: one worker fetches it, the others wait for that.
     fn shared_address(&self, hands: &Hands) -> Result<Address, Outcome> {
-        let mut shared = self.file.address.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = self
+            .file
+            .address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(address) = &*shared {
             return Ok(address.clone());
         }
@@ -339,8 +398,15 @@ impl Job {
     fn refused(&self, fault: Fault, hands: &Hands) -> Outcome {
         let status = match fault {
             Fault::Stopped => return Outcome::Stopped,
-            Fault::Transient { message, retry_after } => {
-                return Outcome::Fault { message, retry_after, gained: false };
+            Fault::Transient {
+                message,
+                retry_after,
+            } => {
+                return Outcome::Fault {
+                    message,
+                    retry_after,
+                    gained: false,
+                };
             }
             Fault::Malformed(message) => return self.changed(&message, hands),
             Fault::Refused { status } => status,
@@ -348,11 +414,19 @@ impl Job {
             Fault::NotFound => 404,
             Fault::Gone => 410,
         };
-        *self.file.address.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self
+            .file
+            .address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = None;
         if !matches!(status, 401 | 403 | 410) {
-            return failed(&format!("the storage server refuses the file (status {status}); ask the sender"));
+            return failed(&format!(
+                "the storage server refuses the file (status {status}); ask the sender"
+            ));
         }
-        self.strike(&format!("the storage server refuses a fresh address (status {status})"))
+        self.strike(&format!(
+            "the storage server refuses a fresh address (status {status})"
+        ))
     }
 
     /// Holds the answer's head against what is known of the file. Returns the bytes at the body's start that are in
@@ -373,19 +447,29 @@ impl Job {
             }
         };
         if !fits {
-            return Err(self.changed("the server's file has another size or place than was listed", hands));
+            return Err(self.changed(
+                "the server's file has another size or place than was listed",
+                hands,
+            ));
         }
         let mut progress = self.file.progress();
         match (&progress.etag, &fetched.etag) {
             (Some(known), Some(now)) if known != now => {
                 drop(progress);
-                return Err(self.changed("the file changed on the server while it was being downloaded", hands));
+                return Err(self.changed(
+                    "the file changed on the server while it was being downloaded",
+                    hands,
+                ));
             }
             (None, Some(now)) => progress.etag = Some(now.clone()),
             _ => {}
         }
         if matches!(fetched.content, Content::Part { .. }) || progress.ranges.is_single() {
-            let skip = if matches!(fetched.content, Content::Part { .. }) { 0 } else { range.start };
+            let skip = if matches!(fetched.content, Content::Part { .. }) {
+                0
+            } else {
+                range.start
+            };
             return Ok(skip);
         }
         if range.start > 0 || asked_end < size {
@@ -408,12 +492,22 @@ impl Job {
         if let Err(outcome) = self.void(hands) {
             return outcome;
         }
-        *self.file.address.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self
+            .file
+            .address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = None;
         if changes >= CHANGES {
             self.file.progress().changes = 0;
-            return failed(&format!("{message}; it was started over twice; ask the sender"));
+            return failed(&format!(
+                "{message}; it was started over twice; ask the sender"
+            ));
         }
-        Outcome::Fault { message: message.into(), retry_after: None, gained: false }
+        Outcome::Fault {
+            message: message.into(),
+            retry_after: None,
+            gained: false,
+        }
     }
 
     /// Takes back what was said of the file's bytes.
@@ -423,11 +517,14 @@ impl Job {
     }
 
     fn save(&self, hands: &Hands, change: Change) -> Result<(), Outcome> {
-        hands.store.append(&[change]).map_err(|error| Outcome::Fault {
-            message: error.to_string(),
-            retry_after: None,
-            gained: false,
-        })
+        hands
+            .store
+            .append(&[change])
+            .map_err(|error| Outcome::Fault {
+                message: error.to_string(),
+                retry_after: None,
+                gained: false,
+            })
     }
 
     /// Moves the body into the `.part`.
@@ -449,8 +546,15 @@ impl Job {
             let read = match fetched.read(buffer) {
                 Ok(read) => read,
                 Err(Fault::Stopped) => return Err(Outcome::Stopped),
-                Err(Fault::Transient { message, retry_after }) => {
-                    return Err(Outcome::Fault { message, retry_after, gained: at > begun });
+                Err(Fault::Transient {
+                    message,
+                    retry_after,
+                }) => {
+                    return Err(Outcome::Fault {
+                        message,
+                        retry_after,
+                        gained: at > begun,
+                    });
                 }
                 Err(other) => {
                     return Err(Outcome::Fault {
@@ -502,11 +606,18 @@ impl Job {
 
     /// The file's `.part`, opened or made.
     fn part(&self, hands: &Hands) -> Result<Arc<Part>, Outcome> {
-        let mut slot = self.file.part.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self
+            .file
+            .part
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(part) = &*slot {
             return Ok(part.clone());
         }
-        let root = self.run.root().ok_or_else(|| failed("the destination is not open"))?;
+        let root = self
+            .run
+            .root()
+            .ok_or_else(|| failed("the destination is not open"))?;
         self.run.look(root).map_err(|error| broken(&error))?;
         let part = Arc::new(self.open_part(root, hands)?);
         *slot = Some(part.clone());
@@ -516,7 +627,9 @@ impl Job {
     fn open_part(&self, root: &Root, hands: &Hands) -> Result<Part, Outcome> {
         let index = self.file.index;
         let size = self.table.size(index);
-        let folder = self.run.folder(root, &self.table, self.table.dir_of(index))?;
+        let folder = self
+            .run
+            .folder(root, &self.table, self.table.dir_of(index))?;
         let mut names = self.table.names(index);
         if self.file.begun.load(Ordering::Acquire)
             && let Some(file) = folder.open_part(&names.part)?
@@ -526,7 +639,11 @@ impl Job {
                 self.lost(length, hands)?;
                 dest::reserve(&file, size)?;
             }
-            return Ok(Part { file, folder, names });
+            return Ok(Part {
+                file,
+                folder,
+                names,
+            });
         }
         self.lost(0, hands)?;
         let file = loop {
@@ -535,7 +652,10 @@ impl Job {
                 break file;
             }
             names.part = free_part(&folder, &names.last, root.traits());
-            self.save(hands, Change::Renamed(self.run.download.key, index, names.clone()))?;
+            self.save(
+                hands,
+                Change::Renamed(self.run.download.key, index, names.clone()),
+            )?;
             self.table.rename(index, names.clone());
         };
         if let Err(error) = dest::reserve(&file, size) {
@@ -543,7 +663,11 @@ impl Job {
             let _ = folder.remove_part(&names.part);
             return Err(error.into());
         }
-        Ok(Part { file, folder, names })
+        Ok(Part {
+            file,
+            folder,
+            names,
+        })
     }
 
     /// The `.part` is shorter than what was said to be in it: that much is to be fetched again.
@@ -578,7 +702,10 @@ impl Job {
         }
         let index = self.file.index;
         let part = self.part(hands)?;
-        let root = self.run.root().ok_or_else(|| failed("the destination is not open"))?;
+        let root = self
+            .run
+            .root()
+            .ok_or_else(|| failed("the destination is not open"))?;
         self.run.look(root).map_err(|error| broken(&error))?;
         let length = part.file.metadata().map_or(0, |data| data.len());
         if length < self.table.size(index) {
@@ -602,7 +729,11 @@ impl Job {
                 if state == FileState::Complete {
                     self.table.set_done(index, self.table.size(index));
                 }
-                Ok(if state == FileState::Skipped { Outcome::Skipped } else { Outcome::Complete })
+                Ok(if state == FileState::Skipped {
+                    Outcome::Skipped
+                } else {
+                    Outcome::Complete
+                })
             }
             None => {
                 self.file.progress().ranges.start_over();
@@ -656,7 +787,11 @@ pub fn publish(
         })
     };
     loop {
-        match folder.publish(&names.part, &names.last, place.if_exists == IfExists::Overwrite)? {
+        match folder.publish(
+            &names.part,
+            &names.last,
+            place.if_exists == IfExists::Overwrite,
+        )? {
             Published::Done => return Ok(Some(FileState::Complete)),
             Published::PartMissing => return Ok(None),
             Published::Taken if place.if_exists == IfExists::Skip => {
@@ -677,11 +812,15 @@ pub fn publish(
 /// The first of `name (1).ext`, `name (2).ext`, … that is free in the folder.
 fn free_name(folder: &Folder, name: &str, traits: Traits) -> String {
     let mut candidates = (1..).map(|number| paths::numbered(name, number, traits));
-    candidates.find(|candidate| folder.kind(candidate).is_none()).unwrap_or_else(|| name.to_owned())
+    candidates
+        .find(|candidate| folder.kind(candidate).is_none())
+        .unwrap_or_else(|| name.to_owned())
 }
 
 /// The first of `name (1).part`, `name (2).part`, … that is free in the folder.
 fn free_part(folder: &Folder, name: &str, traits: Traits) -> String {
     let mut candidates = (1..).map(|number| paths::part_name(name, number, traits));
-    candidates.find(|candidate| folder.kind(candidate).is_none()).unwrap_or_else(|| name.to_owned())
+    candidates
+        .find(|candidate| folder.kind(candidate).is_none())
+        .unwrap_or_else(|| name.to_owned())
 }

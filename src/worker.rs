@@ -25,8 +25,16 @@ pub enum Errand {
 
 /// What the threads tell the controller.
 pub enum Report {
-    Begun { key: u32, beginning: Box<Beginning>, result: Result<Arc<FileTable>, NoBeginning> },
-    Job { key: u32, job: Box<Job>, outcome: Outcome },
+    Begun {
+        key: u32,
+        beginning: Box<Beginning>,
+        result: Result<Arc<FileTable>, NoBeginning>,
+    },
+    Job {
+        key: u32,
+        job: Box<Job>,
+        outcome: Outcome,
+    },
 }
 
 /// Starts `workers` byte workers and as many threads for errands. They end when their channels are closed.
@@ -44,7 +52,9 @@ pub fn start(
     let mut threads = Vec::new();
     for number in 0..workers {
         let (hands, jobs, reports) = (hands.clone(), jobs.1.clone(), reports.clone());
-        let builder = thread::Builder::new().name(format!("worker-{number}")).stack_size(STACK);
+        let builder = thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .stack_size(STACK);
         threads.push(builder.spawn(move || work(&hands, &jobs, &reports))?);
     }
     for number in 0..workers {
@@ -55,7 +65,9 @@ pub fn start(
             reports: reports.clone(),
         };
         let errands = errands.clone();
-        let builder = thread::Builder::new().name(format!("errand-{number}")).stack_size(STACK);
+        let builder = thread::Builder::new()
+            .name(format!("errand-{number}"))
+            .stack_size(STACK);
         threads.push(builder.spawn(move || errands.iter().for_each(|next| errand.run(next)))?);
     }
     Ok(threads)
@@ -76,7 +88,11 @@ fn work(hands: &Hands, jobs: &Receiver<Job>, reports: &Sender<Report>) {
 fn report(reports: &Sender<Report>, job: Job, outcome: Outcome) {
     let key = job.run.download.key;
     // The controller is gone only when the process ends.
-    let _ = reports.send(Report::Job { key, job: Box::new(job), outcome });
+    let _ = reports.send(Report::Job {
+        key,
+        job: Box::new(job),
+        outcome,
+    });
 }
 
 /// A panic becomes its file's error; the thread lives on.
@@ -87,7 +103,8 @@ fn caught(work: impl FnOnce() -> Outcome) -> Outcome {
 fn panicked() -> Outcome {
     Outcome::Failed(FileProblem {
         code: Code::InternalError,
-        message: "haul itself failed on this file; resume to try again, and please report it".into(),
+        message: "haul itself failed on this file; resume to try again, and please report it"
+            .into(),
     })
 }
 
@@ -108,9 +125,15 @@ impl ErrandRunner {
 
     fn begin(&self, beginning: Box<Beginning>) {
         let key = beginning.run.download.key;
-        let begun = catch_unwind(AssertUnwindSafe(|| begin::begin(&beginning, &self.hands, &self.board)));
+        let begun = catch_unwind(AssertUnwindSafe(|| {
+            begin::begin(&beginning, &self.hands, &self.board)
+        }));
         let result = begun.unwrap_or_else(|_| Err(NoBeginning::panicked()));
-        let _ = self.reports.send(Report::Begun { key, beginning, result });
+        let _ = self.reports.send(Report::Begun {
+            key,
+            beginning,
+            result,
+        });
     }
 
     fn address(&self, mut job: Job) {

@@ -50,7 +50,7 @@ pub(super) struct Recovered<S: State> {
 
 /// Reads both files and changes neither.
 pub(super) fn recover<S: State>(folder: &Folder, boot: &str) -> Result<Recovered<S>, StoreError> {
-    let whole = read_json::<S>(folder)?;
+    let mut whole = read_json::<S>(folder)?;
     let mut log = match folder.read(JOURNAL) {
         Ok(file) => Log::read(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Log::default(),
