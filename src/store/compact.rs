@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::folder::Draft;
 use super::journal::{Entry, Journal};
 use super::line::{self, Header};
-use super::replay::Whole;
+use super::replay::{Found, Whole};
 use super::{Base, JOURNAL, JSON, State, Store, StoreError, Sync, lock};
 
 /// The journal may always grow this long (256 KiB), however small the JSON file is.
@@ -108,6 +108,31 @@ impl<S: State> Store<S> {
         journal.waiting.retain(|ticket| ticket.last > last);
         sync.durable = last;
         Ok(())
+    }
+}
+
+impl<S: State> Store<S> {
+    /// Goes on with the journal that was found at the start, for want of space for a new one: a user
+    /// whose disk is full must be able to start haul and delete something.
+    pub(super) fn keep_journal(&self, found: Found) -> io::Result<()> {
+        let base = lock(&self.base);
+        let mut journal = lock(&self.journal);
+        journal.file = Arc::new(self.folder.write(JOURNAL)?);
+        journal.len = found.end;
+        if found.torn {
+            self.disk.truncate(&journal.file, found.end)?;
+        }
+        if !found.same_boot {
+            let header = Header {
+                generation: base.generation,
+                boot: self.boot.clone(),
+                synced: journal.synced,
+            };
+            journal.push_header(&*self.disk, &header)?;
+        }
+        // A new one is due as soon as it has grown a little.
+        journal.full_at = journal.len + SMALL / 4;
+        self.disk.sync_data(&journal.file)
     }
 }
 

@@ -72,8 +72,17 @@ impl Folder {
 
     /// Opens a regular file for reading.
     pub(super) fn read(&self, name: &str) -> io::Result<File> {
+        self.regular(name, OFlags::RDONLY)
+    }
+
+    /// Opens a regular file that is there for reading and writing.
+    pub(super) fn write(&self, name: &str) -> io::Result<File> {
+        self.regular(name, OFlags::RDWR)
+    }
+
+    fn regular(&self, name: &str, access: OFlags) -> io::Result<File> {
         // NONBLOCK: a pipe put in the file's place must not hold us up.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = File::from(openat(&self.fd, name, flags, Mode::empty())?);
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("it is not a regular file"));

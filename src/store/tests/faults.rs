@@ -15,6 +15,8 @@ struct Sick(Arc<Symptoms>);
 
 struct Symptoms {
     space: AtomicU64,
+    /// So many files can still be begun.
+    new_files: AtomicU64,
     sync_fails: AtomicBool,
     dir_sync_fails: AtomicBool,
     truncate_fails: AtomicBool,
@@ -30,6 +32,7 @@ impl Sick {
     fn new() -> Sick {
         Sick(Arc::new(Symptoms {
             space: AtomicU64::new(u64::MAX),
+            new_files: AtomicU64::new(u64::MAX),
             sync_fails: AtomicBool::new(false),
             dir_sync_fails: AtomicBool::new(false),
             truncate_fails: AtomicBool::new(false),
@@ -61,6 +64,13 @@ fn failing(flag: &AtomicBool) -> io::Result<()> {
 
 impl Disk for Sick {
     fn write_at(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+        let new_files = self.0.new_files.load(Ordering::SeqCst);
+        if at == 0 {
+            if new_files == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.0.new_files.store(new_files - 1, Ordering::SeqCst);
+        }
         let space = self.0.space.load(Ordering::SeqCst);
         let fits = (bytes.len() as u64).min(space);
         SystemDisk.write_at(file, &bytes[..fits as usize], at)?;
@@ -208,6 +218,41 @@ fn space_is_kept_ready_for_the_next_changes() {
     store.append(&other(0..5000)).unwrap();
     store.compact_if_needed().unwrap();
     assert!(ready() >= 64 << 10);
+}
+
+#[test]
+fn a_start_on_a_full_disk_goes_on_with_the_old_files() {
+    for (files, boot) in [(0, BOOT), (0, OTHER_BOOT), (1, BOOT), (1, OTHER_BOOT)] {
+        let (dir, disk, store) = sick_store();
+        store.append(&data([1])).unwrap();
+        store.synced(store.mark()).unwrap();
+        store.append(&data([2])).unwrap();
+        store.commit(&other([3])).unwrap();
+        drop(store);
+        let mut journal = fs::read(dir.path().join(JOURNAL)).unwrap();
+        journal.extend_from_slice(b"{\"n\":5,\"c\":{\"o\":9}}");
+        fs::write(dir.path().join(JOURNAL), journal).unwrap();
+
+        disk.0.new_files.store(files, Ordering::SeqCst);
+        let on_disk = Box::new(disk.clone());
+        let (store, state) = Store::<Log>::open_on(on_disk, dir.path(), boot).unwrap();
+        let unsynced = if boot == BOOT { data([2]) } else { data([]) };
+        let kept = [data([1]), unsynced, other([3])].concat();
+        assert_eq!(state.0, kept, "{files} files, {boot}");
+        store.append(&data([4])).unwrap();
+        store.commit(&other([5])).unwrap();
+        drop(store);
+
+        let copy = tempfile::tempdir().unwrap();
+        for name in [super::super::JSON, JOURNAL] {
+            fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
+        }
+        let all = [kept, data([4]), other([5])].concat();
+        assert_eq!(reopened(copy.path(), boot), all, "{files} files, {boot}");
+        let durable = [data([1]), other([3, 5])].concat();
+        let third = reopened(dir.path(), "boot-3");
+        assert_eq!(third, durable, "{files} files, {boot}");
+    }
 }
 
 #[test]
