@@ -13,7 +13,7 @@ use super::folder::Draft;
 use super::journal::{Entry, Journal};
 use super::line::{self, Header};
 use super::replay::{Found, Whole};
-use super::{Base, JOURNAL, JSON, State, Store, StoreError, Sync, lock};
+use super::{Base, JOURNAL, JSON, State, Store, StoreError, Syncs, lock};
 
 /// The journal may always grow this long (256 KiB), however small the JSON file is.
 pub(super) const SMALL: u64 = 256 << 10;
@@ -73,7 +73,7 @@ impl<S: State> Store<S> {
     /// Puts the new journal in the old one's place.
     fn swap(
         &self,
-        sync: &mut Sync,
+        sync: &mut Syncs,
         draft: Draft<'_>,
         copied: Copied,
         json_len: u64,
@@ -109,9 +109,7 @@ impl<S: State> Store<S> {
         sync.durable = last;
         Ok(())
     }
-}
 
-impl<S: State> Store<S> {
     /// Goes on with the journal that was found at the start, for want of space for a new one: a user
     /// whose disk is full must be able to start haul and delete something.
     pub(super) fn keep_journal(&self, found: Found) -> io::Result<()> {

@@ -28,10 +28,15 @@ impl Folder {
     /// Opens the folder at `path`, making it (0700) and its parents where they are missing. A folder
     /// of ours that others may enter is closed to them.
     pub(super) fn open(path: &Path) -> io::Result<Folder> {
+        let missing: Vec<&Path> = path.ancestors().take_while(|dir| !dir.exists()).collect();
         DirBuilder::new()
             .recursive(true)
             .mode(PRIVATE_DIR)
             .create(path)?;
+        for parent in missing.iter().filter_map(|dir| dir.parent()) {
+            // Best effort: not every file system lets a directory be opened and synced.
+            let _ = File::open(parent).and_then(|dir| dir.sync_all());
+        }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(rustix::fs::CWD, path, flags, Mode::empty())?;
         Folder::private(File::from(fd), path.to_owned())

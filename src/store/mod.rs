@@ -71,7 +71,7 @@ pub struct Store<S: State> {
     disk: Box<dyn Disk>,
     boot: String,
     base: Mutex<Base<S>>,
-    sync: Mutex<Sync>,
+    sync: Mutex<Syncs>,
     journal: Mutex<Journal<S::Change>>,
     /// Locked for as long as it is open.
     _lock: File,
@@ -86,7 +86,7 @@ struct Base<S> {
 }
 
 /// How far the journal is on disk.
-struct Sync {
+struct Syncs {
     /// Every line up to this number is, those apart that were taken back.
     durable: u64,
     /// Those whose lines were taken back by another's sync, by the last number of each.
@@ -144,7 +144,7 @@ impl<S: State> Store<S> {
                 seq: recovered.whole.seq,
                 state: recovered.whole.state,
             }),
-            sync: Mutex::new(Sync {
+            sync: Mutex::new(Syncs {
                 durable: last,
                 failed: BTreeMap::new(),
             }),
