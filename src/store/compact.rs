@@ -12,8 +12,8 @@ use std::sync::Arc;
 use super::folder::Draft;
 use super::journal::{Entry, Journal};
 use super::line::{self, Header};
-use super::replay::Whole;
-use super::{Base, JOURNAL, JSON, State, Store, StoreError, Sync, lock};
+use super::replay::{Found, Whole};
+use super::{Base, JOURNAL, JSON, State, Store, StoreError, Syncs, lock};
 
 /// The journal may always grow this long (256 KiB), however small the JSON file is.
 pub(super) const SMALL: u64 = 256 << 10;
@@ -73,7 +73,7 @@ impl<S: State> Store<S> {
     /// Puts the new journal in the old one's place.
     fn swap(
         &self,
-        sync: &mut Sync,
+        sync: &mut Syncs,
         draft: Draft<'_>,
         copied: Copied,
         json_len: u64,
@@ -108,6 +108,29 @@ impl<S: State> Store<S> {
         journal.waiting.retain(|ticket| ticket.last > last);
         sync.durable = last;
         Ok(())
+    }
+
+    /// Goes on with the journal that was found at the start, for want of space for a new one: a user
+    /// whose disk is full must be able to start haul and delete something.
+    pub(super) fn keep_journal(&self, found: Found) -> io::Result<()> {
+        let base = lock(&self.base);
+        let mut journal = lock(&self.journal);
+        journal.file = Arc::new(self.folder.write(JOURNAL)?);
+        journal.len = found.end;
+        if found.torn {
+            self.disk.truncate(&journal.file, found.end)?;
+        }
+        if !found.same_boot {
+            let header = Header {
+                generation: base.generation,
+                boot: self.boot.clone(),
+                synced: journal.synced,
+            };
+            journal.push_header(&*self.disk, &header)?;
+        }
+        // A new one is due as soon as it has grown a little.
+        journal.full_at = journal.len + SMALL / 4;
+        self.disk.sync_data(&journal.file)
     }
 }
 

@@ -28,10 +28,15 @@ impl Folder {
     /// Opens the folder at `path`, making it (0700) and its parents where they are missing. A folder
     /// of ours that others may enter is closed to them.
     pub(super) fn open(path: &Path) -> io::Result<Folder> {
+        let missing: Vec<&Path> = path.ancestors().take_while(|dir| !dir.exists()).collect();
         DirBuilder::new()
             .recursive(true)
             .mode(PRIVATE_DIR)
             .create(path)?;
+        for parent in missing.iter().filter_map(|dir| dir.parent()) {
+            // Best effort: not every file system lets a directory be opened and synced.
+            let _ = File::open(parent).and_then(|dir| dir.sync_all());
+        }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(rustix::fs::CWD, path, flags, Mode::empty())?;
         Folder::private(File::from(fd), path.to_owned())
@@ -72,8 +77,17 @@ impl Folder {
 
     /// Opens a regular file for reading.
     pub(super) fn read(&self, name: &str) -> io::Result<File> {
+        self.regular(name, OFlags::RDONLY)
+    }
+
+    /// Opens a regular file that is there for reading and writing.
+    pub(super) fn write(&self, name: &str) -> io::Result<File> {
+        self.regular(name, OFlags::RDWR)
+    }
+
+    fn regular(&self, name: &str, access: OFlags) -> io::Result<File> {
         // NONBLOCK: a pipe put in the file's place must not hold us up.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = File::from(openat(&self.fd, name, flags, Mode::empty())?);
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("it is not a regular file"));

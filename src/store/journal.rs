@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::disk::Disk;
-use super::line::{self, MAX_SEQ};
+use super::line::{self, Header, MAX_SEQ};
 use super::{State, StoreError};
 
 /// Space for so many bytes of changes is always set aside, where possible: a full disk must not keep
@@ -33,6 +33,9 @@ pub(super) struct Ticket {
     pub first: u64,
     pub last: u64,
 }
+
+/// The ticket of a line that bears no number.
+const NOBODY: Ticket = Ticket { first: 1, last: 0 };
 
 pub(super) struct Journal<C> {
     pub file: Arc<File>,
@@ -110,6 +113,13 @@ impl<C> Journal<C> {
         Ok(ticket)
     }
 
+    /// Writes a header: what follows is of its boot.
+    pub(super) fn push_header(&mut self, disk: &dyn Disk, header: &Header) -> io::Result<()> {
+        self.start_lines();
+        line::push_header(&mut self.buffer, header);
+        self.write_lines(disk, NOBODY)
+    }
+
     /// Takes back the lines up to `upto` that someone waits for, since they could not be made durable.
     /// Returns whose lines these were.
     pub(super) fn refuse(&mut self, disk: &dyn Disk, upto: u64) -> Vec<Ticket> {
@@ -128,8 +138,7 @@ impl<C> Journal<C> {
         self.tail.retain(|entry| !refused(entry.seq));
         self.owed.extend_from_slice(tickets);
         self.start_lines();
-        let none = Ticket { first: 1, last: 0 };
-        if let Err(error) = self.write_lines(disk, none) {
+        if let Err(error) = self.write_lines(disk, NOBODY) {
             // They stay owed: the next write, or the next generation, settles it.
             log::warn!("cannot yet take back changes in the journal: {error}");
         }

@@ -1,7 +1,8 @@
 //! The lines of the journal: how they are written, and how they are read without trusting them.
 //!
 //! A journal is text, one JSON object a line:
-//! - `{"generation":7,"boot":"…","synced":120}` opens it: the boot it was written in, and how far data was synced by then;
+//! - `{"generation":7,"boot":"…","synced":120}` opens it: the boot it was written in, and how far data was synced by then
+//!   (another such line may follow where a start in another boot had no space for a new journal);
 //! - `{"n":123,"c":…}` is change number 123;
 //! - `{"s":123}` says that the data behind every change up to 123 has been synced;
 //! - `{"v":[120,123]}` says that the changes 120 to 123 were refused after they had been written, and do not count.
@@ -16,7 +17,7 @@ pub(super) const MAX_LINE: usize = 1 << 20;
 /// Sequence numbers stay below this (2^53, what every JSON reader can hold); a greater one is damage.
 pub(super) const MAX_SEQ: u64 = 1 << 53;
 
-/// The journal's first line.
+/// The journal's first line: the boot of the lines that follow.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Header {
     pub generation: u64,
@@ -26,7 +27,7 @@ pub(super) struct Header {
     pub synced: u64,
 }
 
-/// Any line after the first; which fields are there tells the kind.
+/// Any other line; which fields are there tells the kind.
 #[derive(Deserialize)]
 struct Fields<C> {
     n: Option<u64>,
@@ -42,7 +43,7 @@ pub(super) enum Line<C> {
     Void(u64, u64),
 }
 
-/// Reads one line after the first; None where it is damaged.
+/// Reads a line that is no header; None where it is damaged.
 pub(super) fn parse<C: serde::de::DeserializeOwned>(line: &[u8]) -> Option<Line<C>> {
     let fields: Fields<C> = serde_json::from_slice(line).ok()?;
     let parsed = match (fields.n, fields.c, fields.s, fields.v) {
@@ -92,24 +93,26 @@ pub(super) enum Next {
 }
 
 /// Reads the next line into `line`, never holding more than `MAX_LINE` bytes.
-pub(super) fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Next> {
+/// Returns also how many bytes it took from `from`.
+pub(super) fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<(Next, u64)> {
     line.clear();
     let limit = MAX_LINE as u64;
-    if from.by_ref().take(limit).read_until(b'\n', line)? == 0 {
-        return Ok(Next::End);
+    let mut taken = from.by_ref().take(limit).read_until(b'\n', line)? as u64;
+    if taken == 0 {
+        return Ok((Next::End, 0));
     }
     if line.pop_if(|last| *last == b'\n').is_some() {
-        return Ok(Next::Line);
+        return Ok((Next::Line, taken));
     }
     if line.len() < MAX_LINE {
-        return Ok(Next::Torn);
+        return Ok((Next::Torn, taken));
     }
     loop {
         line.clear();
-        from.by_ref().take(limit).read_until(b'\n', line)?;
+        taken += from.by_ref().take(limit).read_until(b'\n', line)? as u64;
         match line.last() {
-            None => return Ok(Next::Torn),
-            Some(b'\n') => return Ok(Next::TooLong),
+            None => return Ok((Next::Torn, taken)),
+            Some(b'\n') => return Ok((Next::TooLong, taken)),
             Some(_) => {}
         }
     }

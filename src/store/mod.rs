@@ -39,6 +39,7 @@ pub use place::default_state_dir;
 use disk::{Disk, SystemDisk};
 use folder::Folder;
 use journal::{Encoded, Journal, Ticket};
+use replay::Found;
 
 const JSON: &str = "downloads.json";
 const JOURNAL: &str = "downloads.journal";
@@ -73,7 +74,7 @@ pub struct Store<S: State> {
     disk: Box<dyn Disk>,
     boot: String,
     base: Mutex<Base<S>>,
-    sync: Mutex<Sync>,
+    sync: Mutex<Syncs>,
     journal: Mutex<Journal<S::Change>>,
     /// Locked for as long as it is open.
     _lock: File,
@@ -88,7 +89,7 @@ struct Base<S> {
 }
 
 /// How far the journal is on disk.
-struct Sync {
+struct Syncs {
     /// Every line up to this number is, those apart that were taken back.
     durable: u64,
     /// Those whose lines were taken back by another's sync, by the last number of each.
@@ -101,7 +102,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<S: State> Store<S> {
     /// Takes the state directory, making it where it is missing, reads the state back and begins a new
-    /// generation of both files. Returns the state as it is to be continued: with all changes if they
+    /// generation of both files (on a full disk it goes on with the old one). Returns the state as it is to be continued: with all changes if they
     /// were made in this boot, else with data changes only up to the last synced mark.
     ///
     /// # Errors
@@ -134,6 +135,7 @@ impl<S: State> Store<S> {
         side.remove_drafts(|_| true).map_err(at("tidy up"))?;
 
         let placeholder = Arc::new(lock.try_clone().map_err(at("open a file in"))?);
+        let found = recovered.journal;
         let (last, synced) = (recovered.last, recovered.synced);
         let store = Store {
             folder,
@@ -145,7 +147,7 @@ impl<S: State> Store<S> {
                 seq: recovered.whole.seq,
                 state: recovered.whole.state,
             }),
-            sync: Mutex::new(Sync {
+            sync: Mutex::new(Syncs {
                 durable: last,
                 failed: BTreeMap::new(),
             }),
@@ -153,9 +155,22 @@ impl<S: State> Store<S> {
             journal: Mutex::new(Journal::new(placeholder, last, synced, recovered.tail)),
             _lock: lock,
         };
-        store.renew(&mut crate::store::lock(&store.base))?;
+        store.begin(found)?;
         let state = store.current();
         Ok((store, state))
+    }
+
+    /// Begins a new generation or, on a full disk, goes on with the one that was found.
+    fn begin(&self, found: Found) -> Result<(), StoreError> {
+        let result = self.renew(&mut lock(&self.base));
+        let swapped = lock(&self.journal).len > 0;
+        match result {
+            Err(full @ StoreError::Full { .. }) if found.end > 0 && !swapped => {
+                log::warn!("{full}. Going on with the journal that is there");
+                self.keep_journal(found).map_err(|_| full)
+            }
+            other => other,
+        }
     }
 
     /// The base with the tail on top.

@@ -46,13 +46,25 @@ pub(super) struct Recovered<S: State> {
     pub synced: u64,
     /// The greatest number seen.
     pub last: u64,
+    pub journal: Found,
+}
+
+/// The journal file as it was found.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Found {
+    /// Where its last whole line ends; 0 where there is no journal.
+    pub end: u64,
+    /// Whether there is something after that.
+    pub torn: bool,
+    /// Whether it was written in this boot.
+    pub same_boot: bool,
 }
 
 /// Reads both files and changes neither.
 pub(super) fn recover<S: State>(folder: &Folder, boot: &str) -> Result<Recovered<S>, StoreError> {
     let mut whole = read_json::<S>(folder)?;
     let mut log = match folder.read(JOURNAL) {
-        Ok(file) => Log::read(file),
+        Ok(file) => Log::<S>::read(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Log::default(),
         Err(error) => {
             let path = folder.path.join(JOURNAL);
@@ -83,6 +95,11 @@ pub(super) fn recover<S: State>(folder: &Folder, boot: &str) -> Result<Recovered
         // In another boot what was not synced is gone, so that nothing is left to be synced.
         synced: if same_boot { synced } else { last },
         last,
+        journal: Found {
+            end: log.end,
+            torn: log.torn || log.fault.is_some(),
+            same_boot,
+        },
     })
 }
 
@@ -134,19 +151,21 @@ fn other_format(format: u32) -> String {
 }
 
 /// A journal's lines as they were found.
-struct Log<C> {
+struct Log<S: State> {
     header: Option<Header>,
-    changes: Vec<(u64, C)>,
+    changes: Vec<(u64, S::Change)>,
     voids: Vec<Ticket>,
     synced: u64,
     last: u64,
     damaged: u64,
     torn: bool,
+    /// Where the last whole line ends.
+    end: u64,
     fault: Option<io::Error>,
 }
 
-impl<C> Default for Log<C> {
-    fn default() -> Log<C> {
+impl<S: State> Default for Log<S> {
+    fn default() -> Log<S> {
         Log {
             header: None,
             changes: Vec::new(),
@@ -155,13 +174,14 @@ impl<C> Default for Log<C> {
             last: 0,
             damaged: 0,
             torn: false,
+            end: 0,
             fault: None,
         }
     }
 }
 
-impl<C: serde::de::DeserializeOwned> Log<C> {
-    fn read(file: File) -> Log<C> {
+impl<S: State> Log<S> {
+    fn read(file: File) -> Log<S> {
         let mut log = Log::default();
         let mut from = BufReader::with_capacity(64 << 10, file);
         if let Err(error) = log.read_lines(&mut from) {
@@ -172,26 +192,17 @@ impl<C: serde::de::DeserializeOwned> Log<C> {
 
     fn read_lines(&mut self, from: &mut impl BufRead) -> io::Result<()> {
         let mut line = Vec::new();
-        let mut first = true;
         loop {
-            match line::next_line(from, &mut line)? {
-                Next::Line if first => self.take_first(&line),
+            let (next, taken) = line::next_line(from, &mut line)?;
+            match next {
                 Next::Line => self.take(&line),
                 Next::TooLong => self.damaged += 1,
                 Next::Torn => self.torn = true,
                 Next::End => return Ok(()),
             }
-            first = false;
-        }
-    }
-
-    fn take_first(&mut self, line: &[u8]) {
-        match serde_json::from_slice::<Header>(line) {
-            Ok(header) => {
-                self.synced = header.synced;
-                self.header = Some(header);
+            if next != Next::Torn {
+                self.end += taken;
             }
-            Err(_) => self.take(line),
         }
     }
 
@@ -206,8 +217,23 @@ impl<C: serde::de::DeserializeOwned> Log<C> {
                 self.last = self.last.max(last);
                 self.voids.push(Ticket { first, last });
             }
-            None => self.damaged += 1,
+            None => match serde_json::from_slice::<Header>(line) {
+                Ok(header) => self.begin(header),
+                Err(_) => self.damaged += 1,
+            },
         }
+    }
+
+    /// What follows was written in the header's boot; what came before in another may have lost its data.
+    fn begin(&mut self, header: Header) {
+        let same_boot = self.header.as_ref().is_some_and(|h| h.boot == header.boot);
+        if !same_boot {
+            let synced = self.synced;
+            self.changes
+                .retain(|(seq, change)| *seq <= synced || !S::is_data(change));
+        }
+        self.synced = self.synced.max(header.synced);
+        self.header = Some(header);
     }
 
     /// Sorts the changes by number; leaves out repetitions (the first counts) and what was taken back.
@@ -228,7 +254,7 @@ impl<C: serde::de::DeserializeOwned> Log<C> {
         });
     }
 
-    fn report<S>(&self, folder: &Folder, whole: &Whole<S>) {
+    fn report(&self, folder: &Folder, whole: &Whole<S>) {
         let path = folder.path.join(JOURNAL);
         let path = path.display();
         if let Some(error) = &self.fault {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 
 use super::super::disk::{Disk, SystemDisk};
-use super::super::{JOURNAL, StoreError};
+use super::super::{JOURNAL, StoreError, lock};
 use super::*;
 
 /// A disk with so many bytes of space, whose syncs and truncations can be made to fail.
@@ -15,14 +15,16 @@ struct Sick(Arc<Symptoms>);
 
 struct Symptoms {
     space: AtomicU64,
+    /// So many files can still be begun.
+    new_files: AtomicU64,
     sync_fails: AtomicBool,
     dir_sync_fails: AtomicBool,
     truncate_fails: AtomicBool,
     syncs: AtomicU64,
     /// Where the space that was last set aside ends.
     reserved: AtomicU64,
-    /// Where a sync waits for the test, twice, if asked to.
-    hold: AtomicBool,
+    /// The number of the sync that waits for the test, twice, at the gate.
+    held: AtomicU64,
     gate: Barrier,
 }
 
@@ -30,18 +32,25 @@ impl Sick {
     fn new() -> Sick {
         Sick(Arc::new(Symptoms {
             space: AtomicU64::new(u64::MAX),
+            new_files: AtomicU64::new(u64::MAX),
             sync_fails: AtomicBool::new(false),
             dir_sync_fails: AtomicBool::new(false),
             truncate_fails: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
             reserved: AtomicU64::new(0),
-            hold: AtomicBool::new(false),
+            held: AtomicU64::new(0),
             gate: Barrier::new(2),
         }))
     }
 
     fn space(&self, bytes: u64) {
         self.0.space.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Lets a sync wait at the gate: the next one, the one after, …
+    fn hold(&self, ahead: u64) {
+        let number = self.0.syncs.load(Ordering::SeqCst) + ahead;
+        self.0.held.store(number, Ordering::SeqCst);
     }
 }
 
@@ -55,6 +64,13 @@ fn failing(flag: &AtomicBool) -> io::Result<()> {
 
 impl Disk for Sick {
     fn write_at(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+        let new_files = self.0.new_files.load(Ordering::SeqCst);
+        if at == 0 {
+            if new_files == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.0.new_files.store(new_files - 1, Ordering::SeqCst);
+        }
         let space = self.0.space.load(Ordering::SeqCst);
         let fits = (bytes.len() as u64).min(space);
         SystemDisk.write_at(file, &bytes[..fits as usize], at)?;
@@ -78,8 +94,8 @@ impl Disk for Sick {
     }
 
     fn sync_data(&self, file: &File) -> io::Result<()> {
-        self.0.syncs.fetch_add(1, Ordering::SeqCst);
-        if self.0.hold.swap(false, Ordering::SeqCst) {
+        let number = self.0.syncs.fetch_add(1, Ordering::SeqCst) + 1;
+        if number == self.0.held.load(Ordering::SeqCst) {
             self.0.gate.wait();
             self.0.gate.wait();
         }
@@ -205,6 +221,41 @@ fn space_is_kept_ready_for_the_next_changes() {
 }
 
 #[test]
+fn a_start_on_a_full_disk_goes_on_with_the_old_files() {
+    for (files, boot) in [(0, BOOT), (0, OTHER_BOOT), (1, BOOT), (1, OTHER_BOOT)] {
+        let (dir, disk, store) = sick_store();
+        store.append(&data([1])).unwrap();
+        store.synced(store.mark()).unwrap();
+        store.append(&data([2])).unwrap();
+        store.commit(&other([3])).unwrap();
+        drop(store);
+        let mut journal = fs::read(dir.path().join(JOURNAL)).unwrap();
+        journal.extend_from_slice(b"{\"n\":5,\"c\":{\"o\":9}}");
+        fs::write(dir.path().join(JOURNAL), journal).unwrap();
+
+        disk.0.new_files.store(files, Ordering::SeqCst);
+        let on_disk = Box::new(disk.clone());
+        let (store, state) = Store::<Log>::open_on(on_disk, dir.path(), boot).unwrap();
+        let unsynced = if boot == BOOT { data([2]) } else { data([]) };
+        let kept = [data([1]), unsynced, other([3])].concat();
+        assert_eq!(state.0, kept, "{files} files, {boot}");
+        store.append(&data([4])).unwrap();
+        store.commit(&other([5])).unwrap();
+        drop(store);
+
+        let copy = tempfile::tempdir().unwrap();
+        for name in [super::super::JSON, JOURNAL] {
+            fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
+        }
+        let all = [kept, data([4]), other([5])].concat();
+        assert_eq!(reopened(copy.path(), boot), all, "{files} files, {boot}");
+        let durable = [data([1]), other([3, 5])].concat();
+        let third = reopened(dir.path(), "boot-3");
+        assert_eq!(third, durable, "{files} files, {boot}");
+    }
+}
+
+#[test]
 fn a_folder_that_cannot_be_synced_fails_the_commit_until_it_can() {
     let (dir, disk, store) = sick_store();
     store.append(&other([1])).unwrap();
@@ -219,7 +270,7 @@ fn a_folder_that_cannot_be_synced_fails_the_commit_until_it_can() {
 
 /// Two commits come while a third is being synced; returns how the three went.
 fn three_at_once(disk: &Sick, store: &Store<Log>, fail: bool) -> [bool; 3] {
-    disk.0.hold.store(true, Ordering::SeqCst);
+    disk.hold(1);
     std::thread::scope(|scope| {
         let first = scope.spawn(|| store.commit(&other([1])).is_ok());
         disk.0.gate.wait();
@@ -254,4 +305,63 @@ fn commits_that_share_a_failed_sync_all_fail() {
     store.commit(&other([4])).unwrap();
     drop(store);
     assert_eq!(reopened(dir.path(), OTHER_BOOT), other([4]));
+}
+
+#[test]
+fn a_commit_that_is_not_durable_yet_stays_out_of_the_json_file() {
+    let (dir, disk, store) = sick_store();
+    disk.hold(1);
+    std::thread::scope(|scope| {
+        let commit = scope.spawn(|| store.commit(&other([1])).is_ok());
+        disk.0.gate.wait();
+        assert!(!store.compact_if_needed().unwrap());
+        disk.0.sync_fails.store(true, Ordering::SeqCst);
+        disk.0.gate.wait();
+        assert!(!commit.join().unwrap());
+    });
+    disk.0.sync_fails.store(false, Ordering::SeqCst);
+    store.close().unwrap();
+    drop(store);
+    assert_eq!(reopened(dir.path(), BOOT), other([]));
+}
+
+/// While the new journal is being synced for the `nth` time, others append, commit and mark.
+fn busy_while_renewing(nth: u64) {
+    let (dir, disk, store) = sick_store();
+    store.append(&data([1])).unwrap();
+    // The first sync is the JSON file's.
+    disk.hold(1 + nth);
+    std::thread::scope(|scope| {
+        let renewal = scope.spawn(|| store.close());
+        disk.0.gate.wait();
+        store.append(&data([2])).unwrap();
+        let (store, mark) = (&store, store.mark());
+        let marked = scope.spawn(move || store.synced(mark));
+        if nth == 1 {
+            while lock(&store.journal).synced < 2 {
+                std::thread::yield_now();
+            }
+        }
+        store.append(&data([3])).unwrap();
+        let commit = scope.spawn(|| store.commit(&other([4])));
+        disk.0.gate.wait();
+        renewal.join().unwrap().unwrap();
+        commit.join().unwrap().unwrap();
+        marked.join().unwrap().unwrap();
+    });
+    drop(store);
+    let copy = tempfile::tempdir().unwrap();
+    for name in [super::super::JSON, JOURNAL] {
+        fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
+    }
+    let all = [data([1, 2, 3]), other([4])].concat();
+    assert_eq!(reopened(copy.path(), BOOT), all, "sync {nth}");
+    let durable = [data([1, 2]), other([4])].concat();
+    assert_eq!(reopened(dir.path(), OTHER_BOOT), durable, "sync {nth}");
+}
+
+#[test]
+fn what_comes_while_the_journal_is_written_anew_is_carried_over() {
+    busy_while_renewing(1);
+    busy_while_renewing(2);
 }

@@ -25,6 +25,12 @@ fn with_journal(lines: &str) -> tempfile::TempDir {
 }
 
 #[test]
+fn a_store_is_shared_by_threads() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<Store<Log>>();
+}
+
+#[test]
 fn a_first_start_finds_nothing_and_leaves_a_clean_pair() {
     let dir = temp();
     let path = dir.path().join("new/state");
