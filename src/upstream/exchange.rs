@@ -5,7 +5,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::header::{
-    HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, TRANSFER_ENCODING,
+    CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, TRANSFER_ENCODING,
 };
 use ureq::http::{Request, Response, StatusCode};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -283,9 +283,22 @@ pub fn drain(mut response: Response<Body>) {
     watch::context(|context| context.limit = before);
 }
 
+/// The body's length, where the server declared it.
+pub fn declared_length(response: &Response<Body>) -> Option<u64> {
+    let length = response.body().content_length();
+    // Where a length of 0 was declared ureq knows of no body, and so of no length.
+    let nothing = || {
+        response
+            .headers()
+            .get(CONTENT_LENGTH)
+            .is_some_and(|length| length == "0")
+    };
+    length.or_else(|| nothing().then_some(0))
+}
+
 /// Whether the end of the body is told by the protocol, rather than by the end of the connection.
 pub fn is_delimited(response: &Response<Body>) -> bool {
-    response.body().content_length().is_some() || response.headers().contains_key(TRANSFER_ENCODING)
+    declared_length(response).is_some() || response.headers().contains_key(TRANSFER_ENCODING)
 }
 
 /// The transient fault that a status stands for, if it stands for one.

@@ -198,7 +198,7 @@ pub(super) fn fetch(
     // The body may take as long as it likes, if only it moves.
     context.limit = None;
     let etag = etag(answer.response.headers());
-    let declared = answer.response.body().content_length();
+    let declared = exchange::declared_length(&answer.response);
     let left = match content {
         Content::Whole { length } => length,
         Content::Part { start, end, .. } => Some(end - start),
@@ -230,12 +230,9 @@ fn content(
     response: &ureq::http::Response<ureq::Body>,
     url: &Url,
 ) -> Result<Option<Content>, Fault> {
-    let declared = response.body().content_length();
+    let declared = exchange::declared_length(response);
     match response.status().as_u16() {
-        200 => Ok(Some(Content::Whole {
-            // An empty body is a length too, though ureq then knows of no body.
-            length: declared.or_else(|| declared_nothing(response.headers())),
-        })),
+        200 => Ok(Some(Content::Whole { length: declared })),
         206 => {
             let range = response
                 .headers()
@@ -256,14 +253,6 @@ fn content(
         }
         _ => Ok(None),
     }
-}
-
-fn declared_nothing(headers: &HeaderMap) -> Option<u64> {
-    let length = headers
-        .get(ureq::http::header::CONTENT_LENGTH)?
-        .to_str()
-        .ok()?;
-    (length.trim() == "0").then_some(0)
 }
 
 /// `bytes a-b/total` (RFC 9110, 14.4); None where it is not that or contradicts itself.

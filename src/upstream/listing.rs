@@ -272,7 +272,7 @@ impl<'de> Deserialize<'de> for Size {
 
             fn visit_f64<E>(self, size: f64) -> Result<Size, E> {
                 // Beyond 2^53 a float no longer tells one byte from the next.
-                let whole = size >= 0.0 && size <= 9_007_199_254_740_992.0 && size.fract() == 0.0;
+                let whole = (0.0..=9_007_199_254_740_992.0).contains(&size) && size.fract() == 0.0;
                 Ok(if whole {
                     Size::Bytes(size as u64)
                 } else {
