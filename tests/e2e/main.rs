@@ -1,0 +1,8 @@
+//! The program from the outside: the real binary, a real socket, a real folder, and an upstream
+//! that fails in every way known. Written from the contracts alone; nothing here reads `src/`.
+//!
+//! One module a topic, each reading like a specification. `HAUL_TEST_BINARY` names another binary
+//! to be tested, such as the static build.
+#![forbid(unsafe_code)]
+
+mod support;
