@@ -5,4 +5,8 @@
 //! to be tested, such as the static build.
 #![forbid(unsafe_code)]
 
+mod create;
+mod delete;
+mod list_and_inspect;
+mod pause_resume;
 mod support;
