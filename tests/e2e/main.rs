@@ -5,8 +5,15 @@
 //! to be tested, such as the static build.
 #![forbid(unsafe_code)]
 
+mod cli;
 mod create;
 mod delete;
+mod durability;
+mod errors;
 mod list_and_inspect;
+mod names;
 mod pause_resume;
+mod resume_after_kill;
+mod security;
+mod share;
 mod support;

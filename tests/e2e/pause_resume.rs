@@ -209,17 +209,3 @@ fn a_paused_download_shows_no_error_and_retries_nothing() {
     rig.agent.resume(&id).expect(200);
     rig.complete(&id);
 }
-
-#[test]
-fn resume_after_a_fault_does_not_wait_for_the_backoff() {
-    let rig = Rig::new(Package::new().file("a", 100));
-    let wait = Reply::status(429).header("Retry-After", "600");
-    rig.origin.always(Kind::Bytes, wait);
-    let id = rig.create();
-    rig.agent
-        .wait(&id, "a fault", |record| !record["error"].is_null());
-    rig.origin.heal(Kind::Bytes);
-    rig.agent.pause(&id).expect(200);
-    rig.agent.resume(&id).expect(200);
-    rig.complete(&id);
-}
