@@ -1,0 +1,397 @@
+//! Every refusal that a request can reach: its status, its code, its shape; and that it changed nothing.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::support::agent::{Agent, DOWNLOADS, one};
+use crate::support::http;
+use crate::support::origin::{Gate, Kind, LINK_ID, Reply, SECRET_ENCODED};
+use crate::support::package::Package;
+use crate::support::rig::Rig;
+use crate::support::tree;
+
+fn rig() -> Rig {
+    Rig::new(Package::new().file("a", 10))
+}
+
+fn assert_untouched(rig: &Rig) {
+    assert_eq!(rig.agent.ids(), Vec::<String>::new());
+    assert_eq!(tree::paths(rig.dir()), Vec::<String>::new());
+}
+
+/// An order with one field set, or taken away.
+fn with(rig: &Rig, field: &str, value: Option<Value>) -> Value {
+    let mut order = rig.order();
+    match value {
+        Some(value) => order[field] = value,
+        None => {
+            order.as_object_mut().unwrap().remove(field);
+        }
+    }
+    order
+}
+
+#[test]
+fn invalid_json() {
+    let rig = rig();
+    for body in [
+        "",
+        "{",
+        "{\"url\":}",
+        "nonsense",
+        "{\"url\": \"\u{1}\"}",
+        "{} {}",
+    ] {
+        let answer = rig.agent.post(DOWNLOADS, body);
+        answer.assert_error(400, "invalid_json");
+    }
+    assert_untouched(&rig);
+}
+
+#[test]
+fn invalid_request() {
+    let rig = rig();
+    for body in ["[]", "1", "\"url\"", "null", "true"] {
+        let answer = rig.agent.post(DOWNLOADS, body);
+        answer.assert_error(400, "invalid_request");
+    }
+    let wrong = [
+        with(&rig, "url", None),
+        with(&rig, "dst_folder", None),
+        with(&rig, "url", Some(json!(7))),
+        with(&rig, "dst_folder", Some(json!(["/tmp"]))),
+        with(&rig, "password", Some(json!(1234))),
+        with(&rig, "if_exists", Some(json!(true))),
+        with(&rig, "if_exists", Some(json!("ask"))),
+        with(&rig, "dst_foldr", Some(json!("/tmp"))),
+    ];
+    for order in wrong {
+        rig.agent.order(&order).assert_error(400, "invalid_request");
+    }
+    assert_untouched(&rig);
+}
+
+fn assert_link(rig: &Rig, url: &str, code: &str) {
+    let answer = rig.agent.order(&with(rig, "url", Some(json!(url))));
+    assert_eq!(answer.expect(400)["error"]["code"], code, "{url}");
+    answer.assert_error(400, code);
+}
+
+#[test]
+fn invalid_link() {
+    let rig = rig();
+    let base = rig.origin.base();
+    for url in [
+        "",
+        "no link",
+        "/LINK1?secret=x",
+        &format!("ftp://x.example/{LINK_ID}?secret=x"),
+        &format!("file:///{LINK_ID}?secret=x"),
+        &format!("{base}/{LINK_ID}"),
+        &format!("{base}/{LINK_ID}?secret="),
+        &format!("{base}/?secret=x"),
+        &format!("{base}?secret=x"),
+        "https://get.massive.app/?secret=x",
+        "https://get.massive.io/ID",
+    ] {
+        assert_link(&rig, url, "invalid_link");
+    }
+    assert_untouched(&rig);
+}
+
+#[test]
+fn unsupported_link_host() {
+    let rig = rig();
+    for url in [
+        "https://evil.example/ID?secret=x",
+        "https://get.massive.app.evil.example/ID?secret=x",
+        "https://massive.app/ID?secret=x",
+        "https://get.massive.app@evil.example/ID?secret=x",
+        // The host is looked at before the id and the secret.
+        "https://evil.example/",
+    ] {
+        assert_link(&rig, url, "unsupported_link_host");
+    }
+    assert_eq!(rig.origin.count(Kind::Other), 0);
+    assert_untouched(&rig);
+}
+
+#[test]
+fn invalid_destination() {
+    let rig = rig();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "mine").unwrap();
+    let file = file.to_str().unwrap();
+    for dst in [
+        "",
+        "relative/path",
+        "./here",
+        "/tmp/nul\0nul",
+        file,
+        &format!("{file}/below"),
+        "/proc/nowhere/in",
+    ] {
+        let answer = rig.agent.order(&with(&rig, "dst_folder", Some(json!(dst))));
+        assert_eq!(
+            answer.expect(400)["error"]["code"],
+            "invalid_destination",
+            "{dst:?}"
+        );
+        answer.assert_error(400, "invalid_destination");
+    }
+    assert_eq!(fs::read(file).unwrap(), b"mine");
+    assert_untouched(&rig);
+}
+
+#[test]
+fn invalid_parameter_and_nothing_is_guessed() {
+    let rig = rig();
+    let id = rig.create();
+    rig.complete(&id);
+    let record = rig.agent.inspect(&id);
+    let one = one(&id);
+    for query in [
+        "x=1",
+        "states=",
+        "states=idle",
+        "states=complete,idle",
+        "States=complete",
+    ] {
+        let answer = rig.agent.get(&format!("{DOWNLOADS}?{query}"));
+        answer.assert_error(400, "invalid_parameter");
+    }
+    for query in [
+        "x=1",
+        "states=",
+        "states=idle",
+        "states=complete,idle",
+        "states=COMPLETE",
+        "remove_files=",
+        "remove_files=yes",
+        "remove_files=1",
+        "remove_files=TRUE",
+        "states=complete&remove_files=on",
+        "remove_file=true",
+    ] {
+        let answer = rig.agent.delete(&format!("{DOWNLOADS}?{query}"));
+        answer.assert_error(400, "invalid_parameter");
+    }
+    for query in ["x=1", "remove_files=maybe", "states=complete"] {
+        let answer = rig.agent.delete(&format!("{one}?{query}"));
+        answer.assert_error(400, "invalid_parameter");
+    }
+    assert_eq!(rig.agent.inspect(&id), record);
+    rig.assert_arrived(&record);
+}
+
+#[test]
+fn download_not_found() {
+    let rig = rig();
+    for id in ["01JD0000000000000000000000", "x", "a%20b"] {
+        let one = one(id);
+        rig.agent
+            .delete(&one)
+            .assert_error(404, "download_not_found");
+        rig.agent.get(&one).assert_error(404, "download_not_found");
+        for action in ["pause", "resume"] {
+            let answer = rig.agent.act(&format!("{one}/{action}"));
+            answer.assert_error(404, "download_not_found");
+        }
+    }
+}
+
+#[test]
+fn not_found() {
+    let rig = rig();
+    for target in [
+        "/api/v1/uploads",
+        "/api/v2/downloads",
+        "/nothing",
+        "/api/v1/downloadsx",
+    ] {
+        rig.agent.get(target).assert_error(404, "not_found");
+    }
+    let target = format!("{DOWNLOADS}/x/explode");
+    rig.agent.act(&target).assert_error(404, "not_found");
+}
+
+#[test]
+fn method_not_allowed_names_the_allowed() {
+    let rig = rig();
+    let cases = [
+        ("PUT", DOWNLOADS.to_string(), vec!["GET", "POST", "DELETE"]),
+        ("PATCH", one("x"), vec!["GET", "DELETE"]),
+        ("POST", one("x"), vec!["GET", "DELETE"]),
+        ("GET", format!("{}/pause", one("x")), vec!["POST"]),
+        ("DELETE", format!("{}/resume", one("x")), vec!["POST"]),
+    ];
+    for (method, target, allowed) in cases {
+        let answer = http::send(rig.agent.address, method, &target, &[], None);
+        answer.assert_error(405, "method_not_allowed");
+        let named = answer.header("allow").unwrap();
+        let named: Vec<&str> = named.split(',').map(str::trim).collect();
+        for method in allowed {
+            assert!(named.contains(&method), "{target}: {named:?}");
+        }
+        assert!(!named.contains(&method), "{target}: {named:?}");
+    }
+}
+
+#[test]
+fn link_refusals() {
+    let rig = rig();
+    for (status, answered, code) in [(404, 404, "link_not_found"), (410, 410, "link_expired")] {
+        rig.origin.refuse_link(status);
+        rig.agent.order(&rig.order()).assert_error(answered, code);
+    }
+    assert_untouched(&rig);
+}
+
+#[test]
+fn a_wrong_secret_is_no_such_link() {
+    let rig = rig();
+    let wrong = rig.origin.link().replace(SECRET_ENCODED, "wrong");
+    let answer = rig.agent.order(&with(&rig, "url", Some(json!(wrong))));
+    answer.assert_error(404, "link_not_found");
+    assert_untouched(&rig);
+}
+
+#[test]
+fn passwords_required_and_wrong() {
+    let rig = rig();
+    rig.origin.require_password("right");
+    let answer = rig.agent.order(&rig.order());
+    answer.assert_error(403, "link_password_required");
+    let answer = rig
+        .agent
+        .order(&with(&rig, "password", Some(json!("wrong"))));
+    answer.assert_error(403, "link_password_wrong");
+    assert_untouched(&rig);
+    let answer = rig
+        .agent
+        .order(&with(&rig, "password", Some(json!("right"))));
+    answer.expect(201);
+}
+
+/// The value of a field, wherever in the answer it is.
+fn anywhere<'a>(value: &'a Value, field: &str) -> Option<&'a Value> {
+    let object = value.as_object()?;
+    object
+        .get(field)
+        .or_else(|| object.values().find_map(|inner| anywhere(inner, field)))
+}
+
+#[test]
+fn duplicate_download_names_the_other() {
+    let rig = rig();
+    let gate = Gate::new();
+    rig.origin.always(Kind::Bytes, Reply::stall(&gate));
+    let id = rig.create();
+    for state in ["transferring", "paused"] {
+        let answer = rig.agent.order(&rig.order()).expect(409);
+        assert_eq!(answer["error"]["code"], "duplicate_download", "{state}");
+        assert!(answer["error"]["message"].is_string());
+        assert_eq!(anywhere(&answer, "download_id").unwrap(), &json!(id));
+        rig.agent.pause(&id).expect(200);
+    }
+    assert_eq!(rig.agent.ids(), [id.clone()]);
+    let other = rig.agent.create(&rig.origin, &rig.dir().join("other"));
+    gate.open();
+    rig.origin.heal(Kind::Bytes);
+    rig.agent.wait_state(&other, "complete");
+    rig.agent.resume(&id).expect(200);
+    rig.complete(&id);
+    let again = rig.create();
+    assert_ne!(again, id, "a complete one is no obstacle");
+}
+
+#[test]
+fn body_too_large() {
+    let rig = rig();
+    let padding = " ".repeat(65_536);
+    let answer = rig
+        .agent
+        .post(DOWNLOADS, &format!("{}{padding}", rig.order()));
+    answer.assert_error(413, "body_too_large");
+    assert_untouched(&rig);
+    let order = rig.order().to_string();
+    let fits = format!("{order}{}", " ".repeat(65_536 - order.len()));
+    rig.agent.post(DOWNLOADS, &fits).expect(201);
+}
+
+#[test]
+fn a_body_that_claims_to_be_enormous_harms_nobody() {
+    let rig = rig();
+    for (method, target) in [
+        ("POST", DOWNLOADS),
+        ("GET", DOWNLOADS),
+        ("POST", "/nothing"),
+    ] {
+        let headers = [
+            ("Content-Type", "application/json"),
+            ("Content-Length", "1000000000000000"),
+        ];
+        let answer = http::send(rig.agent.address, method, target, &headers, Some("{}"));
+        assert!((200..500).contains(&answer.status), "{answer:?}");
+        if (method, target) == ("POST", DOWNLOADS) {
+            answer.assert_error(413, "body_too_large");
+        }
+    }
+    assert_untouched(&rig);
+}
+
+#[test]
+fn unsupported_media_type() {
+    let rig = rig();
+    for kind in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/jsonx",
+        "x",
+    ] {
+        let headers = [("Content-Type", kind)];
+        let body = rig.order().to_string();
+        let answer = http::send(rig.agent.address, "POST", DOWNLOADS, &headers, Some(&body));
+        answer.assert_error(415, "unsupported_media_type");
+    }
+    assert_untouched(&rig);
+}
+
+#[test]
+fn a_refused_post_leaves_nothing_behind() {
+    let rig = rig();
+    let deep = rig.dir().join("not/there/yet");
+    rig.origin.refuse_link(404);
+    let order = with(&rig, "dst_folder", Some(json!(deep)));
+    rig.agent.order(&order).assert_error(404, "link_not_found");
+    assert_untouched(&rig);
+}
+
+#[test]
+fn nonsense_on_the_wire_harms_nobody() {
+    let rig = rig();
+    for request in [
+        "\r\n\r\n",
+        "nonsense\r\n\r\n",
+        "GET\r\n\r\n",
+        "GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
+        "\u{0}\u{1}\u{2}\r\n\r\n",
+        "POST /api/v1/downloads HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\nConnection: close\r\n\r\n",
+        "POST /api/v1/downloads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\nConnection: close\r\n\r\nab",
+    ] {
+        let answer = http::exchange(rig.agent.address, request);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(
+            !answer.contains(" 200 ") && !answer.contains(" 201 "),
+            "{request:?}: {answer}"
+        );
+        assert!(!answer.contains(" 500 "), "{request:?}: {answer}");
+    }
+    assert_alive(&rig.agent);
+}
+
+fn assert_alive(agent: &Agent) {
+    assert_eq!(agent.get(DOWNLOADS).expect(200), json!([]));
+}

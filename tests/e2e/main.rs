@@ -1,0 +1,19 @@
+//! The program from the outside: the real binary, a real socket, a real folder, and an upstream
+//! that fails in every way known. Written from the contracts alone; nothing here reads `src/`.
+//!
+//! One module a topic, each reading like a specification. `HAUL_TEST_BINARY` names another binary
+//! to be tested, such as the static build.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod create;
+mod delete;
+mod durability;
+mod errors;
+mod list_and_inspect;
+mod names;
+mod pause_resume;
+mod resume_after_kill;
+mod security;
+mod share;
+mod support;

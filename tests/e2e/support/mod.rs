@@ -1,0 +1,15 @@
+//! What every topic needs: the agent, an upstream that can fail, and a look at the disk.
+
+pub mod agent;
+pub mod content;
+pub mod http;
+pub mod origin;
+pub mod package;
+pub mod process;
+pub mod rig;
+pub mod tree;
+
+use std::time::Duration;
+
+/// How long a test waits for anything before it says what it was waiting for.
+pub const PATIENCE: Duration = Duration::from_secs(30);
