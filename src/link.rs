@@ -110,7 +110,17 @@ impl Origins {
         if url.len() > LONGEST_LINK {
             return Err(invalid("it is longer than 8 KiB"));
         }
-        let url = Url::parse(url).map_err(|why: UrlError| invalid(&why.to_string()))?;
+        let url = match Url::parse(url) {
+            Ok(url) => url,
+            // `https://get.massive.app@elsewhere/` is a link to elsewhere, and told so.
+            Err(UrlError::Userinfo) => {
+                if let Some(url) = without_userinfo(url) {
+                    self.origin(&url)?;
+                }
+                return Err(invalid(&UrlError::Userinfo.to_string()));
+            }
+            Err(why) => return Err(invalid(&why.to_string())),
+        };
         let origin = self.origin(&url)?;
         let raw = link_id(&url, origin)?;
         let id =
@@ -148,6 +158,13 @@ impl Origins {
             .max_by_key(|pair| pair.prefix.len())
             .ok_or_else(|| invalid("its path does not lead to a package"))
     }
+}
+
+fn without_userinfo(url: &str) -> Option<Url> {
+    let (scheme, rest) = url.split_once("://")?;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let host = rest[..end].rsplit('@').next()?;
+    Url::parse(&format!("{scheme}://{host}{}", &rest[end..])).ok()
 }
 
 /// Whether `text` can stand as one component of a URL's path once it is percent-encoded: not empty, at most

@@ -167,6 +167,7 @@ impl Record {
     /// Takes in an event.
     pub fn on(&mut self, event: Event, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
+        let before = (self.state, self.problem.clone());
         match event {
             Event::Begun(table) => self.on_begun(table),
             Event::BeginningStopped => self.beginning = false,
@@ -196,7 +197,10 @@ impl Record {
             self.halting = false;
             self.settle(&mut effects);
         }
-        self.show(now, &mut effects);
+        self.explain(now);
+        if (self.state, &self.problem) != (before.0, &before.1) {
+            effects.push(Effect::Show);
+        }
         effects
     }
 
@@ -453,29 +457,30 @@ impl Record {
         }
     }
 
-    /// Shows a transient fault for as long as it is being retried.
-    fn show(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let before = self.problem.clone();
+    /// A transient fault is shown for as long as it is being retried.
+    fn explain(&mut self, now: Now) {
         match self.state {
             State::Transferring => {
                 let due = self.backoffs().map(Backoff::due).min();
-                self.problem = due.map(|due| Problem {
-                    code: Code::UpstreamUnavailable,
-                    message: format!("{}; trying again", self.last_fault),
-                    recoverable: true,
-                    retry_at: Some(now.wall.after(due.saturating_duration_since(now.instant))),
+                // While the attempt is being made, the time that was said for it stays.
+                let said = self.problem.as_ref().and_then(|problem| problem.retry_at);
+                self.problem = due.map(|due| {
+                    let wait = due.checked_duration_since(now.instant);
+                    let retry_at = wait
+                        .map(|wait| now.wall.after(wait))
+                        .or(said)
+                        .or(Some(now.wall));
+                    let message = format!("{}; trying again", self.last_fault);
+                    Problem {
+                        code: Code::UpstreamUnavailable,
+                        message,
+                        recoverable: true,
+                        retry_at,
+                    }
                 });
-                if let (Some(problem), Some(before)) = (&mut self.problem, &before)
-                    && due.is_some_and(|due| due <= now.instant)
-                {
-                    problem.retry_at = before.retry_at;
-                }
             }
             State::Paused | State::Complete => self.problem = None,
             State::Error => {}
-        }
-        if self.problem != before || !effects.is_empty() {
-            effects.push(Effect::Show);
         }
     }
 
