@@ -206,7 +206,8 @@ impl Record {
 
     fn on_begun(&mut self, table: Arc<FileTable>) {
         self.beginning = false;
-        self.begun = true;
+        // A run that was halted meanwhile is of no use: the next one begins anew.
+        self.begun = self.state == State::Transferring && !self.halting;
         self.gate = None;
         self.streak = 0;
         self.malformed = 0;
@@ -496,9 +497,11 @@ impl Record {
             return None;
         }
         if !self.begun {
-            let begin = self.is_idle();
+            if !self.is_idle() {
+                return None;
+            }
             self.beginning = true;
-            return begin.then_some(Pick::Begin);
+            return Some(Pick::Begin);
         }
         self.wake(now);
         self.open_first = !self.open_first;
@@ -600,3 +603,6 @@ fn hours(time: Duration) -> String {
         seconds => format!("{seconds} seconds"),
     }
 }
+
+#[cfg(test)]
+mod tests;
