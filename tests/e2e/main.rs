@@ -10,6 +10,7 @@ mod create;
 mod delete;
 mod durability;
 mod errors;
+mod faults_upstream;
 mod list_and_inspect;
 mod names;
 mod pause_resume;

@@ -16,6 +16,8 @@ pub fn haul() -> Command {
     let binary = std::env::var("HAUL_TEST_BINARY")
         .unwrap_or_else(|_| env!("CARGO_BIN_EXE_haul").to_string());
     let mut command = Command::new(binary);
+    // No test may touch the caller's own state.
+    command.env("HOME", "/nowhere");
     for (name, _) in std::env::vars() {
         if name.starts_with("HAUL_") || name == "STATE_DIRECTORY" || name == "XDG_STATE_HOME" {
             command.env_remove(name);
