@@ -118,7 +118,7 @@ impl Drop for Running {
 /// One output of a child, collected by a thread.
 pub struct Output {
     text: Arc<Mutex<String>>,
-    lines: Receiver<String>,
+    lines: Mutex<Receiver<String>>,
 }
 
 impl Output {
@@ -137,6 +137,7 @@ impl Output {
                 line.clear();
             }
         });
+        let lines = Mutex::new(lines);
         Output { text, lines }
     }
 
@@ -147,13 +148,14 @@ impl Output {
 
     /// The next line, without its end; None where the output ended before.
     pub fn line(&self) -> Option<String> {
-        let line = self.lines.recv_timeout(PATIENCE).ok()?;
+        let line = self.lines.lock().unwrap().recv_timeout(PATIENCE).ok()?;
         Some(line.trim_end_matches('\n').to_string())
     }
 
     /// Everything that was printed, once the output has ended.
     pub fn rest(&self) -> String {
-        while self.lines.recv_timeout(PATIENCE).is_ok() {}
+        let lines = self.lines.lock().unwrap();
+        while lines.recv_timeout(PATIENCE).is_ok() {}
         self.text()
     }
 }
