@@ -27,7 +27,7 @@ impl SmallDisk {
     /// None, with the reason printed, where mounting is not permitted.
     fn new(package: Package, mib: u64) -> Option<SmallDisk> {
         let tried = Command::new("unshare")
-            .args(["--mount", "sh", "-c", "mount -t tmpfs none /mnt"])
+            .args(["--mount", "sh", "-c", "mount -t tmpfs none /tmp"])
             .output();
         match tried {
             Ok(output) if output.status.success() => {}

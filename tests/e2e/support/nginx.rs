@@ -86,6 +86,8 @@ impl Nginx {
 
     /// Requests for bytes so far, as the access log has them: status and bytes sent.
     pub fn bytes_log(&self) -> Vec<(u16, u64)> {
+        // One process does one thing after the other: once this is answered, all before it is logged.
+        super::http::send(self.address, "GET", "/", &[], None);
         let log = fs::read_to_string(self.dir.path().join("bytes.log")).unwrap_or_default();
         log.lines()
             .filter_map(|line| {
@@ -150,4 +152,28 @@ http {{
 }}
 "#
     )
+}
+
+#[test]
+fn nginx_answers_the_four_calls() {
+    use super::content;
+    use super::http::{exchange, send};
+
+    let package = Package::new().file("a", 1000);
+    let Some(nginx) = Nginx::serving(&package, None) else {
+        return;
+    };
+    let get = |target: &str| send(nginx.address, "GET", target, &[], None).expect(200);
+    assert_eq!(get("/v1/links/LINK1?secret=x")["package_id"], "PACKAGE1");
+    assert_eq!(get("/v1/packages/PACKAGE1/files")[0]["id"], "F1");
+    let url = get("/v1/packages/PACKAGE1/files/F1/download")["url"].clone();
+    let target = url.as_str().unwrap().strip_prefix(&nginx.base()).unwrap();
+    let range = "Range: bytes=990-\r\nConnection: close";
+    let answer = exchange(
+        nginx.address,
+        &format!("GET {target} HTTP/1.1\r\nHost: x\r\n{range}\r\n\r\n"),
+    );
+    assert!(answer.starts_with(b"HTTP/1.1 206"));
+    assert!(answer.ends_with(&content::bytes(1, 1000)[990..]));
+    assert_eq!(nginx.bytes_log(), [(206, 10)]);
 }
