@@ -30,6 +30,7 @@ impl Kind {
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub kind: Kind,
+    pub at: Instant,
     /// Path and query.
     pub target: String,
     /// Names in lower case.

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::content;
 use super::Shared;
@@ -49,6 +49,7 @@ fn read_request(input: &mut impl BufRead) -> io::Result<Option<Seen>> {
     let (kind, file) = classify(&target);
     let mut seen = Seen {
         kind,
+        at: Instant::now(),
         target,
         headers,
         file,
