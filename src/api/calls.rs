@@ -1,0 +1,291 @@
+//! From a request to the call it means: path, method, query, content type, JSON, in this order.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+use super::error::ApiError;
+use super::fields;
+use crate::agent::Which;
+use crate::board::{IfExists, Secret, State};
+
+/// One call of the API, with everything that the request says about it.
+#[derive(Debug)]
+pub enum Call {
+    /// The list of calls.
+    Index,
+    Health,
+    /// The summaries of the downloads in these states; all where there are none.
+    List(Option<Vec<State>>),
+    Details(String),
+    Create(NewDownload),
+    Pause(String),
+    Resume(String),
+    Delete {
+        which: Which,
+        remove_files: bool,
+    },
+}
+
+/// The fields of a POST to /downloads, their types checked and nothing else.
+#[derive(Debug)]
+pub struct NewDownload {
+    /// Holds the link's secret.
+    pub url: Secret,
+    pub dst_folder: String,
+    pub password: Option<Secret>,
+    pub if_exists: IfExists,
+}
+
+/// A request as far as its call depends on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub method: &'a str,
+    /// Path and query, percent-encoded.
+    pub target: &'a str,
+    pub content_type: Option<&'a str>,
+    pub body: &'a [u8],
+}
+
+enum Place {
+    Index,
+    Health,
+    Downloads,
+    Download(String),
+    Pause(String),
+    Resume(String),
+}
+
+/// Reads the call out of a request.
+///
+/// # Errors
+/// `not_found`, `method_not_allowed`, `invalid_parameter`, `unsupported_media_type`,
+/// `invalid_json`, `invalid_request`.
+pub fn read(asked: Asked<'_>) -> Result<Call, ApiError> {
+    let (path, query) = match asked.target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (asked.target, None),
+    };
+    let place = locate(path)?;
+    let method = match asked.method {
+        "HEAD" => "GET",
+        method => method,
+    };
+    let allow = match place {
+        Place::Index | Place::Health => "GET",
+        Place::Downloads => "GET, POST, DELETE",
+        Place::Download(_) => "GET, DELETE",
+        Place::Pause(_) | Place::Resume(_) => "POST",
+    };
+    if !allow.split(", ").any(|allowed| allowed == method) {
+        return Err(ApiError::method_not_allowed(allow));
+    }
+    let known: &[&str] = match (&place, method) {
+        (Place::Downloads, "GET") => &["states"],
+        (Place::Downloads, "DELETE") => &["states", "remove_files"],
+        (Place::Download(_), "DELETE") => &["remove_files"],
+        _ => &[],
+    };
+    let query = Query::read(query, known)?;
+    let delete = |which| {
+        no_body(asked)?;
+        let remove_files = query.remove_files.unwrap_or(false);
+        Ok(Call::Delete {
+            which,
+            remove_files,
+        })
+    };
+    match (place, method) {
+        (Place::Index, _) => Ok(Call::Index),
+        (Place::Health, _) => Ok(Call::Health),
+        (Place::Downloads, "POST") => create(asked).map(Call::Create),
+        (Place::Downloads, "DELETE") => {
+            delete(Which::States(query.states.unwrap_or(State::ALL.to_vec())))
+        }
+        (Place::Downloads, _) => Ok(Call::List(query.states)),
+        (Place::Download(id), "DELETE") => delete(Which::One(id)),
+        (Place::Download(id), _) => Ok(Call::Details(id)),
+        (Place::Pause(id), _) => no_body(asked).map(|()| Call::Pause(id)),
+        (Place::Resume(id), _) => no_body(asked).map(|()| Call::Resume(id)),
+    }
+}
+
+/// A trailing slash makes another path, one that is not there: `DELETE /downloads/$ID` with an
+/// empty `$ID` must not mean all downloads. Only the list of calls is also at `/api/v1/`.
+fn locate(path: &str) -> Result<Place, ApiError> {
+    let mut parts = path.split('/').map(decoded);
+    let base = [parts.next(), parts.next(), parts.next()];
+    if base
+        .iter()
+        .map(Option::as_deref)
+        .ne([Some(""), Some("api"), Some("v1")])
+    {
+        return Err(ApiError::not_found());
+    }
+    let rest: Vec<Cow<'_, str>> = parts.take(4).collect();
+    let rest: Vec<&str> = rest.iter().map(AsRef::as_ref).collect();
+    match rest[..] {
+        [] | [""] => Ok(Place::Index),
+        ["health"] => Ok(Place::Health),
+        ["downloads"] => Ok(Place::Downloads),
+        ["downloads", id] if !id.is_empty() => Ok(Place::Download(id.into())),
+        ["downloads", id, "pause"] if !id.is_empty() => Ok(Place::Pause(id.into())),
+        ["downloads", id, "resume"] if !id.is_empty() => Ok(Place::Resume(id.into())),
+        _ => Err(ApiError::not_found()),
+    }
+}
+
+/// A path component; what is no UTF-8 is mended, and then found nowhere.
+fn decoded(component: &str) -> Cow<'_, str> {
+    percent_decode_str(component).decode_utf8_lossy()
+}
+
+#[derive(Default)]
+struct Query {
+    states: Option<Vec<State>>,
+    remove_files: Option<bool>,
+}
+
+impl Query {
+    /// Reads the parameters; whatever is not understood whole is refused, since guessing
+    /// wrong on a DELETE cannot be undone.
+    fn read(query: Option<&str>, known: &[&str]) -> Result<Query, ApiError> {
+        let mut read = Query::default();
+        let Some(query) = query.filter(|query| !query.is_empty()) else {
+            return Ok(read);
+        };
+        for pair in query.split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = percent_decode_str(name).decode_utf8_lossy();
+            let value = percent_decode_str(value).decode_utf8_lossy();
+            if !known.contains(&name.as_ref()) {
+                return Err(ApiError::invalid_parameter(match known {
+                    [] => "this call takes no query parameters".into(),
+                    _ => format!(
+                        "there is an unknown query parameter; this call takes {}",
+                        known.join(" and ")
+                    ),
+                }));
+            }
+            let again = if name == "states" {
+                read.states.replace(states(&value)?).is_some()
+            } else {
+                read.remove_files.replace(boolean(&value)?).is_some()
+            };
+            if again {
+                return Err(ApiError::invalid_parameter(format!(
+                    "the query parameter {name} is there twice"
+                )));
+            }
+        }
+        Ok(read)
+    }
+}
+
+fn states(value: &str) -> Result<Vec<State>, ApiError> {
+    let mut states = Vec::new();
+    for name in value.split(',') {
+        let state = State::from_name(name).ok_or_else(|| {
+            ApiError::invalid_parameter(
+                "states must be a comma separated list of transferring, paused, complete, error",
+            )
+        })?;
+        if !states.contains(&state) {
+            states.push(state);
+        }
+    }
+    Ok(states)
+}
+
+fn boolean(value: &str) -> Result<bool, ApiError> {
+    match value {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(ApiError::invalid_parameter(
+            "remove_files must be true or false",
+        )),
+    }
+}
+
+/// Whether the content type is JSON; parameters such as a charset do not matter.
+fn is_json(content_type: Option<&str>) -> bool {
+    content_type
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|value| value.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// For calls that take no body: an empty one will do, and so will `{}`.
+fn no_body(asked: Asked<'_>) -> Result<(), ApiError> {
+    if asked.body.is_empty() {
+        return Ok(());
+    }
+    if !is_json(asked.content_type) {
+        return Err(ApiError::unsupported_media_type());
+    }
+    match fields::read(asked.body)?.is_empty() {
+        true => Ok(()),
+        false => Err(ApiError::invalid_request(
+            "this call takes no fields: leave the body empty",
+        )),
+    }
+}
+
+fn create(asked: Asked<'_>) -> Result<NewDownload, ApiError> {
+    // Without a body there is nothing whose type could be wrong.
+    let untyped = asked.body.is_empty() && asked.content_type.is_none();
+    if !is_json(asked.content_type) && !untyped {
+        return Err(ApiError::unsupported_media_type());
+    }
+    let (mut url, mut dst_folder, mut password) = (None, None, None);
+    let mut if_exists = IfExists::default();
+    for (name, value) in fields::read(asked.body)? {
+        match (name.as_str(), value) {
+            ("url", Value::String(text)) => url = Some(Secret::new(text)),
+            ("dst_folder", Value::String(text)) => dst_folder = Some(text),
+            ("password" | "if_exists", Value::Null) => {}
+            ("password", Value::String(text)) => password = checked_password(text)?,
+            ("if_exists", Value::String(text)) => if_exists = policy(&text)?,
+            ("url" | "dst_folder" | "password" | "if_exists", _) => {
+                return Err(ApiError::invalid_request(format!(
+                    "\"{name}\" must be a string"
+                )));
+            }
+            _ => {
+                return Err(ApiError::invalid_request(
+                    "there is an unknown field; \
+                     a download takes url, dst_folder, password and if_exists",
+                ));
+            }
+        }
+    }
+    let missing = |name| ApiError::invalid_request(format!("the field \"{name}\" is missing"));
+    Ok(NewDownload {
+        url: url.ok_or_else(|| missing("url"))?,
+        dst_folder: dst_folder.ok_or_else(|| missing("dst_folder"))?,
+        password,
+        if_exists,
+    })
+}
+
+/// An empty password is none, as from a form that was not filled in. It travels in a header
+/// field, which control characters cannot.
+fn checked_password(text: String) -> Result<Option<Secret>, ApiError> {
+    if text.chars().any(char::is_control) {
+        return Err(ApiError::invalid_request(
+            "\"password\" must not contain control characters",
+        ));
+    }
+    Ok(Some(text).filter(|text| !text.is_empty()).map(Secret::new))
+}
+
+fn policy(text: &str) -> Result<IfExists, ApiError> {
+    match text {
+        "rename" => Ok(IfExists::Rename),
+        "overwrite" => Ok(IfExists::Overwrite),
+        "skip" => Ok(IfExists::Skip),
+        _ => Err(ApiError::invalid_request(
+            "\"if_exists\" must be rename, overwrite or skip",
+        )),
+    }
+}

@@ -1,0 +1,232 @@
+//! The API's errors: their status, their code, and a message fit to be shown to a user.
+
+use serde::Serialize;
+
+use super::answer::Answer;
+use crate::agent::Refusal;
+use crate::link::LinkError;
+
+/// An answer of 4xx or 5xx. Whoever returns one has changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    /// The HTTP status, 400 to 599.
+    pub status: u16,
+    /// The machine-readable name, as listed in the API's documentation.
+    pub code: &'static str,
+    /// What was wrong and what to do; never holds a secret or the caller's URL.
+    pub message: String,
+    /// The download that is in the way, for `duplicate_download`.
+    pub download_id: Option<String>,
+    /// The methods that would do, for `method_not_allowed`.
+    pub allow: Option<&'static str>,
+}
+
+impl ApiError {
+    /// An error without any of the rarer parts.
+    pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> ApiError {
+        ApiError {
+            status,
+            code,
+            message: message.into(),
+            download_id: None,
+            allow: None,
+        }
+    }
+
+    /// 400 `invalid_request`: the request is understood by nobody as it stands.
+    pub fn invalid_request(message: impl Into<String>) -> ApiError {
+        ApiError::new(400, "invalid_request", message)
+    }
+
+    /// 400 `invalid_parameter`: something about the query.
+    pub fn invalid_parameter(message: impl Into<String>) -> ApiError {
+        ApiError::new(400, "invalid_parameter", message)
+    }
+
+    /// 404 `not_found`: no such path.
+    pub fn not_found() -> ApiError {
+        let message = "there is nothing at this path; GET /api/v1 lists the calls";
+        ApiError::new(404, "not_found", message)
+    }
+
+    /// 405 `method_not_allowed`; `allow` names the methods that would do.
+    pub fn method_not_allowed(allow: &'static str) -> ApiError {
+        let message = format!("this path does not take that method; it takes {allow}");
+        ApiError {
+            allow: Some(allow),
+            ..ApiError::new(405, "method_not_allowed", message)
+        }
+    }
+
+    /// 415 `unsupported_media_type`.
+    pub fn unsupported_media_type() -> ApiError {
+        let message = "the body must be JSON: send it with Content-Type: application/json";
+        ApiError::new(415, "unsupported_media_type", message)
+    }
+
+    /// 413 `body_too_large`; `limit` in bytes.
+    pub fn body_too_large(limit: usize) -> ApiError {
+        let message = format!("the request's body is larger than {limit} bytes");
+        ApiError::new(413, "body_too_large", message)
+    }
+
+    /// 503 `shutting_down`.
+    pub fn shutting_down() -> ApiError {
+        let message = "haul is shutting down; try again once it has been started again";
+        ApiError::new(503, "shutting_down", message)
+    }
+
+    /// 500 `internal_error`: a fault in haul itself.
+    pub fn internal() -> ApiError {
+        let message = "haul made a mistake while answering; its log has more";
+        ApiError::new(500, "internal_error", message)
+    }
+
+    /// The body in the API's error format.
+    pub fn body(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Outer<'a> {
+            error: Inner<'a>,
+        }
+        #[derive(Serialize)]
+        struct Inner<'a> {
+            code: &'a str,
+            message: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            download_id: Option<&'a str>,
+        }
+        let error = Inner {
+            code: self.code,
+            message: &self.message,
+            download_id: self.download_id.as_deref(),
+        };
+        serde_json::to_vec(&Outer { error }).expect("strings can be written to memory")
+    }
+}
+
+impl From<ApiError> for Answer {
+    fn from(error: ApiError) -> Answer {
+        let mut answer = Answer::json(error.status, error.body());
+        if let Some(allow) = error.allow {
+            answer.fields.push(("Allow", allow.into()));
+        }
+        if error.status == 401 {
+            // RFC 9110, 11.6.1: a 401 names the scheme that is asked for.
+            answer.fields.push(("WWW-Authenticate", "Bearer".into()));
+        }
+        answer
+    }
+}
+
+impl From<LinkError> for ApiError {
+    fn from(error: LinkError) -> ApiError {
+        let code = match &error {
+            LinkError::Invalid(_) => "invalid_link",
+            LinkError::UnsupportedHost(_) => "unsupported_link_host",
+        };
+        ApiError::new(400, code, error.to_string())
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> ApiError {
+        let new = |status, code, message: &str| ApiError::new(status, code, message);
+        match refusal {
+            Refusal::InvalidDestination(why) => new(400, "invalid_destination", &why),
+            Refusal::LinkPasswordRequired => new(
+                403,
+                "link_password_required",
+                "this link needs a password; send it as \"password\"",
+            ),
+            Refusal::LinkPasswordWrong => new(
+                403,
+                "link_password_wrong",
+                "the link's password is wrong; ask the sender for the right one",
+            ),
+            Refusal::LinkNotFound => new(
+                404,
+                "link_not_found",
+                "there is no package behind this link; check that it was copied whole",
+            ),
+            Refusal::LinkExpired => new(
+                410,
+                "link_expired",
+                "this link has expired or was deleted; ask the sender for a new one",
+            ),
+            Refusal::DownloadNotFound => new(
+                404,
+                "download_not_found",
+                "there is no download with this identifier; GET /api/v1/downloads lists them",
+            ),
+            Refusal::InvalidTransition { state, action } => new(
+                409,
+                "invalid_transition",
+                &format!("a download in state \"{state}\" cannot be {action}"),
+            ),
+            Refusal::Duplicate { download_id } => ApiError {
+                message: format!(
+                    "this link is going into this folder already, as download {download_id}"
+                ),
+                download_id: Some(download_id),
+                ..new(409, "duplicate_download", "")
+            },
+            Refusal::ShuttingDown => ApiError::shutting_down(),
+            Refusal::StateUnwritable(why) => new(507, "insufficient_storage", &why),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::board::State;
+
+    #[test]
+    fn every_refusal_has_its_row_in_the_table() {
+        let transition = Refusal::InvalidTransition {
+            state: State::Complete,
+            action: "paused",
+        };
+        let duplicate = Refusal::Duplicate {
+            download_id: "01A".into(),
+        };
+        let rows = [
+            (
+                Refusal::InvalidDestination("x".into()),
+                400,
+                "invalid_destination",
+            ),
+            (Refusal::LinkPasswordRequired, 403, "link_password_required"),
+            (Refusal::LinkPasswordWrong, 403, "link_password_wrong"),
+            (Refusal::LinkNotFound, 404, "link_not_found"),
+            (Refusal::LinkExpired, 410, "link_expired"),
+            (Refusal::DownloadNotFound, 404, "download_not_found"),
+            (transition, 409, "invalid_transition"),
+            (duplicate, 409, "duplicate_download"),
+            (Refusal::ShuttingDown, 503, "shutting_down"),
+            (
+                Refusal::StateUnwritable("x".into()),
+                507,
+                "insufficient_storage",
+            ),
+        ];
+        for (refusal, status, code) in rows {
+            let error = ApiError::from(refusal);
+            assert_eq!((error.status, error.code), (status, code));
+            assert!(!error.message.is_empty(), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_duplicate_names_the_download_in_the_way() {
+        let refusal = Refusal::Duplicate {
+            download_id: "01A".into(),
+        };
+        let body: serde_json::Value =
+            serde_json::from_slice(&ApiError::from(refusal).body()).unwrap();
+        assert_eq!(body["error"]["download_id"], "01A");
+        let body: serde_json::Value =
+            serde_json::from_slice(&ApiError::not_found().body()).unwrap();
+        assert!(body["error"].get("download_id").is_none());
+    }
+}

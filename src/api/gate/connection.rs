@@ -1,0 +1,325 @@
+//! One client's connection, request by request.
+
+use std::io::{self, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Instant;
+
+use super::Shared;
+use super::chunked::Chunked;
+use super::head::{self, Framing, Head, Scan};
+use super::inbox::Inbox;
+use super::registry::Slot;
+use super::relay::{Broken, relay};
+use super::wait;
+use crate::api::answer::Answer;
+use crate::api::backend::Upstream;
+use crate::api::error::ApiError;
+
+/// First size of a connection's read buffer, bytes.
+const FIRST_BUFFER: usize = 2 << 10;
+/// Bytes of a refused request that are read and thrown away.
+const MOST_DRAINED: u64 = 256 << 20;
+
+/// Why a connection ends before its time.
+enum End {
+    /// The client has gone or said nothing; there is nothing to tell.
+    Silent,
+    /// The client is told.
+    Refused(ApiError),
+}
+
+impl From<ApiError> for End {
+    fn from(error: ApiError) -> End {
+        End::Refused(error)
+    }
+}
+
+struct Connection<'a> {
+    shared: &'a Shared,
+    slot: &'a Slot,
+    inbox: Inbox,
+    /// The request to be passed on, later the answer.
+    out: Vec<u8>,
+    body: Vec<u8>,
+    first: bool,
+}
+
+/// Serves the connection until it ends.
+pub fn serve(shared: &Shared, slot: &Slot) {
+    let mut connection = Connection {
+        shared,
+        slot,
+        inbox: Inbox::new(FIRST_BUFFER),
+        out: Vec::with_capacity(FIRST_BUFFER),
+        body: Vec::new(),
+        first: true,
+    };
+    if let Err(error) = connection.prepare() {
+        log::debug!("a connection could not be set up: {error}");
+        return;
+    }
+    loop {
+        match connection.turn() {
+            Ok(true) => {}
+            Ok(false) => return connection.hang_up(),
+            Err(End::Silent) => return,
+            Err(End::Refused(error)) => return connection.refuse(error),
+        }
+    }
+}
+
+impl Connection<'_> {
+    fn stream(&self) -> &TcpStream {
+        &self.slot.stream
+    }
+
+    fn prepare(&self) -> io::Result<()> {
+        let stream = self.stream();
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(self.shared.limits.write_time))
+    }
+
+    /// One request and its answer; whether there may be another.
+    fn turn(&mut self) -> Result<bool, End> {
+        let request = self.read_request()?;
+        if !self.slot.begin_answer() {
+            return Err(End::Silent);
+        }
+        let keep = self.answer(&request);
+        self.slot.end_answer();
+        self.first = false;
+        Ok(keep? && !self.shared.registry.is_stopping())
+    }
+
+    /// Reads a request whole, and leaves what is to be passed on in `out`.
+    fn read_request(&mut self) -> Result<Head, End> {
+        let length = self.read_head()?;
+        self.out.clear();
+        let request = head::parse(&self.inbox.data()[..length], &mut self.out)?;
+        self.inbox.consume(length);
+        self.body.clear();
+        match request.framing {
+            Framing::Length(0) => {}
+            Framing::Length(length) => self.read_length(length, request.expects_continue)?,
+            Framing::Chunked => self.read_chunks(request.expects_continue)?,
+        }
+        if !self.body.is_empty() {
+            let line = format!("Content-Length: {}\r\n", self.body.len());
+            self.out.extend_from_slice(line.as_bytes());
+        }
+        self.out.extend_from_slice(b"\r\n");
+        self.out.extend_from_slice(&self.body);
+        Ok(request)
+    }
+
+    /// Waits for a whole head; its length in the inbox.
+    fn read_head(&mut self) -> Result<usize, End> {
+        let limits = &self.shared.limits;
+        let patience = if self.first {
+            limits.head_time
+        } else {
+            limits.idle_time
+        };
+        let mut deadline = Instant::now() + patience;
+        let mut begun = false;
+        let mut scan = Scan::default();
+        loop {
+            // RFC 9112, 2.2: empty lines before a request are passed over.
+            let before = self.inbox.data().len();
+            while scan.is_new() && self.inbox.data().starts_with(b"\r\n") {
+                self.inbox.consume(2);
+            }
+            if before > 0 && !begun {
+                begun = true;
+                deadline = Instant::now() + limits.head_time;
+            }
+            if let Some(length) = scan.end(self.inbox.data())? {
+                return if length > limits.head_bytes {
+                    Err(head::head_too_large().into())
+                } else {
+                    Ok(length)
+                };
+            }
+            if self.inbox.data().len() >= limits.head_bytes {
+                return Err(head::head_too_large().into());
+            }
+            match self.fill(deadline, limits.head_bytes)? {
+                Filled::Some => {}
+                Filled::End => return Err(End::Silent),
+                Filled::Late if begun => return Err(too_slow("head").into()),
+                Filled::Late => return Err(End::Silent),
+            }
+        }
+    }
+
+    fn fill(&mut self, deadline: Instant, most: usize) -> Result<Filled, End> {
+        match wait::readable(self.stream(), deadline) {
+            Ok(true) => {}
+            Ok(false) => return Ok(Filled::Late),
+            Err(_) => return Err(End::Silent),
+        }
+        let mut stream = &self.slot.stream;
+        match self.inbox.fill(&mut stream, most) {
+            Ok(0) => Ok(Filled::End),
+            Ok(_) => Ok(Filled::Some),
+            Err(_) => Err(End::Silent),
+        }
+    }
+
+    fn fill_body(&mut self, deadline: Instant) -> Result<(), End> {
+        match self.fill(deadline, self.shared.limits.head_bytes)? {
+            Filled::Some => Ok(()),
+            Filled::End => Err(head::malformed("its body is shorter than announced").into()),
+            Filled::Late => Err(too_slow("body").into()),
+        }
+    }
+
+    fn body_too_large(&self) -> End {
+        ApiError::body_too_large(self.shared.limits.body_bytes).into()
+    }
+
+    fn read_length(&mut self, length: u64, expects_continue: bool) -> Result<(), End> {
+        let length = usize::try_from(length)
+            .ok()
+            .filter(|&length| length <= self.shared.limits.body_bytes)
+            .ok_or_else(|| self.body_too_large())?;
+        let deadline = Instant::now() + self.shared.limits.body_time;
+        if expects_continue && self.inbox.data().is_empty() {
+            self.go_ahead()?;
+        }
+        loop {
+            let data = self.inbox.data();
+            let here = data.len().min(length - self.body.len());
+            self.body.extend_from_slice(&data[..here]);
+            self.inbox.consume(here);
+            if self.body.len() == length {
+                return Ok(());
+            }
+            self.fill_body(deadline)?;
+        }
+    }
+
+    fn read_chunks(&mut self, expects_continue: bool) -> Result<(), End> {
+        let deadline = Instant::now() + self.shared.limits.body_time;
+        if expects_continue && self.inbox.data().is_empty() {
+            self.go_ahead()?;
+        }
+        let mut chunked = Chunked::default();
+        loop {
+            let body = &mut self.body;
+            let used = chunked
+                .advance(self.inbox.data(), |piece| body.extend_from_slice(piece))
+                .map_err(|_| head::malformed("its chunks are not well formed"))?;
+            self.inbox.consume(used);
+            if self.body.len() > self.shared.limits.body_bytes {
+                return Err(self.body_too_large());
+            }
+            if chunked.is_done() {
+                return Ok(());
+            }
+            self.fill_body(deadline)?;
+        }
+    }
+
+    fn go_ahead(&self) -> Result<(), End> {
+        self.stream()
+            .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+            .map_err(|_| End::Silent)
+    }
+
+    /// Passes the request on and the answer back; whether the connection can go on.
+    fn answer(&mut self, request: &Head) -> Result<bool, End> {
+        if self.shared.registry.is_stopping() {
+            return Err(ApiError::shutting_down().into());
+        }
+        let backend = &self.shared.backend;
+        let mut upstream = backend.take().map_err(overloaded)?;
+        let mut outcome = self.pass(&mut upstream, request);
+        if matches!(outcome, Err(Broken::Unanswered)) && upstream.fresh {
+            // It was never accepted, so nobody has seen the request.
+            upstream = backend.replace(upstream).map_err(overloaded)?;
+            outcome = self.pass(&mut upstream, request);
+        }
+        match outcome {
+            Ok((keep_client, keep_upstream)) => {
+                if keep_upstream {
+                    backend.give_back(upstream);
+                }
+                Ok(keep_client)
+            }
+            Err(Broken::Unanswered | Broken::Upstream { head_sent: false }) => {
+                Err(ApiError::internal().into())
+            }
+            Err(Broken::Upstream { head_sent: true } | Broken::Client) => Err(End::Silent),
+        }
+    }
+
+    fn pass(&mut self, upstream: &mut Upstream, request: &Head) -> Result<(bool, bool), Broken> {
+        let mut stream = &upstream.stream;
+        stream
+            .write_all(&self.out)
+            .map_err(|_| Broken::Unanswered)?;
+        let registry = &self.shared.registry;
+        let keep = request.keep_alive && !registry.is_stopping();
+        let client = &self.slot.stream;
+        // The request stays in `out` in case it has to be passed on once more.
+        let relayed = relay(upstream, client, request, keep, &mut self.body)?;
+        Ok((relayed.keep_client, relayed.keep_upstream))
+    }
+
+    /// Tells the client why not, and hangs up.
+    fn refuse(mut self, error: ApiError) {
+        log::debug!("refused a request: {} {}", error.status, error.code);
+        let mut answer = Answer::from(error);
+        answer.fields.push(("Connection", "close".into()));
+        let mut stream = &self.slot.stream;
+        if answer.send(false, &mut stream).is_ok() {
+            self.hang_up();
+        }
+    }
+
+    /// Closes the connection so that the client gets to read what was sent: closing with
+    /// unread bytes would reset it (RFC 9112, 9.6).
+    fn hang_up(&mut self) {
+        if self.stream().shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        let stopping = self.shared.registry.is_stopping();
+        let patience = match stopping {
+            true => self.shared.limits.linger_time / 10,
+            false => self.shared.limits.linger_time,
+        };
+        let deadline = Instant::now() + patience;
+        let mut drained = 0;
+        while drained < MOST_DRAINED {
+            let here = self.inbox.data().len();
+            drained += here as u64;
+            self.inbox.consume(here);
+            if !matches!(
+                self.fill(deadline, self.shared.limits.head_bytes),
+                Ok(Filled::Some)
+            ) {
+                return;
+            }
+        }
+    }
+}
+
+enum Filled {
+    Some,
+    /// The client will send no more.
+    End,
+    /// The deadline has passed.
+    Late,
+}
+
+fn too_slow(part: &str) -> ApiError {
+    let message = format!("the request's {part} took too long to arrive");
+    ApiError::new(408, "request_timeout", message)
+}
+
+fn overloaded(error: io::Error) -> End {
+    log::error!("a request could not be passed on: {error}");
+    let message = "haul is out of descriptors, memory or threads; try again in a moment";
+    ApiError::new(503, "overloaded", message).into()
+}

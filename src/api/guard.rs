@@ -1,0 +1,241 @@
+//! Who may ask: the `Host`, the `Origin` and the token of a request.
+//!
+//! A browser on this machine can be made to send requests here by any page that it shows.
+//! It cannot be made to lie about `Host` and `Origin`, nor to send a token that it does not know.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use ring::hmac;
+
+use super::error::ApiError;
+use crate::board::Secret;
+
+/// See the module's page.
+pub struct Guard {
+    listen: IpAddr,
+    token: Option<TokenCheck>,
+}
+
+/// Compares tokens by their HMACs under a key of this process, so that neither the time taken
+/// nor the length tells anything about the right one.
+struct TokenCheck {
+    key: hmac::Key,
+    tag: hmac::Tag,
+}
+
+impl TokenCheck {
+    fn new(token: &Secret) -> Result<TokenCheck, ring::error::Unspecified> {
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &ring::rand::SystemRandom::new())?;
+        let tag = hmac::sign(&key, token.reveal().as_bytes());
+        Ok(TokenCheck { key, tag })
+    }
+
+    fn accepts(&self, presented: &str) -> bool {
+        hmac::verify(&self.key, presented.as_bytes(), self.tag.as_ref()).is_ok()
+    }
+}
+
+impl Guard {
+    /// A guard for requests to `listen`.
+    ///
+    /// # Errors
+    /// The system has no random numbers to give.
+    pub fn new(listen: IpAddr, token: Option<&Secret>) -> Result<Guard, ring::error::Unspecified> {
+        let token = token.map(TokenCheck::new).transpose()?;
+        Ok(Guard { listen, token })
+    }
+
+    /// Checks the header fields of those names, in this order.
+    ///
+    /// # Errors
+    /// `forbidden_host`, `forbidden_origin`, `unauthorized`.
+    pub fn check(
+        &self,
+        host: Option<&str>,
+        origin: Option<&str>,
+        authorization: Option<&str>,
+    ) -> Result<(), ApiError> {
+        if self.token.is_none() && !host.is_some_and(|host| self.is_ours(host)) {
+            return Err(ApiError::new(
+                403,
+                "forbidden_host",
+                "haul answers at localhost and at its own address only; \
+                 start it with --token-file to use another name",
+            ));
+        }
+        if let Some(origin) = origin
+            && !host.is_some_and(|host| is_origin_of(origin, host))
+        {
+            return Err(ApiError::new(
+                403,
+                "forbidden_origin",
+                "haul does not take requests from web pages of other sites",
+            ));
+        }
+        match &self.token {
+            Some(token) if !bearer(authorization).is_some_and(|given| token.accepts(given)) => {
+                Err(ApiError::new(
+                    401,
+                    "unauthorized",
+                    "this needs the API token: send Authorization: Bearer and the token",
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a page that was loaded from this host is on this machine. The port is free: it
+    /// is another one behind a forwarded port, and rebinding plays with names, not ports.
+    fn is_ours(&self, host: &str) -> bool {
+        let Some(name) = without_port(host) else {
+            return false;
+        };
+        if name.eq_ignore_ascii_case("localhost") {
+            return true;
+        }
+        let address = match name.strip_prefix('[').and_then(|n| n.strip_suffix(']')) {
+            Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+            None => name.parse().ok().map(IpAddr::V4),
+        };
+        address.is_some_and(|address| {
+            address.to_canonical().is_loopback()
+                || address.to_canonical() == self.listen.to_canonical()
+        })
+    }
+}
+
+/// The host of `host[:port]`; None where the port is none.
+fn without_port(host: &str) -> Option<&str> {
+    let name_end = match host.rfind(']') {
+        Some(bracket) => bracket + 1,
+        None => host.find(':').unwrap_or(host.len()),
+    };
+    let (name, rest) = host.split_at(name_end);
+    match rest.strip_prefix(':') {
+        None => rest.is_empty().then_some(name),
+        Some("") => Some(name),
+        Some(port) => {
+            let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+            (digits && port.parse::<u16>().is_ok()).then_some(name)
+        }
+    }
+}
+
+fn is_origin_of(origin: &str, host: &str) -> bool {
+    let scheme = "http://";
+    !host.is_empty()
+        && origin
+            .get(..scheme.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+        && origin[scheme.len()..].eq_ignore_ascii_case(host)
+}
+
+/// The token of `Bearer TOKEN` (RFC 6750, 2.1); the scheme's case does not matter.
+fn bearer(authorization: Option<&str>) -> Option<&str> {
+    let (scheme, token) = authorization?.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim_start_matches(' '))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(result: Result<(), ApiError>) -> &'static str {
+        result.err().map_or("", |error| error.code)
+    }
+
+    fn open() -> Guard {
+        Guard::new("127.0.0.1".parse().unwrap(), None).unwrap()
+    }
+
+    #[test]
+    fn without_a_token_only_this_machine_is_a_host() {
+        for host in [
+            "localhost",
+            "LocalHost:8080",
+            "127.0.0.1",
+            "127.9.9.9:80",
+            "[::1]",
+            "[::1]:8080",
+            "localhost:",
+        ] {
+            assert_eq!(code(open().check(Some(host), None, None)), "", "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "localhost:8080:80",
+            "localhost:x",
+            "localhost:99999",
+            "localhost:+80",
+            "a@localhost",
+            "10.0.0.1",
+            "[::2]",
+            "::1",
+            "[::1",
+            "[::1]x",
+            "0.0.0.0",
+            "2130706433",
+        ] {
+            let result = open().check(Some(host), None, None);
+            assert_eq!(code(result), "forbidden_host", "{host}");
+        }
+        assert_eq!(code(open().check(None, None, None)), "forbidden_host");
+    }
+
+    #[test]
+    fn the_listening_address_is_a_host() {
+        let guard = Guard::new("192.168.1.5".parse().unwrap(), None).unwrap();
+        assert_eq!(code(guard.check(Some("192.168.1.5:8080"), None, None)), "");
+    }
+
+    #[test]
+    fn an_origin_must_be_ours_to_the_letter() {
+        let check = |origin| code(open().check(Some("localhost:8080"), Some(origin), None));
+        assert_eq!(check("http://localhost:8080"), "");
+        assert_eq!(check("HTTP://LOCALHOST:8080"), "");
+        for origin in [
+            "null",
+            "",
+            "http://localhost",
+            "https://localhost:8080",
+            "http://evil.example",
+            "http://127.0.0.1:8080",
+            "http://localhost:8080/",
+            "é",
+        ] {
+            assert_eq!(check(origin), "forbidden_origin", "{origin}");
+        }
+    }
+
+    #[test]
+    fn with_a_token_any_host_will_do_but_not_any_origin() {
+        let token = Secret::new("s3cret");
+        let guard = Guard::new("0.0.0.0".parse().unwrap(), Some(&token)).unwrap();
+        let check =
+            |origin, authorization| code(guard.check(Some("nas.example"), origin, authorization));
+        assert_eq!(check(None, Some("Bearer s3cret")), "");
+        assert_eq!(check(None, Some("bearer  s3cret")), "");
+        assert_eq!(check(Some("http://nas.example"), Some("Bearer s3cret")), "");
+        assert_eq!(
+            check(Some("http://evil.example"), Some("Bearer s3cret")),
+            "forbidden_origin"
+        );
+        for wrong in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer s3cre",
+            "Basic s3cret",
+            "Bearer s3cret ",
+        ] {
+            assert_eq!(check(None, Some(wrong)), "unauthorized", "{wrong}");
+        }
+        assert_eq!(check(None, None), "unauthorized");
+    }
+}

@@ -1,0 +1,222 @@
+//! The local REST API: HTTP and JSON around the agent and its board.
+//!
+//! A request passes the gate (limits, deadlines), tiny_http (the queue), the guard (who may
+//! ask), and is read into a call, which the agent and the board answer. Calls that may take
+//! long, and answers that may be read slowly, have threads of their own: reads never wait.
+
+mod answer;
+mod backend;
+mod calls;
+mod crew;
+mod downloads;
+mod error;
+mod fields;
+mod gate;
+mod guard;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tiny_http::{Method, Request};
+
+use self::answer::Answer;
+use self::backend::{Backend, Handler};
+use self::calls::{Asked, Call};
+use self::crew::Crew;
+use self::error::ApiError;
+use self::gate::Gate;
+use self::gate::limits::Limits;
+use self::guard::Guard;
+use crate::agent::Agent;
+use crate::board::Secret;
+use crate::link::Origins;
+
+/// POSTs of links at a time; each waits for the network, for 10 s at the most.
+const CREATORS: usize = 64;
+/// Pauses, resumes and deletions at a time; each waits for the disk.
+const CHANGERS: usize = 16;
+/// Bytes of an answer that surely fit into the socket's buffer, so that writing them does not
+/// wait for the reader.
+const SHORT_ANSWER: usize = 64 << 10;
+
+/// What the API needs to know.
+pub struct Config {
+    /// Port 0 stands for any free one.
+    pub listen: SocketAddr,
+    /// Where the inner socket is put; nobody else may enter it.
+    pub state_dir: PathBuf,
+    /// Asked of every request, where there is one.
+    pub token: Option<Secret>,
+    /// The link hosts that are known.
+    pub origins: Origins,
+}
+
+/// Why the API cannot start.
+#[derive(Debug)]
+pub enum ApiStartError {
+    /// The address is taken, or not ours.
+    Listen(SocketAddr, io::Error),
+    /// The inner socket or a thread cannot be made.
+    Inner(PathBuf, io::Error),
+    /// The system has no random numbers for comparing tokens.
+    Random,
+}
+
+impl fmt::Display for ApiStartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ApiStartError::Listen(address, error) => write!(
+                f,
+                "cannot listen on {address}: {error}; choose another address with --listen"
+            ),
+            ApiStartError::Inner(folder, error) => write!(
+                f,
+                "the API cannot be started with its socket in {}: {error}",
+                folder.display()
+            ),
+            ApiStartError::Random => f.write_str("the system has no random numbers to give"),
+        }
+    }
+}
+
+impl std::error::Error for ApiStartError {}
+
+/// The running API; dropping it stops it.
+pub struct Server {
+    gate: Gate,
+}
+
+impl Server {
+    /// Starts the API; it listens when this returns.
+    ///
+    /// # Errors
+    /// See [`ApiStartError`].
+    pub fn start(config: Config, agent: Arc<dyn Agent>) -> Result<Server, ApiStartError> {
+        Server::start_within(Limits::default(), config, agent)
+    }
+
+    fn start_within(
+        limits: Limits,
+        config: Config,
+        agent: Arc<dyn Agent>,
+    ) -> Result<Server, ApiStartError> {
+        let listen = |error| ApiStartError::Listen(config.listen, error);
+        let listener = TcpListener::bind(config.listen).map_err(listen)?;
+        let guard = Guard::new(config.listen.ip(), config.token.as_ref())
+            .map_err(|_| ApiStartError::Random)?;
+        let service = Arc::new(Service {
+            guard,
+            agent,
+            origins: config.origins,
+            body_bytes: limits.body_bytes as u64,
+            creators: Crew::new("api-create", CREATORS),
+            changers: Crew::new("api-change", CHANGERS),
+            writers: Crew::new("api-write", limits.connections),
+        });
+        let handler: Handler = Arc::new(move |request| service.handle(request));
+        let inner = |error| ApiStartError::Inner(config.state_dir.clone(), error);
+        let backend = Backend::start(&config.state_dir, handler).map_err(inner)?;
+        let gate = Gate::start(listener, backend, limits).map_err(inner)?;
+        Ok(Server { gate })
+    }
+
+    /// The address that it listens on, with the real port.
+    pub fn address(&self) -> SocketAddr {
+        self.gate.address()
+    }
+
+    /// Stops the API: what still arrives gets `shutting_down`, answers under way have two
+    /// seconds, then every connection is closed and the inner socket removed.
+    pub fn stop(mut self) {
+        self.gate.stop();
+    }
+}
+
+/// Answers requests.
+struct Service {
+    guard: Guard,
+    agent: Arc<dyn Agent>,
+    origins: Origins,
+    body_bytes: u64,
+    creators: Crew,
+    changers: Crew,
+    writers: Crew,
+}
+
+impl Service {
+    fn handle(self: &Arc<Service>, mut request: Request) {
+        let call = match guarded(|| self.read(&mut request)) {
+            Ok(call) => call,
+            Err(error) => return self.respond(request, error.into()),
+        };
+        let crew = match &call {
+            Call::Create(_) => &self.creators,
+            Call::Pause(_) | Call::Resume(_) | Call::Delete { .. } => &self.changers,
+            _ => return self.perform(request, call),
+        };
+        let service = self.clone();
+        crew.run(Box::new(move || service.perform(request, call)));
+    }
+
+    /// Checks who asks, and reads what for.
+    fn read(&self, request: &mut Request) -> Result<Call, ApiError> {
+        let field = |name| {
+            let mut headers = request.headers().iter();
+            let header = headers.find(|header| header.field.equiv(name))?;
+            Some(header.value.as_str())
+        };
+        self.guard
+            .check(field("Host"), field("Origin"), field("Authorization"))?;
+        let mut body = Vec::new();
+        if request.body_length().is_some_and(|length| length > 0) {
+            let mut reader = request.as_reader().take(self.body_bytes);
+            reader
+                .read_to_end(&mut body)
+                .map_err(|_| ApiError::internal())?;
+        }
+        let mut headers = request.headers().iter();
+        let content_type = headers.find(|header| header.field.equiv("Content-Type"));
+        calls::read(Asked {
+            method: request.method().as_str(),
+            target: request.url(),
+            content_type: content_type.map(|header| header.value.as_str()),
+            body: &body,
+        })
+    }
+
+    fn perform(&self, request: Request, call: Call) {
+        let answer = guarded(|| downloads::perform(call, &*self.agent, &self.origins));
+        self.respond(request, answer.unwrap_or_else(Answer::from));
+    }
+
+    /// Writes the answer; a long one from another thread, since its reader may be slow.
+    fn respond(&self, request: Request, answer: Answer) {
+        let short = answer.length().is_some_and(|length| length <= SHORT_ANSWER);
+        if short {
+            send(request, answer);
+        } else {
+            self.writers.run(Box::new(move || send(request, answer)));
+        }
+    }
+}
+
+fn send(request: Request, answer: Answer) {
+    let head_only = *request.method() == Method::Head;
+    if let Err(error) = answer.send(head_only, &mut request.into_writer()) {
+        log::debug!("an answer was not read: {error}");
+    }
+}
+
+/// Turns a panic into an answer.
+fn guarded<T>(work: impl FnOnce() -> Result<T, ApiError>) -> Result<T, ApiError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        log::error!("answering a request panicked");
+        Err(ApiError::internal())
+    })
+}

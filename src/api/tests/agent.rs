@@ -1,0 +1,156 @@
+//! An agent without transfers: a board, and answers that a test sets.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+
+use crate::agent::{Agent, Deleted, Refusal, Which};
+use crate::board::{Board, Download, Order, Secret, State, View};
+use crate::clock::Timestamp;
+use crate::link::Link;
+use crate::table::{NewFile, ROOT, TableBuilder};
+
+#[derive(Default)]
+pub struct FakeAgent {
+    board: Board,
+    /// What the next calls are refused with.
+    pub refusal: Mutex<Option<Refusal>>,
+    pub orders: Mutex<Vec<Order>>,
+    pub deletions: Mutex<Vec<(Which, bool)>>,
+    /// Whether calls that change something panic.
+    pub panics: AtomicBool,
+    /// While true, calls that change something wait.
+    held: Mutex<Held>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Held {
+    holding: bool,
+    waiting: usize,
+}
+
+pub fn download(number: u32, state: State) -> Download {
+    let link = Link {
+        public: "https://get.massive.app/L1".into(),
+        api: "https://api.massive.app/v1".into(),
+        id: "L1".into(),
+        secret: Secret::new("s3cret"),
+    };
+    let order = Order {
+        link,
+        password: Some(Secret::new("passw0rd")),
+        dst_folder: "/in".into(),
+        if_exists: Default::default(),
+    };
+    let view = View {
+        state,
+        name: None,
+        package_id: None,
+        completed_at: None,
+        problem: None,
+    };
+    Download::new(format!("01{number:08}"), number, order, Timestamp(0), view)
+}
+
+/// Gives a download that many files.
+pub fn fill(download: &Download, files: u32) {
+    let mut builder = TableBuilder::default();
+    for number in 0..files {
+        let file = NewFile {
+            id: format!("f{number}"),
+            dir: ROOT,
+            name: format!("name {number}"),
+            size: 10,
+            mtime: None,
+            original: None,
+            part: None,
+            skip: None,
+        };
+        builder.file(file).unwrap();
+    }
+    download.set_table(Arc::new(builder.finish()));
+}
+
+impl FakeAgent {
+    pub fn publish(&self, downloads: impl IntoIterator<Item = Download>) {
+        self.board
+            .publish(downloads.into_iter().map(Arc::new).collect());
+    }
+
+    pub fn refuse(&self, refusal: Refusal) {
+        *self.refusal.lock().unwrap() = Some(refusal);
+    }
+
+    /// Makes calls that change something wait until [`FakeAgent::release`].
+    pub fn hold(&self) {
+        self.held.lock().unwrap().holding = true;
+    }
+
+    pub fn release(&self) {
+        self.held.lock().unwrap().holding = false;
+        self.changed.notify_all();
+    }
+
+    /// Waits until that many calls are held.
+    pub fn await_held(&self, count: usize) {
+        let held = self.held.lock().unwrap();
+        drop(
+            self.changed
+                .wait_while(held, |held| held.waiting < count)
+                .unwrap(),
+        );
+    }
+
+    fn begin(&self) -> Result<(), Refusal> {
+        assert!(!self.panics.load(Ordering::SeqCst), "on purpose");
+        let mut held = self.held.lock().unwrap();
+        held.waiting += 1;
+        self.changed.notify_all();
+        let mut held = self.changed.wait_while(held, |held| held.holding).unwrap();
+        held.waiting -= 1;
+        drop(held);
+        self.refusal.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
+    fn find(&self, id: &str) -> Result<Arc<Download>, Refusal> {
+        self.board.find(id).ok_or(Refusal::DownloadNotFound)
+    }
+}
+
+impl Agent for FakeAgent {
+    fn board(&self) -> &Board {
+        &self.board
+    }
+
+    fn create(&self, order: Order) -> Result<Arc<Download>, Refusal> {
+        self.begin()?;
+        self.orders.lock().unwrap().push(order);
+        Ok(Arc::new(download(7, State::Transferring)))
+    }
+
+    fn pause(&self, id: &str) -> Result<Arc<Download>, Refusal> {
+        self.begin()?;
+        let download = self.find(id)?;
+        download.update(|view| view.state = State::Paused);
+        Ok(download)
+    }
+
+    fn resume(&self, id: &str) -> Result<Arc<Download>, Refusal> {
+        self.begin()?;
+        let download = self.find(id)?;
+        download.update(|view| view.state = State::Transferring);
+        Ok(download)
+    }
+
+    fn delete(&self, which: Which, remove_files: bool) -> Result<Deleted, Refusal> {
+        self.begin()?;
+        if let Which::One(id) = &which {
+            self.find(id)?;
+        }
+        self.deletions.lock().unwrap().push((which, remove_files));
+        Ok(Deleted {
+            deleted: vec!["01A".into()],
+            files_removed: 3,
+        })
+    }
+}

@@ -1,0 +1,77 @@
+//! The API from outside: real sockets, and an agent that does what its test tells it to.
+
+mod agent;
+mod client;
+mod errors;
+mod lines;
+mod reads;
+mod writes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::gate::limits::Limits;
+use super::{Config, Server};
+use crate::board::Secret;
+use crate::link::Origins;
+use agent::FakeAgent;
+use client::{Client, Reply};
+
+/// A running API with everything around it.
+struct Api {
+    server: Server,
+    agent: Arc<FakeAgent>,
+    state_dir: tempfile::TempDir,
+}
+
+/// Limits that tests do not have to wait for.
+fn quick() -> Limits {
+    Limits {
+        connections: 16,
+        head_time: Duration::from_millis(300),
+        body_time: Duration::from_millis(300),
+        idle_time: Duration::from_millis(600),
+        write_time: Duration::from_millis(500),
+        linger_time: Duration::from_millis(300),
+        ..Limits::default()
+    }
+}
+
+impl Api {
+    fn start() -> Api {
+        Api::start_with(Limits::default(), None)
+    }
+
+    fn start_with(limits: Limits, token: Option<&str>) -> Api {
+        let state_dir = tempfile::tempdir().unwrap();
+        let agent = Arc::new(FakeAgent::default());
+        let config = Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            state_dir: state_dir.path().to_owned(),
+            token: token.map(Secret::new),
+            origins: Origins::default(),
+        };
+        let server = Server::start_within(limits, config, agent.clone()).unwrap();
+        Api {
+            server,
+            agent,
+            state_dir,
+        }
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(self.server.address())
+    }
+
+    /// One request on a connection of its own.
+    fn ask(&self, method: &str, path: &str) -> Reply {
+        self.client().ask(method, path, "", None)
+    }
+
+    fn post(&self, path: &str, body: &str) -> Reply {
+        let fields = "Content-Type: application/json\r\n";
+        self.client().ask("POST", path, fields, Some(body))
+    }
+}
+
+const DOWNLOADS: &str = "/api/v1/downloads";
