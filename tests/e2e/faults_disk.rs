@@ -135,8 +135,8 @@ fn a_disk_that_fills_up_in_the_middle_is_an_error_until_there_is_room() {
         record["files_complete"] == 1
     });
     disk.fill(2 * MIB);
-    gate.open();
     disk.agent.pause(&id).expect(200);
+    gate.open();
     // Whatever was set aside for the second file before is given back here.
     for part in tree::part_files(&disk.seen()) {
         fs::remove_file(part).unwrap();
