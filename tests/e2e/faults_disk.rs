@@ -4,6 +4,8 @@ use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -134,7 +136,6 @@ fn a_disk_that_fills_up_in_the_middle_is_an_error_until_there_is_room() {
     disk.agent.wait(&id, "the first file", |record| {
         record["files_complete"] == 1
     });
-    disk.fill(2 * MIB);
     disk.agent.pause(&id).expect(200);
     gate.open();
     // Whatever was set aside for the second file before is given back here.
@@ -193,6 +194,16 @@ fn under_way() -> (Rig, String, PathBuf) {
     (rig, id, part)
 }
 
+/// The same, paused, and long enough for the last byte to be written.
+fn paused() -> (Rig, String, PathBuf) {
+    let (rig, id, part) = under_way();
+    rig.agent.pause(&id).expect(200);
+    thread::sleep(Duration::from_secs(1));
+    assert!(rig.origin.is_idle_within(Duration::ZERO));
+    rig.origin.unthrottle();
+    (rig, id, part)
+}
+
 fn truncate(path: &Path, length: u64) {
     let file = OpenOptions::new().write(true).open(path).unwrap();
     file.set_len(length).unwrap();
@@ -210,10 +221,8 @@ fn assert_arrives_in_the_end(rig: &Rig, id: &str) {
 
 #[test]
 fn a_part_file_deleted_while_paused_is_fetched_anew() {
-    let (rig, id, part) = under_way();
-    rig.agent.pause(&id).expect(200);
+    let (rig, id, part) = paused();
     fs::remove_file(part).unwrap();
-    rig.origin.unthrottle();
     rig.agent.resume(&id).expect(200);
     rig.complete(&id);
 }
@@ -221,10 +230,8 @@ fn a_part_file_deleted_while_paused_is_fetched_anew() {
 #[test]
 fn a_part_file_truncated_while_paused_is_not_believed() {
     for length in [0, MIB] {
-        let (rig, id, part) = under_way();
-        rig.agent.pause(&id).expect(200);
+        let (rig, id, part) = paused();
         truncate(&part, length);
-        rig.origin.unthrottle();
         rig.agent.resume(&id).expect(200);
         rig.complete(&id);
     }
@@ -269,11 +276,9 @@ fn a_completed_file_removed_before_the_end_stops_nothing() {
 
 #[test]
 fn a_destination_that_becomes_a_file_is_unwritable() {
-    let (rig, id, _) = under_way();
-    rig.agent.pause(&id).expect(200);
+    let (rig, id, _) = paused();
     fs::remove_dir_all(rig.dst()).unwrap();
     fs::write(rig.dst(), "mine").unwrap();
-    rig.origin.unthrottle();
     rig.agent.resume(&id).expect(200);
     let record = rig.agent.wait_state(&id, "error");
     assert_eq!(

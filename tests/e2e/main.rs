@@ -20,3 +20,4 @@ mod resume_after_kill;
 mod security;
 mod share;
 mod support;
+mod taken;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -93,6 +94,7 @@ fn a_clean_stop_loses_nothing() {
 fn what_is_paused_stays_paused_and_keeps_its_bytes() {
     let (mut rig, id) = begun(Package::new().file("large.mov", LARGE), LARGE / 2);
     rig.agent.pause(&id).expect(200);
+    assert!(rig.origin.is_idle_within(Duration::from_secs(1)));
     let before = bytes_done(&rig.agent.inspect(&id));
     rig.agent.kill9();
     let requests = rig.origin.count(Kind::Bytes);

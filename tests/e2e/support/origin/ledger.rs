@@ -112,6 +112,14 @@ impl Ledger {
         })
     }
 
+    /// Counts bytes of a file's content as served; negative ones were not, after all.
+    pub(super) fn count_served(&self, file: &str, bytes: i64) {
+        self.note(|tally| {
+            let served = tally.served.entry(file.into()).or_default();
+            *served = served.checked_add_signed(bytes).unwrap();
+        });
+    }
+
     /// Waits until the tally is as wanted.
     pub fn wait(&self, what: &str, wanted: impl Fn(&Tally) -> bool) {
         assert!(self.wait_within(PATIENCE, wanted), "waited for {what}");

@@ -230,12 +230,16 @@ fn send_body(shared: &Shared, mut to: &TcpStream, body: &Body, reply: &Reply) ->
             Body::Content { seed, from, .. } => content::fill(*seed, from + sent, chunk),
         }
         shared.pace.send(length);
-        to.write_all(chunk)?;
-        sent += length as u64;
+        // Counted first and taken back where it fails: what was received is always counted.
         if let Body::Content { file, .. } = body {
-            shared.ledger.note(|tally| {
-                *tally.served.entry(file.clone()).or_default() += length as u64;
-            });
+            shared.ledger.count_served(file, length as i64);
         }
+        if let Err(error) = to.write_all(chunk) {
+            if let Body::Content { file, .. } = body {
+                shared.ledger.count_served(file, -(length as i64));
+            }
+            return Err(error);
+        }
+        sent += length as u64;
     }
 }
