@@ -33,7 +33,7 @@ impl std::fmt::Display for LinkError {
 
 /// The link hosts that are known.
 #[derive(Debug, Clone, Default)]
-pub struct Origins;
+pub struct Origins {}
 
 impl Origins {
     /// Takes a link apart.
