@@ -233,13 +233,16 @@ impl Copy<'_> {
         loop {
             let data = self.upstream.inbox.data();
             let out = &mut *self.out;
-            let used = chunked
-                .advance(data, |piece| {
-                    if decode {
-                        out.extend_from_slice(piece);
-                    }
-                })
-                .map_err(|_| Broken::Upstream { head_sent: true })?;
+            let advanced = chunked.advance(data, |piece| {
+                if decode {
+                    out.extend_from_slice(piece);
+                }
+            });
+            let Ok(used) = advanced else {
+                // The head may not be out yet; the client is to see that something was coming.
+                self.flush()?;
+                return Err(Broken::Upstream { head_sent: true });
+            };
             if !decode {
                 self.out.extend_from_slice(&data[..used]);
             }
