@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::board::{Board, Download, Order, State};
+use crate::settings::{Said, Settings};
 
 /// The downloads a DELETE means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,4 +71,13 @@ pub trait Agent: Send + Sync {
     /// # Errors
     /// `DownloadNotFound` for an unknown `Which::One`.
     fn delete(&self, which: Which, remove_files: bool) -> Result<Deleted, Refusal>;
+
+    /// The settings in force.
+    fn settings(&self) -> Settings;
+
+    /// Changes the settings that are said, and answers all of them.
+    ///
+    /// # Errors
+    /// `StateUnwritable`.
+    fn change_settings(&self, said: Said) -> Result<Settings, Refusal>;
 }

@@ -12,7 +12,9 @@ use crate::board::{Board, Download, Order, State, View};
 use crate::clock;
 use crate::controller::{Command, NewDownload, Prepared};
 use crate::dest::{self, Root};
+use crate::governor::Governor;
 use crate::saved::{Change, Saved, SavedDownload, SavedFiles};
+use crate::settings::{Said, Settings};
 use crate::store::Store;
 use crate::transfer::Hands;
 use crate::upstream::{Fault, Package, Watch};
@@ -26,6 +28,7 @@ pub struct Handle {
     pub store: Arc<Store<Saved>>,
     pub hands: Arc<Hands>,
     pub commands: Sender<Command>,
+    pub governor: Arc<Governor>,
 }
 
 /// Folders that were made for a download that may yet be refused.
@@ -165,6 +168,16 @@ impl Agent for Handle {
         });
         committed.map_err(|error| Refusal::StateUnwritable(error.to_string()))?;
         deleted
+    }
+
+    fn settings(&self) -> Settings {
+        self.governor.settings()
+    }
+
+    fn change_settings(&self, said: Said) -> Result<Settings, Refusal> {
+        self.governor
+            .change(said)
+            .map_err(|error| Refusal::StateUnwritable(error.to_string()))
     }
 }
 

@@ -1,13 +1,16 @@
-//! The threads that do jobs: a fixed pool for bytes, and one for what goes before them.
+//! The threads that do jobs: one pool for bytes, and one for what goes before them. They grow and never shrink: a
+//! thread without work costs next to nothing.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::begin::{self, Beginning, NoBeginning};
 use crate::board::{Board, Code, FileProblem};
+use crate::limit::Limit;
+use crate::seats::Seats;
 use crate::table::FileTable;
 use crate::transfer::{Hands, Job, Outcome};
 
@@ -37,46 +40,78 @@ pub enum Report {
     },
 }
 
-/// Starts `workers` byte workers and as many threads for errands. They end when their channels are closed.
-///
-/// # Errors
-/// The system refuses a thread.
-pub fn start(
-    workers: usize,
-    hands: &Arc<Hands>,
-    board: &Arc<Board>,
-    errands: &Receiver<Errand>,
-    jobs: &(Sender<Job>, Receiver<Job>),
-    reports: &Sender<Report>,
-) -> std::io::Result<Vec<JoinHandle<()>>> {
-    let mut threads = Vec::new();
-    for number in 0..workers {
-        let (hands, jobs, reports) = (hands.clone(), jobs.1.clone(), reports.clone());
-        let builder = thread::Builder::new()
+/// Both pools. The threads end when their channels are closed.
+pub struct Pool {
+    pub hands: Arc<Hands>,
+    pub board: Arc<Board>,
+    pub errands: Receiver<Errand>,
+    pub jobs: (Sender<Job>, Receiver<Job>),
+    pub reports: Sender<Report>,
+    /// Threads in each pool; 0 at first.
+    pub started: Mutex<usize>,
+}
+
+impl Pool {
+    pub fn limit(&self) -> &Limit {
+        &self.hands.limit
+    }
+
+    pub fn seats(&self) -> &Seats {
+        &self.hands.seats
+    }
+
+    /// Sees to it that there are so many byte workers, and as many threads for errands.
+    ///
+    /// # Errors
+    /// The system refuses a thread; those that there are work on.
+    pub fn grow(&self, workers: usize) -> std::io::Result<()> {
+        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        while *started < workers {
+            self.start_worker(*started)?;
+            self.start_errand(*started)?;
+            *started += 1;
+        }
+        Ok(())
+    }
+
+    fn start_worker(&self, number: usize) -> std::io::Result<()> {
+        let (hands, jobs, reports) = (
+            self.hands.clone(),
+            self.jobs.1.clone(),
+            self.reports.clone(),
+        );
+        thread::Builder::new()
             .name(format!("worker-{number}"))
-            .stack_size(STACK);
-        threads.push(builder.spawn(move || work(&hands, &jobs, &reports))?);
+            .stack_size(STACK)
+            .spawn(move || work(&hands, &jobs, &reports))?;
+        Ok(())
     }
-    for number in 0..workers {
+
+    fn start_errand(&self, number: usize) -> std::io::Result<()> {
         let errand = ErrandRunner {
-            hands: hands.clone(),
-            board: board.clone(),
-            jobs: jobs.0.clone(),
-            reports: reports.clone(),
+            hands: self.hands.clone(),
+            board: self.board.clone(),
+            jobs: self.jobs.0.clone(),
+            reports: self.reports.clone(),
         };
-        let errands = errands.clone();
-        let builder = thread::Builder::new()
+        let errands = self.errands.clone();
+        thread::Builder::new()
             .name(format!("errand-{number}"))
-            .stack_size(STACK);
-        threads.push(builder.spawn(move || errands.iter().for_each(|next| errand.run(next)))?);
+            .stack_size(STACK)
+            .spawn(move || errands.iter().for_each(|next| errand.run(next)))?;
+        Ok(())
     }
-    Ok(threads)
 }
 
 fn work(hands: &Hands, jobs: &Receiver<Job>, reports: &Sender<Report>) {
     let mut buffer = vec![0; BUFFER];
     for job in jobs {
+        // A job that was stopped needs no seat to say so.
+        let seated = hands.seats.take(|| job.run.is_halted());
         let outcome = caught(|| job.work(hands, &mut buffer));
+        if seated {
+            hands.seats.give_back(matches!(outcome, Outcome::Yielded));
+        }
         if let (Outcome::Failed(_), Some(range)) = (&outcome, &job.range) {
             // After a panic the range is still taken; putting it back twice does no harm.
             job.file.put_back(range);
