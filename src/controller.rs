@@ -3,7 +3,7 @@
 //! It never waits for the network or the disk. A change that a caller is told of is made in three steps: the
 //! controller checks it, the caller's own thread commits it to the store, and the controller carries it out.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -160,6 +160,8 @@ pub struct Controller {
     store: Arc<Store<Saved>>,
     board: Arc<Board>,
     active: BTreeMap<u32, Active>,
+    /// Those that transfer or have jobs out: the only ones that need a look at each turn.
+    busy: BTreeSet<u32>,
     /// Downloads that are being committed: identifier, link, destination.
     creating: BTreeMap<u32, (String, (String, String), String)>,
     next_key: u32,
@@ -203,6 +205,7 @@ impl Controller {
             store,
             board,
             active: BTreeMap::new(),
+            busy: BTreeSet::new(),
             creating: BTreeMap::new(),
             next_key,
             ids: crate::id::Ids::default(),
@@ -229,6 +232,7 @@ impl Controller {
             active.restarted = true;
             active.doubtful = one.doubtful;
             controller.active.insert(key, active);
+            controller.note_busy(key);
         }
         controller.publish();
         for (key, remove_files) in deleting {
@@ -242,7 +246,7 @@ impl Controller {
         loop {
             self.dispatch();
             if let Some(done) = self.stopping.take() {
-                if self.active.values().all(|active| active.record.is_idle()) {
+                if self.busy().all(|(_, active)| active.record.is_idle()) {
                     self.journal_all();
                     let _ = done.send(());
                     return;
@@ -272,9 +276,8 @@ impl Controller {
         let moving = self.out > 0 || !self.dirty.is_empty() || !self.backlog.is_empty();
         let tick = moving.then(|| self.ticked_at + TICK);
         let due = self
-            .active
-            .values()
-            .filter_map(|active| active.record.next_due(now))
+            .busy()
+            .filter_map(|(_, active)| active.record.next_due(now))
             .min();
         match tick.into_iter().chain(due).min() {
             Some(at) => crossbeam_channel::at(at),
@@ -314,29 +317,41 @@ impl Controller {
         }
         self.ticked_at = now;
         self.journal_all();
-        let gained: Vec<(u32, u32)> = self
-            .active
-            .iter_mut()
-            .flat_map(|(&key, active)| {
+        let mut gained: Vec<(u32, u32)> = Vec::new();
+        for &key in &self.busy {
+            if let Some(active) = self.active.get_mut(&key) {
                 active.measure(now);
-                active.gained().into_iter().map(move |file| (key, file))
-            })
-            .collect();
+                gained.extend(active.gained().into_iter().map(|file| (key, file)));
+            }
+        }
         for (key, file) in gained {
             self.event(key, Event::Gained(file));
         }
         self.sync(now);
     }
 
+    fn busy(&self) -> impl Iterator<Item = (u32, &Active)> {
+        self.busy
+            .iter()
+            .filter_map(|&key| Some((key, self.active.get(&key)?)))
+    }
+
+    fn note_busy(&mut self, key: u32) {
+        let busy = self.active.get(&key).is_some_and(|active| {
+            active.record.state() == State::Transferring || !active.record.is_idle()
+        });
+        if busy {
+            self.busy.insert(key);
+        } else {
+            self.busy.remove(&key);
+        }
+    }
+
     fn journal_all(&mut self) {
         let mut news = Vec::new();
-        for (&key, active) in &self.active {
-            if active.run.is_some() {
-                active
-                    .open
-                    .values()
-                    .for_each(|file| news.extend(file.news(key)));
-            }
+        for (key, active) in self.busy() {
+            let files = active.open.values();
+            files.for_each(|file| news.extend(file.news(key)));
         }
         self.save(news);
     }
@@ -367,10 +382,9 @@ impl Controller {
             self.synced_at = now;
             self.dirty.clear();
             let running: Vec<Arc<Root>> = self
-                .active
-                .values()
-                .filter(|active| !active.record.is_idle())
-                .filter_map(|active| active.run.as_ref()?.root().cloned())
+                .busy()
+                .filter(|(_, active)| !active.record.is_idle())
+                .filter_map(|(_, active)| active.run.as_ref()?.root().cloned())
                 .collect();
             running.into_iter().for_each(|root| self.soil(&root));
         }
@@ -391,11 +405,13 @@ impl Controller {
             return;
         }
         let now = Instant::now();
+        if self.out >= 2 * self.policy.workers {
+            return;
+        }
         let mut keys: Vec<u32> = self
-            .active
-            .iter()
+            .busy()
             .filter(|(_, active)| active.wants_work())
-            .map(|(&key, _)| key)
+            .map(|(key, _)| key)
             .collect();
         let first = keys.partition_point(|&key| key <= self.turn);
         keys.rotate_left(first);
@@ -589,6 +605,7 @@ impl Controller {
         }
         active.rest();
         let idle = active.record.is_idle();
+        self.note_busy(key);
         self.save(changes);
         if idle {
             self.hand_over(key);
@@ -627,6 +644,7 @@ impl Controller {
                         self.policy.retry_for,
                     );
                     self.active.insert(key, Active::new(*new, record));
+                    self.note_busy(key);
                     self.publish();
                 }
                 let _ = reply.send(());
@@ -646,7 +664,7 @@ impl Controller {
                 }),
             },
             Command::Shutdown { reply } => {
-                for active in self.active.values() {
+                for (_, active) in self.busy() {
                     active.run.iter().for_each(|run| run.halt());
                 }
                 self.stopping = Some(reply);
@@ -896,6 +914,7 @@ impl Controller {
         let Some(active) = self.active.remove(&key) else {
             return;
         };
+        self.busy.remove(&key);
         self.publish();
         for command in active.deferred {
             self.command(command);
