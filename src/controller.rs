@@ -17,6 +17,7 @@ use crate::clock;
 use crate::dest::{Identity, Root};
 use crate::rate::Rate;
 use crate::record::{Effect, Event, FileEvent, Now, Pick, Record};
+use crate::remember;
 use crate::run::Run;
 use crate::saved::{Change, Partial, Saved};
 use crate::session::Session;
@@ -478,8 +479,7 @@ impl Controller {
         let Some(active) = self.active.get_mut(&key) else {
             return false;
         };
-        let (Some(run), Some(table)) = (active.run.clone(), active.download.table().cloned())
-        else {
+        let (Some(run), Some(table)) = (active.run.clone(), active.download.table()) else {
             active.record.void(file);
             return false;
         };
@@ -512,8 +512,7 @@ impl Controller {
         if !active.record.may_help() {
             return false;
         }
-        let (Some(run), Some(table)) = (active.run.clone(), active.download.table().cloned())
-        else {
+        let (Some(run), Some(table)) = (active.run.clone(), active.download.table()) else {
             return false;
         };
         let Some((file, range)) = active
@@ -730,7 +729,9 @@ impl Controller {
                 // It ended while the change was being committed: the journal's last word must be the truth.
                 let problem = active.record.problem().cloned();
                 let truth = match (now, download.view().completed_at) {
-                    (State::Complete, Some(at)) => Change::Complete(key, at),
+                    (State::Complete, Some(at)) => {
+                        Change::Complete(key, at, download.counts().unwrap_or_default())
+                    }
                     _ => Change::State(key, now, problem),
                 };
                 self.save(vec![truth]);
@@ -1065,7 +1066,8 @@ impl Active {
             Effect::Complete => {
                 let at = clock::now();
                 self.download.update(|view| view.completed_at = Some(at));
-                changes.push(Change::Complete(key, at));
+                let counts = self.download.counts().unwrap_or_default();
+                changes.push(Change::Complete(key, at, counts));
             }
             Effect::Error => {
                 changes.push(Change::State(
@@ -1094,6 +1096,11 @@ impl Active {
             return;
         }
         self.run = None;
+        if self.record.state() == State::Complete {
+            self.record.forget_files();
+            self.partial.clear();
+            remember::rest(&self.download);
+        }
         for (file, open) in self.open.drain() {
             open.close();
             self.partial.insert(file, open.partial());
