@@ -1038,8 +1038,12 @@ impl Active {
                 let Some(open) = self.open.remove(&file) else {
                     return;
                 };
-                open.close();
-                if !open.is_whole() {
+                open.give_up();
+                // A whole file without its name needs no byte again, only the name.
+                let in_place = self.download.table().is_some_and(|table| {
+                    matches!(table.state(file), FileState::Complete | FileState::Skipped)
+                });
+                if !in_place {
                     self.partial.insert(file, open.partial());
                 }
             }

@@ -41,6 +41,8 @@ pub struct OpenFile {
     part: Mutex<Option<Arc<Part>>>,
     /// Whether a `.part` that is there is ours.
     begun: AtomicBool,
+    /// The file has failed or is in place: jobs for it that are still out are to end.
+    given_up: AtomicBool,
 }
 
 struct Progress {
@@ -114,6 +116,7 @@ impl OpenFile {
             address: Mutex::default(),
             part: Mutex::default(),
             begun: AtomicBool::new(begun),
+            given_up: AtomicBool::new(false),
         }
     }
 
@@ -186,6 +189,12 @@ impl OpenFile {
     pub fn close(&self) {
         *self.part.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.address.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Closes it for good.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+        self.close();
     }
 
     fn keep_address(&self, address: &Address) {
@@ -284,6 +293,10 @@ impl Job {
         }
     }
 
+    fn is_halted(&self) -> bool {
+        self.run.is_halted() || self.file.given_up.load(Ordering::Acquire)
+    }
+
     /// Fetches the address of the file, for a job that does not have one yet.
     ///
     /// # Errors
@@ -337,11 +350,10 @@ impl Job {
     }
 
     fn fetch(&self, range: &Arc<Range>, hands: &Hands, buffer: &mut [u8]) -> Result<(), Outcome> {
-        if self.run.is_halted() {
+        if self.is_halted() {
             return Err(Outcome::Stopped);
         }
-        self.table
-            .set_state(self.file.index, FileState::Transferring);
+        self.table.begin(self.file.index);
         let (mut fetched, asked_end) = self.open(range, hands)?;
         let mut whole = None;
         let skip = self.check(&fetched, range, asked_end, hands, &mut whole)?;
@@ -562,7 +574,7 @@ impl Job {
         let begun = at;
         let asked_end = range.end();
         loop {
-            if self.run.is_halted() {
+            if self.is_halted() {
                 return Err(Outcome::Stopped);
             }
             let read = match fetched.read(buffer) {
