@@ -110,7 +110,7 @@ impl Chaos {
             8 => ("429 bare", Reply::status(429)),
             9 if kind != Kind::Link => ("401", Reply::status(401)),
             10 if kind != Kind::Bytes => ("half", Reply::half()),
-            11 if self.roll(10) == 0 => ("404", Reply::status(404)),
+            11 if kind != Kind::Link && self.roll(10) == 0 => ("404", Reply::status(404)),
             n => ("5xx", Reply::status([500, 502, 503, 504][n as usize % 4])),
         }
     }
