@@ -22,6 +22,7 @@ use crate::run::Run;
 use crate::saved::{Change, Partial, Saved};
 use crate::session::Session;
 use crate::store::Store;
+use crate::syncer::SyncRequest;
 use crate::table::FileState;
 use crate::transfer::{Job, OpenFile, Outcome};
 use crate::upstream::Package;
@@ -29,8 +30,6 @@ use crate::worker::{Errand, Report};
 
 /// How often progress is journalled: a killed process loses at most this much.
 const TICK: Duration = Duration::from_millis(200);
-/// Changes that wait for a state directory that is full; more than that and the oldest progress is forgotten.
-const BACKLOG: usize = 200_000;
 
 /// What can be asked of the controller. Each carries the channel for its answer.
 pub enum Command {
@@ -103,8 +102,7 @@ pub struct Channels {
     pub reports: Receiver<Report>,
     pub errands: Sender<Errand>,
     pub jobs: Sender<Job>,
-    /// Roots whose data is to be synced.
-    pub syncs: Sender<Vec<Arc<Root>>>,
+    pub syncs: Sender<SyncRequest>,
     /// Downloads to be cleaned up, and what became of them: key and files removed.
     pub removals: Sender<Removal>,
     pub removed: Receiver<(u32, u64)>,
@@ -171,7 +169,8 @@ pub struct Controller {
     next_batch: u64,
     out: usize,
     turn: u32,
-    backlog: Vec<Change>,
+    /// Changes wait for room in the state directory.
+    unsaved: bool,
     dirty: Vec<Arc<Root>>,
     synced_at: Instant,
     ticked_at: Instant,
@@ -214,7 +213,7 @@ impl Controller {
             next_batch: 0,
             out: 0,
             turn: 0,
-            backlog: Vec::new(),
+            unsaved: false,
             dirty: Vec::new(),
             synced_at: now,
             ticked_at: now,
@@ -274,7 +273,7 @@ impl Controller {
     /// Wakes for the next tick while anything moves, for the next attempt, and otherwise not at all.
     fn timeout(&self) -> Receiver<Instant> {
         let now = Instant::now();
-        let moving = self.out > 0 || !self.dirty.is_empty() || !self.backlog.is_empty();
+        let moving = self.out > 0 || !self.dirty.is_empty() || self.unsaved;
         let tick = moving.then(|| self.ticked_at + TICK);
         let due = self
             .busy()
@@ -357,20 +356,14 @@ impl Controller {
         self.save(news);
     }
 
-    /// Appends to the journal; what does not fit waits for room.
+    /// Appends to the journal; what does not fit waits for room, and is tried again at each tick.
     fn save(&mut self, changes: Vec<Change>) {
-        if changes.is_empty() && self.backlog.is_empty() {
-            return;
-        }
-        let mut all = std::mem::take(&mut self.backlog);
-        all.extend(changes);
-        match self.store.append(&all) {
-            Ok(()) => {}
+        match self.store.queue(changes) {
+            Ok(()) => self.unsaved = false,
             Err(error) => {
-                log::error!("progress could not be saved: {error}");
-                let surplus = all.len().saturating_sub(BACKLOG);
-                all.drain(..surplus);
-                self.backlog = all;
+                if !std::mem::replace(&mut self.unsaved, true) {
+                    log::error!("progress cannot be saved, which is tried again: {error}");
+                }
             }
         }
     }
@@ -379,7 +372,12 @@ impl Controller {
         if self.dirty.is_empty() || now.duration_since(self.synced_at) < Duration::from_secs(1) {
             return;
         }
-        if self.channels.syncs.try_send(self.dirty.clone()).is_ok() {
+        // Data that is written from here on may go to other places: it is the next request's.
+        let request = SyncRequest {
+            mark: self.store.mark(),
+            roots: self.dirty.clone(),
+        };
+        if self.channels.syncs.try_send(request).is_ok() {
             self.synced_at = now;
             self.dirty.clear();
             let running: Vec<Arc<Root>> = self
@@ -1058,8 +1056,12 @@ impl Active {
                 let Some(open) = self.open.remove(&file) else {
                     return;
                 };
-                open.close();
-                if !open.is_whole() {
+                open.give_up();
+                // A whole file without its name needs no byte again, only the name.
+                let in_place = self.download.table().is_some_and(|table| {
+                    matches!(table.state(file), FileState::Complete | FileState::Skipped)
+                });
+                if !in_place {
                     self.partial.insert(file, open.partial());
                 }
             }

@@ -442,6 +442,19 @@ impl FileTable {
         }
     }
 
+    /// Bytes of a file are being fetched. One that has failed or is in place meanwhile stays what it is.
+    pub fn begin(&self, file: u32) {
+        for waiting in [FileState::Pending, FileState::Paused] {
+            // Where it is neither, there is nothing to do.
+            let _ = self.states[file as usize].compare_exchange(
+                waiting as u8,
+                FileState::Transferring as u8,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            );
+        }
+    }
+
     /// Marks a file as failed and says why.
     pub fn fail(&self, file: u32, problem: FileProblem) {
         self.extra(file, |extra| extra.problem = Some(problem));
