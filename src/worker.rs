@@ -3,8 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::begin::{self, Beginning, NoBeginning};
 use crate::board::{Board, Code, FileProblem};
@@ -13,6 +14,8 @@ use crate::transfer::{Hands, Job, Outcome};
 
 /// Bytes a worker holds between the network and the disk.
 const BUFFER: usize = 256 << 10;
+/// So long after its last job a worker gives its buffer back: an agent that rests holds little memory.
+const KEEP_BUFFER: Duration = Duration::from_secs(5);
 /// Enough for TLS and JSON with room to spare; what is not touched costs nothing.
 const STACK: usize = 512 << 10;
 
@@ -74,14 +77,30 @@ pub fn start(
 }
 
 fn work(hands: &Hands, jobs: &Receiver<Job>, reports: &Sender<Report>) {
-    let mut buffer = vec![0; BUFFER];
-    for job in jobs {
+    let mut buffer = Vec::new();
+    while let Some(job) = next_job(jobs, &mut buffer) {
+        buffer.resize(BUFFER, 0);
         let outcome = caught(|| job.work(hands, &mut buffer));
         if let (Outcome::Failed(_), Some(range)) = (&outcome, &job.range) {
             // After a panic the range is still taken; putting it back twice does no harm.
             job.file.put_back(range);
         }
         report(reports, job, outcome);
+    }
+}
+
+/// Waits for a job, without the buffer where it takes long; None when there will be no more.
+fn next_job(jobs: &Receiver<Job>, buffer: &mut Vec<u8>) -> Option<Job> {
+    if buffer.is_empty() {
+        return jobs.recv().ok();
+    }
+    match jobs.recv_timeout(KEEP_BUFFER) {
+        Ok(job) => Some(job),
+        Err(RecvTimeoutError::Disconnected) => None,
+        Err(RecvTimeoutError::Timeout) => {
+            *buffer = Vec::new();
+            jobs.recv().ok()
+        }
     }
 }
 
