@@ -66,7 +66,7 @@ pub fn page() -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, ".B {program}\n{}", roff(rest));
     }
-    let _ = write!(text, ".SH DESCRIPTION{DESCRIPTION}.SH COMMANDS\n");
+    let _ = writeln!(text, ".SH DESCRIPTION{DESCRIPTION}.SH COMMANDS");
     for verb in Verb::ALL {
         let _ = writeln!(text, ".SS {}\n{}.", roff(&usage(verb)), roff(verb.about()));
         of(verb).for_each(|flag| describe(&mut text, flag));
