@@ -2,9 +2,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::begin::{self, Beginning, NoBeginning};
 use crate::board::{Board, Code, FileProblem};
@@ -13,6 +15,9 @@ use crate::transfer::{Hands, Job, Outcome};
 
 /// Bytes a worker holds between the network and the disk.
 const BUFFER: usize = 256 << 10;
+/// So long after its last job a worker lies down and gives its buffer back; the last one to do so has the
+/// connections closed. An agent that rests holds little memory.
+const DROWSY: Duration = Duration::from_secs(5);
 /// Enough for TLS and JSON with room to spare; what is not touched costs nothing.
 const STACK: usize = 512 << 10;
 
@@ -50,12 +55,19 @@ pub fn start(
     reports: &Sender<Report>,
 ) -> std::io::Result<Vec<JoinHandle<()>>> {
     let mut threads = Vec::new();
+    let awake = Arc::new(AtomicUsize::new(0));
     for number in 0..workers {
-        let (hands, jobs, reports) = (hands.clone(), jobs.1.clone(), reports.clone());
+        let mut worker = Worker {
+            hands: hands.clone(),
+            jobs: jobs.1.clone(),
+            reports: reports.clone(),
+            awake: awake.clone(),
+            buffer: Vec::new(),
+        };
         let builder = thread::Builder::new()
             .name(format!("worker-{number}"))
             .stack_size(STACK);
-        threads.push(builder.spawn(move || work(&hands, &jobs, &reports))?);
+        threads.push(builder.spawn(move || worker.work())?);
     }
     for number in 0..workers {
         let errand = ErrandRunner {
@@ -73,15 +85,48 @@ pub fn start(
     Ok(threads)
 }
 
-fn work(hands: &Hands, jobs: &Receiver<Job>, reports: &Sender<Report>) {
-    let mut buffer = vec![0; BUFFER];
-    for job in jobs {
-        let outcome = caught(|| job.work(hands, &mut buffer));
-        if let (Outcome::Failed(_), Some(range)) = (&outcome, &job.range) {
-            // After a panic the range is still taken; putting it back twice does no harm.
-            job.file.put_back(range);
+struct Worker {
+    hands: Arc<Hands>,
+    jobs: Receiver<Job>,
+    reports: Sender<Report>,
+    /// How many workers have a buffer.
+    awake: Arc<AtomicUsize>,
+    /// Empty while at rest.
+    buffer: Vec<u8>,
+}
+
+impl Worker {
+    fn work(&mut self) {
+        while let Some(job) = self.next_job() {
+            let outcome = caught(|| job.work(&self.hands, &mut self.buffer));
+            if let (Outcome::Failed(_), Some(range)) = (&outcome, &job.range) {
+                // After a panic the range is still taken; putting it back twice does no harm.
+                job.file.put_back(range);
+            }
+            report(&self.reports, job, outcome);
         }
-        report(reports, job, outcome);
+    }
+
+    /// Waits for a job, at rest where it takes long; None when there will be no more.
+    fn next_job(&mut self) -> Option<Job> {
+        if !self.buffer.is_empty() {
+            match self.jobs.recv_timeout(DROWSY) {
+                Ok(job) => return Some(job),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.rest(),
+            }
+        }
+        let job = self.jobs.recv().ok()?;
+        self.awake.fetch_add(1, Ordering::Relaxed);
+        self.buffer = vec![0; BUFFER];
+        Some(job)
+    }
+
+    fn rest(&mut self) {
+        self.buffer = Vec::new();
+        if self.awake.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.hands.client.rest();
+        }
     }
 }
 
