@@ -13,9 +13,11 @@ use crate::clock;
 use crate::controller::{Command, NewDownload, Prepared};
 use crate::dest::{self, Root};
 use crate::governor::Governor;
+use crate::remember;
 use crate::saved::{Change, Saved, SavedDownload, SavedFiles};
 use crate::settings::{Said, Settings};
 use crate::store::Store;
+use crate::table::FileTable;
 use crate::transfer::Hands;
 use crate::upstream::{Fault, Package, Watch};
 
@@ -99,6 +101,10 @@ impl Handle {
 impl Agent for Handle {
     fn board(&self) -> &Board {
         &self.board
+    }
+
+    fn files(&self, download: &Download) -> Option<Arc<FileTable>> {
+        remember::files(download, &self.store)
     }
 
     fn create(&self, mut order: Order) -> Result<Arc<Download>, Refusal> {
@@ -228,6 +234,7 @@ fn saved(new: &NewDownload) -> SavedDownload {
         name: view.name,
         package_id: view.package_id,
         completed_at: None,
+        counts: None,
         problem: None,
         listed: false,
         deleting: None,

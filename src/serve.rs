@@ -193,6 +193,7 @@ fn engine(
         jobs,
         reports: report_out,
         started: Mutex::default(),
+        awake: Arc::default(),
     };
     let defaults = Defaults {
         rate_limit: options.rate_limit,

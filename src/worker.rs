@@ -2,10 +2,12 @@
 //! thread without work costs next to nothing.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::begin::{self, Beginning, NoBeginning};
 use crate::board::{Board, Code, FileProblem};
@@ -16,6 +18,9 @@ use crate::transfer::{Hands, Job, Outcome};
 
 /// Bytes a worker holds between the network and the disk.
 const BUFFER: usize = 256 << 10;
+/// So long after its last job a worker lies down and gives its buffer back; the last one to do so has the
+/// connections closed. An agent that rests holds little memory.
+const DROWSY: Duration = Duration::from_secs(5);
 /// Enough for TLS and JSON with room to spare; what is not touched costs nothing.
 const STACK: usize = 512 << 10;
 
@@ -49,6 +54,8 @@ pub struct Pool {
     pub reports: Sender<Report>,
     /// Threads in each pool; 0 at first.
     pub started: Mutex<usize>,
+    /// How many workers have a buffer.
+    pub awake: Arc<AtomicUsize>,
 }
 
 impl Pool {
@@ -75,15 +82,17 @@ impl Pool {
     }
 
     fn start_worker(&self, number: usize) -> std::io::Result<()> {
-        let (hands, jobs, reports) = (
-            self.hands.clone(),
-            self.jobs.1.clone(),
-            self.reports.clone(),
-        );
+        let mut worker = Worker {
+            hands: self.hands.clone(),
+            jobs: self.jobs.1.clone(),
+            reports: self.reports.clone(),
+            awake: self.awake.clone(),
+            buffer: Vec::new(),
+        };
         thread::Builder::new()
             .name(format!("worker-{number}"))
             .stack_size(STACK)
-            .spawn(move || work(&hands, &jobs, &reports))?;
+            .spawn(move || worker.work())?;
         Ok(())
     }
 
@@ -103,20 +112,54 @@ impl Pool {
     }
 }
 
-fn work(hands: &Hands, jobs: &Receiver<Job>, reports: &Sender<Report>) {
-    let mut buffer = vec![0; BUFFER];
-    for job in jobs {
-        // A job that was stopped needs no seat to say so.
-        let seated = hands.seats.take(|| job.run.is_halted());
-        let outcome = caught(|| job.work(hands, &mut buffer));
-        if seated {
-            hands.seats.give_back(matches!(outcome, Outcome::Yielded));
+struct Worker {
+    hands: Arc<Hands>,
+    jobs: Receiver<Job>,
+    reports: Sender<Report>,
+    /// How many workers have a buffer.
+    awake: Arc<AtomicUsize>,
+    /// Empty while at rest.
+    buffer: Vec<u8>,
+}
+
+impl Worker {
+    fn work(&mut self) {
+        while let Some(job) = self.next_job() {
+            // A job that was stopped needs no seat to say so.
+            let seats = &self.hands.seats;
+            let seated = seats.take(|| job.is_halted());
+            let outcome = caught(|| job.work(&self.hands, &mut self.buffer));
+            if seated {
+                seats.give_back(matches!(outcome, Outcome::Yielded));
+            }
+            if let (Outcome::Failed(_), Some(range)) = (&outcome, &job.range) {
+                // After a panic the range is still taken; putting it back twice does no harm.
+                job.file.put_back(range);
+            }
+            report(&self.reports, job, outcome);
         }
-        if let (Outcome::Failed(_), Some(range)) = (&outcome, &job.range) {
-            // After a panic the range is still taken; putting it back twice does no harm.
-            job.file.put_back(range);
+    }
+
+    /// Waits for a job, at rest where it takes long; None when there will be no more.
+    fn next_job(&mut self) -> Option<Job> {
+        if !self.buffer.is_empty() {
+            match self.jobs.recv_timeout(DROWSY) {
+                Ok(job) => return Some(job),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.rest(),
+            }
         }
-        report(reports, job, outcome);
+        let job = self.jobs.recv().ok()?;
+        self.awake.fetch_add(1, Ordering::Relaxed);
+        self.buffer = vec![0; BUFFER];
+        Some(job)
+    }
+
+    fn rest(&mut self) {
+        self.buffer = Vec::new();
+        if self.awake.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.hands.client.rest();
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The command line: from arguments and environment to a command, or to one line about what is wrong.
 
+mod completions;
 mod flags;
+mod man;
 mod values;
 
 #[cfg(test)]
@@ -135,6 +137,8 @@ pub fn parse(
     match verb {
         Verb::Serve => given.serve().map(Command::Serve),
         Verb::Share => given.share().map(Command::Share),
+        Verb::Completions => given.completions().map(Command::Help),
+        Verb::Man => Ok(Command::Help(man::page())),
     }
 }
 
@@ -289,6 +293,14 @@ impl<'a> Given<'a> {
             )));
         }
         Ok(serve)
+    }
+
+    fn completions(self) -> Result<String, UsageError> {
+        let script = self.operand.as_ref().and_then(|shell| shell.to_str());
+        script.and_then(completions::script).ok_or_else(|| {
+            let shells = completions::SHELLS.join(", ");
+            UsageError::new(format!("completions needs the name of a shell: {shells}"))
+        })
     }
 
     fn share(mut self) -> Result<Share, UsageError> {

@@ -74,7 +74,8 @@ fn every_flag_has_a_variable_of_its_own_that_is_read() {
             assert!(!seen.contains(&flag.env));
             seen.push(flag.env);
             let look = std::cell::RefCell::new(Vec::new());
-            let args = [verb.name(), "DIR"];
+            // A folder to the one command, a shell to the other.
+            let args = [verb.name(), "bash"];
             let args = &args[..1 + usize::from(!verb.operand().is_empty())];
             parse(args.iter().map(OsString::from), &|name| {
                 look.borrow_mut().push(name.to_owned());
@@ -222,6 +223,9 @@ fn bad_usage_is_said_in_one_line() {
             "--public-url",
         ),
         (&["share", "a", "--address-lifetime", "0"], "seconds"),
+        (&["completions"], "bash, zsh, fish"),
+        (&["completions", "csh"], "bash, zsh, fish"),
+        (&["man", "haul"], "haul"),
         (&["two\nlines"], "two"),
     ] {
         let text = complaint(args, &home);
