@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::board::{Board, Download, Order, State};
+use crate::settings::{Said, Settings};
 use crate::table::FileTable;
 
 /// The downloads a DELETE means.
@@ -76,4 +77,13 @@ pub trait Agent: Send + Sync {
     /// # Errors
     /// `DownloadNotFound` for an unknown `Which::One`.
     fn delete(&self, which: Which, remove_files: bool) -> Result<Deleted, Refusal>;
+
+    /// The settings in force.
+    fn settings(&self) -> Settings;
+
+    /// Changes the settings that are said, and answers all of them.
+    ///
+    /// # Errors
+    /// `StateUnwritable`.
+    fn change_settings(&self, said: Said) -> Result<Settings, Refusal>;
 }

@@ -15,6 +15,7 @@ use crate::begin::{Beginning, NoBeginning};
 use crate::board::{Board, Code, Download, State};
 use crate::clock;
 use crate::dest::{Identity, Root};
+use crate::hooks::{self, Ended};
 use crate::rate::Rate;
 use crate::record::{Effect, Event, FileEvent, Now, Pick, Record};
 use crate::remember;
@@ -67,6 +68,8 @@ pub enum Command {
         remove_files: Option<bool>,
         reply: Sender<Deleted>,
     },
+    /// From now on there are so many workers, 1 at least.
+    Workers(usize),
     /// Stop everything; answers when no job is out.
     Shutdown { reply: Sender<()> },
 }
@@ -106,6 +109,8 @@ pub struct Channels {
     /// Downloads to be cleaned up, and what became of them: key and files removed.
     pub removals: Sender<Removal>,
     pub removed: Receiver<(u32, u64)>,
+    /// Downloads that became complete or failed.
+    pub ended: hooks::Queue,
 }
 
 /// The numbers the controller goes by.
@@ -596,14 +601,20 @@ impl Controller {
             return;
         };
         let effects = active.record.on(event, now);
+        let ended = Ended::is_among(&effects);
         let mut changes = Vec::new();
         for effect in effects {
             active.carry_out(key, effect, &mut changes);
         }
         active.rest();
         let idle = active.record.is_idle();
+        let ended = ended.then(|| Ended::new(&active.download));
         self.note_busy(key);
         self.save(changes);
+        // After it was saved: a killed process does not say it again.
+        if let Some(ended) = ended {
+            self.channels.ended.push(ended);
+        }
         if idle {
             self.hand_over(key);
         }
@@ -660,6 +671,7 @@ impl Controller {
                     self.undefer(key);
                 }),
             },
+            Command::Workers(workers) => self.policy.workers = workers,
             Command::Shutdown { reply } => {
                 for (_, active) in self.busy() {
                     active.run.iter().for_each(|run| run.halt());
@@ -953,7 +965,7 @@ fn action(state: State) -> &'static str {
 
 fn file_event(outcome: Outcome) -> FileEvent {
     match outcome {
-        Outcome::Stopped => FileEvent::Stopped,
+        Outcome::Stopped | Outcome::Yielded => FileEvent::Stopped,
         Outcome::Range => FileEvent::Range,
         Outcome::Complete => FileEvent::Complete,
         Outcome::Skipped => FileEvent::Skipped,

@@ -12,8 +12,10 @@ use crate::board::{Board, Download, Order, State, View};
 use crate::clock;
 use crate::controller::{Command, NewDownload, Prepared};
 use crate::dest::{self, Root};
+use crate::governor::Governor;
 use crate::remember;
 use crate::saved::{Change, Saved, SavedDownload, SavedFiles};
+use crate::settings::{Said, Settings};
 use crate::store::Store;
 use crate::table::FileTable;
 use crate::transfer::Hands;
@@ -28,6 +30,7 @@ pub struct Handle {
     pub store: Arc<Store<Saved>>,
     pub hands: Arc<Hands>,
     pub commands: Sender<Command>,
+    pub governor: Arc<Governor>,
 }
 
 /// Folders that were made for a download that may yet be refused.
@@ -171,6 +174,16 @@ impl Agent for Handle {
         });
         committed.map_err(|error| Refusal::StateUnwritable(error.to_string()))?;
         deleted
+    }
+
+    fn settings(&self) -> Settings {
+        self.governor.settings()
+    }
+
+    fn change_settings(&self, said: Said) -> Result<Settings, Refusal> {
+        self.governor
+            .change(said)
+            .map_err(|error| Refusal::StateUnwritable(error.to_string()))
     }
 }
 

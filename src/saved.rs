@@ -8,6 +8,7 @@ use crate::board::{FileProblem, Order, Problem, State};
 use crate::clock::Timestamp;
 use crate::dest::Identity;
 use crate::intervals::Intervals;
+use crate::settings::Said;
 use crate::store;
 use crate::table::{Counts, Names};
 
@@ -16,6 +17,9 @@ use crate::table::{Counts, Names};
 pub struct Saved {
     /// The next download's key. Keys are never used twice.
     pub next_key: u32,
+    /// What was set through the API.
+    #[serde(default)]
+    pub settings: Said,
     pub downloads: BTreeMap<u32, SavedDownload>,
 }
 
@@ -134,6 +138,9 @@ pub enum Change {
     Deleting(Vec<u32>, bool),
     #[serde(rename = "gone")]
     Gone(Vec<u32>),
+    /// Everything that was ever set through the API.
+    #[serde(rename = "settings")]
+    Settings(Box<Said>),
 }
 
 impl Saved {
@@ -222,6 +229,7 @@ impl store::State for Saved {
                     self.downloads.remove(&key);
                 }
             }
+            Change::Settings(said) => self.settings = *said,
         }
     }
 

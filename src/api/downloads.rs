@@ -38,10 +38,15 @@ pub fn perform(call: Call, agent: &dyn Agent, origins: &Origins) -> Result<Answe
             let deleted = agent.delete(which, remove_files)?;
             Ok(Answer::json(200, json(&deleted)))
         }
+        Call::Settings => Ok(Answer::json(200, json(&agent.settings()))),
+        Call::ChangeSettings(said) => {
+            let settings = agent.change_settings(said)?;
+            Ok(Answer::json(200, json(&settings)))
+        }
     }
 }
 
-const INDEX: &str = r#"{"calls":["GET /api/v1/health","POST /api/v1/downloads","GET /api/v1/downloads","GET /api/v1/downloads/{download_id}","POST /api/v1/downloads/{download_id}/pause","POST /api/v1/downloads/{download_id}/resume","DELETE /api/v1/downloads/{download_id}","DELETE /api/v1/downloads"]}"#;
+const INDEX: &str = r#"{"calls":["GET /api/v1/health","POST /api/v1/downloads","GET /api/v1/downloads","GET /api/v1/downloads/{download_id}","POST /api/v1/downloads/{download_id}/pause","POST /api/v1/downloads/{download_id}/resume","DELETE /api/v1/downloads/{download_id}","DELETE /api/v1/downloads","GET /api/v1/settings","PUT /api/v1/settings"]}"#;
 
 fn create(new: NewDownload, agent: &dyn Agent, origins: &Origins) -> Result<Answer, ApiError> {
     let link = origins.parse(new.url.reveal())?;

@@ -91,6 +91,10 @@ pub const FLAGS: &[Flag] = &[
         "Where downloads are remembered (default: $STATE_DIRECTORY, else $XDG_STATE_HOME/haul, else ~/.local/state/haul)"),
     flag(Verb::Serve, "workers", "N", "HAUL_WORKERS", "16",
         "Connections that transfer at the same time, 1 to 256"),
+    flag(Verb::Serve, "rate-limit", "RATE", "HAUL_RATE_LIMIT", "",
+        "Bytes of files per second, all downloads together; k, M and G stand for thousands, millions and billions: \
+         500k, 10M (default: no limit). What PUT /api/v1/settings has set wins, also after a restart; so it is \
+         with --workers"),
     Flag {
         repeats: true,
         ..flag(Verb::Serve, "origin", "LINK_BASE=API_BASE", "HAUL_ORIGIN", "",
@@ -105,6 +109,12 @@ pub const FLAGS: &[Flag] = &[
         "Retry for this long without a byte before a fault is final"),
     flag(Verb::Serve, "ca-file", "FILE", "HAUL_CA_FILE", "",
         "Trust the certificate authorities in this PEM file as well"),
+    flag(Verb::Serve, "on-complete", "PROGRAM", "HAUL_ON_COMPLETE", "",
+        "Run this program, without arguments or a shell, when a download is complete. Its environment says which: \
+         HAUL_DOWNLOAD_ID, HAUL_STATE, HAUL_NAME, HAUL_DST_FOLDER, HAUL_LINK, HAUL_BYTES_TOTAL, HAUL_FILES_TOTAL. \
+         It has 10 minutes, and runs at most once"),
+    flag(Verb::Serve, "on-error", "PROGRAM", "HAUL_ON_ERROR", "",
+        "The same when a download fails; HAUL_ERROR_CODE and HAUL_ERROR_MESSAGE say why"),
     flag(Verb::Share, "listen", "HOST:PORT", "HAUL_LISTEN", "127.0.0.1:9090",
         "Where the folder is served; port 0 takes a free one"),
     flag(Verb::Share, "name", "NAME", "HAUL_NAME", "",
