@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::board::{Board, Download, Order, State};
+use crate::table::FileTable;
 
 /// The downloads a DELETE means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +51,11 @@ pub enum Refusal {
 pub trait Agent: Send + Sync {
     /// Every download, for reading.
     fn board(&self) -> &Board;
+
+    /// The package's files, for reading; read back from disk for a complete download. None where they are not listed yet.
+    fn files(&self, download: &Download) -> Option<Arc<FileTable>> {
+        download.table()
+    }
 
     /// Checks the link upstream (10 s at the most) and the destination, then adds a download.
     ///

@@ -12,8 +12,10 @@ use crate::board::{Board, Download, Order, State, View};
 use crate::clock;
 use crate::controller::{Command, NewDownload, Prepared};
 use crate::dest::{self, Root};
+use crate::remember;
 use crate::saved::{Change, Saved, SavedDownload, SavedFiles};
 use crate::store::Store;
+use crate::table::FileTable;
 use crate::transfer::Hands;
 use crate::upstream::{Fault, Package, Watch};
 
@@ -96,6 +98,10 @@ impl Handle {
 impl Agent for Handle {
     fn board(&self) -> &Board {
         &self.board
+    }
+
+    fn files(&self, download: &Download) -> Option<Arc<FileTable>> {
+        remember::files(download, &self.store)
     }
 
     fn create(&self, mut order: Order) -> Result<Arc<Download>, Refusal> {
@@ -215,6 +221,7 @@ fn saved(new: &NewDownload) -> SavedDownload {
         name: view.name,
         package_id: view.package_id,
         completed_at: None,
+        counts: None,
         problem: None,
         listed: false,
         deleting: None,

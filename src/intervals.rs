@@ -59,6 +59,18 @@ impl Intervals {
         }
     }
 
+    /// What is in both sets.
+    pub fn intersection(&self, other: &Intervals) -> Intervals {
+        let mut both = Intervals::default();
+        for (start, end) in self.iter() {
+            let before = other.ends.range(..start).next_back();
+            for (&from, &to) in before.into_iter().chain(other.ends.range(start..end)) {
+                both.insert(from.max(start), to.min(end));
+            }
+        }
+        both
+    }
+
     /// Removes everything from `limit` on.
     pub fn truncate(&mut self, limit: u64) {
         self.ends.split_off(&limit);
@@ -90,6 +102,16 @@ impl Intervals {
     }
 }
 
+impl FromIterator<(u64, u64)> for Intervals {
+    fn from_iter<T: IntoIterator<Item = (u64, u64)>>(pairs: T) -> Intervals {
+        let mut intervals = Intervals::default();
+        pairs
+            .into_iter()
+            .for_each(|(start, end)| intervals.insert(start, end));
+        intervals
+    }
+}
+
 impl Serialize for Intervals {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.iter())
@@ -98,11 +120,9 @@ impl Serialize for Intervals {
 
 impl<'de> Deserialize<'de> for Intervals {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Intervals, D::Error> {
-        let mut intervals = Intervals::default();
-        for (start, end) in Vec::<(u64, u64)>::deserialize(deserializer)? {
-            intervals.insert(start, end);
-        }
-        Ok(intervals)
+        Ok(Vec::<(u64, u64)>::deserialize(deserializer)?
+            .into_iter()
+            .collect())
     }
 }
 
@@ -133,6 +153,9 @@ mod tests {
             prop_assert!(ordered.windows(2).all(|pair| pair[0].1 < pair[1].0), "neighbours are merged");
             let text = serde_json::to_string(&intervals).unwrap();
             prop_assert_eq!(&serde_json::from_str::<Intervals>(&text).unwrap(), &intervals);
+            let other: Intervals = [(limit / 3, limit / 2), (limit, limit + 5)].into_iter().collect();
+            let both = intervals.intersection(&other);
+            prop_assert!((0..80).all(|n| both.contains(n) == (other.contains(n) && set.contains(&n))));
             intervals.remove(limit);
             set.remove(&limit);
             intervals.truncate(limit);

@@ -255,9 +255,9 @@ impl Ranges {
         self.run(0, self.size)
     }
 
-    /// Forgets what lies beyond `length`, because the file on disk is that short.
-    pub fn cut(&mut self, length: u64) {
-        self.done.truncate(length);
+    /// Forgets what the file on disk does not hold.
+    pub fn keep(&mut self, held: &Intervals) {
+        self.done = self.done.intersection(held);
     }
 
     /// The intervals written since this was last asked.
@@ -386,7 +386,7 @@ mod tests {
         let mut done = Intervals::default();
         done.insert(0, 100);
         let mut ranges = Ranges::new(100, done);
-        ranges.cut(40);
+        ranges.keep(&[(0, 40)].into_iter().collect());
         assert_eq!(ranges.take(1).unwrap().start, 40);
     }
 

@@ -206,7 +206,8 @@ impl Record {
 
     fn on_begun(&mut self, table: Arc<FileTable>) {
         self.beginning = false;
-        self.begun = true;
+        // A run that was halted meanwhile is of no use: the next one begins anew.
+        self.begun = self.state == State::Transferring && !self.halting;
         self.gate = None;
         self.streak = 0;
         self.malformed = 0;
@@ -254,6 +255,9 @@ impl Record {
     }
 
     fn on_file(&mut self, file: u32, event: FileEvent, now: Now, effects: &mut Vec<Effect>) {
+        if self.is_settled(file) && !matches!(event, FileEvent::Complete | FileEvent::Skipped) {
+            return self.on_straggler(event, effects);
+        }
         match event {
             FileEvent::Stopped => self.hunger(file),
             FileEvent::Over => {
@@ -283,6 +287,22 @@ impl Record {
                 self.on_fault(file, message, retry_after, now, effects);
             }
         }
+    }
+
+    /// A large file has several jobs at a time. Those that end after its last byte was published, or after it
+    /// failed, have nothing to add: above all they must not bring it back to life.
+    fn on_straggler(&mut self, event: FileEvent, effects: &mut Vec<Effect>) {
+        if let FileEvent::Broken(problem) = event {
+            self.fail_all(problem, effects);
+        }
+    }
+
+    /// Whether nothing is left to do for the file, for now.
+    fn is_settled(&self, file: u32) -> bool {
+        let in_place = |table: &Arc<FileTable>| {
+            matches!(table.state(file), FileState::Complete | FileState::Skipped)
+        };
+        self.failed.contains_key(&file) || self.table.as_ref().is_some_and(in_place)
     }
 
     fn on_fault(
@@ -353,14 +373,17 @@ impl Record {
 
     fn finish(&mut self, file: u32, effects: &mut Vec<Effect>) {
         self.forget(file);
+        // One that had failed was counted then.
+        if self.failed.remove(&file).is_some() {
+            return;
+        }
         self.left = self.left.saturating_sub(1);
         effects.push(Effect::Close(file));
     }
 
     fn fail(&mut self, file: u32, problem: FileProblem, effects: &mut Vec<Effect>) {
-        if self.failed.insert(file, problem.code).is_none() {
-            self.finish(file, effects);
-        }
+        self.finish(file, effects);
+        self.failed.insert(file, problem.code);
         effects.push(Effect::Fail(file, problem));
     }
 
@@ -496,9 +519,11 @@ impl Record {
             return None;
         }
         if !self.begun {
-            let begin = self.is_idle();
+            if !self.is_idle() {
+                return None;
+            }
             self.beginning = true;
-            return begin.then_some(Pick::Begin);
+            return Some(Pick::Begin);
         }
         self.wake(now);
         self.open_first = !self.open_first;
@@ -570,6 +595,12 @@ impl Record {
         self.state == State::Transferring && self.begun && !self.halting && self.gate.is_none()
     }
 
+    /// Lets go of the files of a complete download.
+    pub fn forget_files(&mut self) {
+        self.table = None;
+        self.hungry = VecDeque::new();
+    }
+
     /// When there may be something to do that there is not now.
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
         if self.state != State::Transferring {
@@ -600,3 +631,6 @@ fn hours(time: Duration) -> String {
         seconds => format!("{seconds} seconds"),
     }
 }
+
+#[cfg(test)]
+mod tests;

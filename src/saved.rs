@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::dest::Identity;
 use crate::intervals::Intervals;
 use crate::store;
-use crate::table::Names;
+use crate::table::{Counts, Names};
 
 /// Everything that a start needs; the content of `downloads.json`.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub struct SavedDownload {
     pub package_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Timestamp>,
+    /// The sums over the files of a complete download.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<Counts>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
     /// Whether the file list lies beside, in a file of its own.
@@ -98,7 +101,7 @@ pub enum Change {
     State(u32, State, Option<Problem>),
     /// Every file is in place since then.
     #[serde(rename = "complete")]
-    Complete(u32, Timestamp),
+    Complete(u32, Timestamp, Counts),
     /// Failed files are to be tried again.
     #[serde(rename = "again")]
     Again(u32),
@@ -164,8 +167,9 @@ impl store::State for Saved {
                 download.state = state;
                 download.problem = problem;
             }),
-            Change::Complete(key, at) => self.with(key, |download| {
+            Change::Complete(key, at, counts) => self.with(key, |download| {
                 download.state = State::Complete;
+                download.counts = Some(counts);
                 download.completed_at = Some(at);
                 download.problem = None;
             }),

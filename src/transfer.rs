@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::board::{Code, FileProblem, IfExists, Problem};
 use crate::dest::{self, DestError, Folder, Published, Root, Traits};
+use crate::intervals::Intervals;
 use crate::paths;
 use crate::ranges::{Range, Ranges};
 use crate::run::Run;
@@ -20,6 +21,10 @@ use crate::upstream::{Address, Client, Content, Fault, Fetched};
 const REFUSALS: u32 = 5;
 /// How often a file's content may turn out changed before that is its error.
 const CHANGES: u32 = 3;
+/// No file system of use has larger blocks.
+const BLOCK: u64 = 64 << 10;
+/// A file from this size on may be tampered with while it is on its way; a smaller one is there too shortly.
+const LARGE: u64 = 1 << 20;
 
 /// What workers work with.
 pub struct Hands {
@@ -36,6 +41,8 @@ pub struct OpenFile {
     part: Mutex<Option<Arc<Part>>>,
     /// Whether a `.part` that is there is ours.
     begun: AtomicBool,
+    /// The file has failed or is in place: jobs for it that are still out are to end.
+    given_up: AtomicBool,
 }
 
 struct Progress {
@@ -45,6 +52,10 @@ struct Progress {
     refusals: u32,
     changes: u32,
     finishing: bool,
+    /// The journal still says what is no longer true of the file.
+    owes_void: bool,
+    /// Whether the whole file was looked through for holes.
+    looked: bool,
 }
 
 /// The open `.part` of a file.
@@ -99,6 +110,8 @@ impl OpenFile {
             refusals: 0,
             changes: 0,
             finishing: false,
+            owes_void: false,
+            looked: false,
         };
         OpenFile {
             index,
@@ -106,6 +119,7 @@ impl OpenFile {
             address: Mutex::default(),
             part: Mutex::default(),
             begun: AtomicBool::new(begun),
+            given_up: AtomicBool::new(false),
         }
     }
 
@@ -180,8 +194,28 @@ impl OpenFile {
         *self.address.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// Closes it for good.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+        self.close();
+    }
+
     fn keep_address(&self, address: &Address) {
         *self.address.lock().unwrap_or_else(PoisonError::into_inner) = Some(address.clone());
+    }
+}
+
+/// Why a request for bytes came to nothing.
+enum Refusal {
+    /// The address was refused; the outcome holds if another is, too.
+    Address(Outcome),
+    Other(Outcome),
+}
+
+impl From<Refusal> for Outcome {
+    fn from(refusal: Refusal) -> Outcome {
+        let (Refusal::Address(outcome) | Refusal::Other(outcome)) = refusal;
+        outcome
     }
 }
 
@@ -262,6 +296,10 @@ impl Job {
         }
     }
 
+    fn is_halted(&self) -> bool {
+        self.run.is_halted() || self.file.given_up.load(Ordering::Acquire)
+    }
+
     /// Fetches the address of the file, for a job that does not have one yet.
     ///
     /// # Errors
@@ -300,6 +338,12 @@ impl Job {
         ))
     }
 
+    /// A large file is looked through for holes before it gets its name, once: some file systems show what holds
+    /// nothing but zeros as one.
+    fn claim_look(&self) -> bool {
+        !std::mem::replace(&mut self.file.progress().looked, true)
+    }
+
     /// Exactly one worker gives a whole file its name.
     fn claim_finish(&self) -> bool {
         let mut progress = self.file.progress();
@@ -309,18 +353,23 @@ impl Job {
     }
 
     fn fetch(&self, range: &Arc<Range>, hands: &Hands, buffer: &mut [u8]) -> Result<(), Outcome> {
-        if self.run.is_halted() {
+        if self.is_halted() {
             return Err(Outcome::Stopped);
         }
-        self.table
-            .set_state(self.file.index, FileState::Transferring);
+        if self.file.progress().owes_void {
+            self.void(hands)?;
+        }
+        self.table.begin(self.file.index);
         let (mut fetched, asked_end) = self.open(range, hands)?;
         let mut whole = None;
-        let skip = self.check(&fetched, range, asked_end, hands, &mut whole)?;
-        let range = whole.as_ref().unwrap_or(range);
-        let part = self.part(hands)?;
-        range.begin(Instant::now());
-        let copied = self.copy(&mut fetched, range, &part, skip, buffer);
+        let copied = self
+            .check(&fetched, range, asked_end, hands, &mut whole)
+            .and_then(|skip| {
+                let range = whole.as_ref().unwrap_or(range);
+                let part = self.part(hands)?;
+                range.begin(Instant::now());
+                self.copy(&mut fetched, range, &part, skip, buffer)
+            });
         if let Some(range) = &whole {
             self.file.put_back(range);
         }
@@ -333,21 +382,13 @@ impl Job {
         let end = range.end();
         let single = self.file.progress().ranges.is_single();
         let wanted = (!single && (range.start > 0 || end < size)).then_some(range.start..end);
-        let mut known = self.address.clone().or_else(|| self.file.known_address());
-        let mut fresh = false;
+        let (mut address, mut fresh) = match (&self.address, self.file.known_address()) {
+            (Some(ahead), _) => (ahead.clone(), true),
+            (None, Some(known)) => (known, false),
+            (None, None) => (self.shared_address(hands)?, true),
+        };
+        let mut again = true;
         loop {
-            let address = match known.take() {
-                Some(address) => address,
-                None => {
-                    let first = !fresh && self.address.is_none();
-                    fresh = true;
-                    if first {
-                        self.shared_address(hands)?
-                    } else {
-                        self.fetch_address(hands)?
-                    }
-                }
-            };
             match hands
                 .client
                 .fetch(&address, wanted.clone(), &self.run.watch())
@@ -362,19 +403,16 @@ impl Job {
                         hands,
                     ));
                 }
-                Err(
-                    Fault::Refused { .. } | Fault::Unauthorized | Fault::NotFound | Fault::Gone,
-                ) if !fresh => {
-                    // Used up or expired: the next turn fetches a fresh one.
-                    *self
-                        .file
-                        .address
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner) = None;
+                Err(fault) => {
+                    // Used up or expired: a fresh one is used at once, and then after a wait.
+                    let outcome = self.refused(fault, fresh, hands);
+                    if !again || !matches!(outcome, Refusal::Address(_)) {
+                        return Err(outcome.into());
+                    }
+                    again = false;
                     fresh = true;
-                    known = Some(self.fetch_address(hands)?);
+                    address = self.fetch_address(hands)?;
                 }
-                Err(fault) => return Err(self.refused(fault, hands)),
             }
         }
     }
@@ -394,21 +432,21 @@ impl Job {
         Ok(address)
     }
 
-    /// What a failed request means, after a fresh address was tried.
-    fn refused(&self, fault: Fault, hands: &Hands) -> Outcome {
+    /// What a failed request means; `fresh` tells whether its address had not been used before.
+    fn refused(&self, fault: Fault, fresh: bool, hands: &Hands) -> Refusal {
         let status = match fault {
-            Fault::Stopped => return Outcome::Stopped,
+            Fault::Stopped => return Refusal::Other(Outcome::Stopped),
             Fault::Transient {
                 message,
                 retry_after,
             } => {
-                return Outcome::Fault {
+                return Refusal::Other(Outcome::Fault {
                     message,
                     retry_after,
                     gained: false,
-                };
+                });
             }
-            Fault::Malformed(message) => return self.changed(&message, hands),
+            Fault::Malformed(message) => return Refusal::Other(self.changed(&message, hands)),
             Fault::Refused { status } => status,
             Fault::Unauthorized => 403,
             Fault::NotFound => 404,
@@ -419,14 +457,19 @@ impl Job {
             .address
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = None;
-        if !matches!(status, 401 | 403 | 410) {
-            return failed(&format!(
-                "the storage server refuses the file (status {status}); ask the sender"
+        let expired = matches!(status, 401 | 403 | 410);
+        if expired && fresh {
+            let outcome = self.strike(&format!(
+                "the storage server refuses a fresh address (status {status})"
             ));
+            return match outcome {
+                Outcome::Failed(_) => Refusal::Other(outcome),
+                outcome => Refusal::Address(outcome),
+            };
         }
-        self.strike(&format!(
-            "the storage server refuses a fresh address (status {status})"
-        ))
+        Refusal::Address(failed(&format!(
+            "the storage server refuses the file (status {status}); ask the sender"
+        )))
     }
 
     /// Holds the answer's head against what is known of the file. Returns the bytes at the body's start that are in
@@ -510,21 +553,24 @@ impl Job {
         }
     }
 
-    /// Takes back what was said of the file's bytes.
+    /// Takes back what was said of the file's bytes. Until that is in the journal, no other byte may take their place.
     fn void(&self, hands: &Hands) -> Result<(), Outcome> {
         self.table.set_done(self.file.index, 0);
-        self.save(hands, Change::Over(self.run.download.key, self.file.index))
+        self.file.progress().owes_void = true;
+        self.save(
+            hands,
+            &[Change::Over(self.run.download.key, self.file.index)],
+        )?;
+        self.file.progress().owes_void = false;
+        Ok(())
     }
 
-    fn save(&self, hands: &Hands, change: Change) -> Result<(), Outcome> {
-        hands
-            .store
-            .append(&[change])
-            .map_err(|error| Outcome::Fault {
-                message: error.to_string(),
-                retry_after: None,
-                gained: false,
-            })
+    fn save(&self, hands: &Hands, changes: &[Change]) -> Result<(), Outcome> {
+        hands.store.append(changes).map_err(|error| Outcome::Fault {
+            message: error.to_string(),
+            retry_after: None,
+            gained: false,
+        })
     }
 
     /// Moves the body into the `.part`.
@@ -540,7 +586,7 @@ impl Job {
         let begun = at;
         let asked_end = range.end();
         loop {
-            if self.run.is_halted() {
+            if self.is_halted() {
                 return Err(Outcome::Stopped);
             }
             let read = match fetched.read(buffer) {
@@ -634,9 +680,10 @@ impl Job {
         if self.file.begun.load(Ordering::Acquire)
             && let Some(file) = folder.open_part(&names.part)?
         {
-            let length = file.metadata().map_or(0, |data| data.len());
-            if length < size {
-                self.lost(length, hands)?;
+            if !self.file.progress().ranges.done().is_empty() {
+                self.believe(&file, hands)?;
+            }
+            if file.metadata().map_or(0, |data| data.len()) != size {
                 dest::reserve(&file, size)?;
             }
             return Ok(Part {
@@ -645,7 +692,7 @@ impl Job {
                 names,
             });
         }
-        self.lost(0, hands)?;
+        self.hold(&Intervals::default(), hands)?;
         let file = loop {
             if let Some(file) = folder.create_part(&names.part)? {
                 self.file.begun.store(true, Ordering::Release);
@@ -654,7 +701,7 @@ impl Job {
             names.part = free_part(&folder, &names.last, root.traits());
             self.save(
                 hands,
-                Change::Renamed(self.run.download.key, index, names.clone()),
+                &[Change::Renamed(self.run.download.key, index, names.clone())],
             )?;
             self.table.rename(index, names.clone());
         };
@@ -670,12 +717,27 @@ impl Job {
         })
     }
 
-    /// The `.part` is shorter than what was said to be in it: that much is to be fetched again.
-    fn lost(&self, length: u64, hands: &Hands) -> Result<(), Outcome> {
+    /// Believes only what the `.part` holds: somebody may have cut it.
+    fn believe(&self, file: &File, hands: &Hands) -> Result<(), Outcome> {
+        let held: Intervals = dest::extents(file).into_iter().collect();
+        let done = self.file.progress().ranges.done().clone();
+        if done.intersection(&held) == done {
+            return Ok(());
+        }
+        // An extent begins and ends with whole blocks, in which the cut may lie.
+        let inner = held
+            .iter()
+            .map(|(start, end)| (start + BLOCK, end.saturating_sub(BLOCK)));
+        self.hold(&inner.collect(), hands)
+    }
+
+    /// The `.part` holds this much; what else was said to be in it is to be fetched again.
+    fn hold(&self, held: &Intervals, hands: &Hands) -> Result<(), Outcome> {
         let mut progress = self.file.progress();
         let before = progress.ranges.done().total();
-        progress.ranges.cut(length);
+        progress.ranges.keep(held);
         let bytes = progress.ranges.done().clone();
+        let etag = progress.etag.clone().filter(|_| !bytes.is_empty());
         drop(progress);
         if bytes.total() == before {
             return Ok(());
@@ -687,9 +749,19 @@ impl Job {
         );
         self.table.set_done(self.file.index, bytes.total());
         let (key, index) = (self.run.download.key, self.file.index);
-        self.save(hands, Change::Over(key, index))?;
-        for (start, end) in bytes.iter() {
-            self.save(hands, Change::Wrote(key, index, start, end))?;
+        let mut changes = vec![Change::Over(key, index)];
+        changes.extend(etag.map(|etag| Change::Etag(key, index, etag)));
+        changes.extend(
+            bytes
+                .iter()
+                .map(|(start, end)| Change::Wrote(key, index, start, end)),
+        );
+        if let Err(outcome) = self.save(hands, &changes) {
+            // The journal says too much; nothing of it is believed until that is mended.
+            let mut progress = self.file.progress();
+            progress.ranges.keep(&Intervals::default());
+            progress.owes_void = true;
+            return Err(outcome);
         }
         Err(Outcome::Over)
     }
@@ -707,13 +779,14 @@ impl Job {
             .root()
             .ok_or_else(|| failed("the destination is not open"))?;
         self.run.look(root).map_err(|error| broken(&error))?;
-        let length = part.file.metadata().map_or(0, |data| data.len());
-        if length < self.table.size(index) {
-            self.file.close();
-            self.lost(length, hands)?;
+        let size = self.table.size(index);
+        let short = part.file.metadata().map_or(0, |data| data.len()) < size;
+        if short || (size >= LARGE && self.claim_look()) {
+            self.believe(&part.file, hands)
+                .inspect_err(|_| self.file.close())?;
         }
         let key = self.run.download.key;
-        self.save(hands, stamp(&self.table, index, key, &part.file))?;
+        self.save(hands, &[stamp(&self.table, index, key, &part.file)])?;
         let place = Place {
             key,
             table: &self.table,

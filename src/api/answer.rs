@@ -91,6 +91,8 @@ impl Answer {
             }
             Body::Sliced(slices) => {
                 out.write_all(&head)?;
+                // The first slice of an event stream may be long in coming.
+                out.flush()?;
                 send_slices(slices, out)?;
             }
         }

@@ -3,9 +3,13 @@
 //! tiny_http's accept loop ends for good when the system is out of descriptors or threads.
 //! A generation is one such server with its threads; when a connection cannot be made any
 //! more the next generation takes over, and the old one answers what it has and goes.
+//!
+//! Its pool of threads counts a thread as free until that thread has woken up: of two
+//! connections that come close together, the second may be left lying until the first one
+//! ends. So connections are made one after the other, each proved to be served by a probe.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -31,12 +36,21 @@ const MOST_IDLE: usize = 16;
 pub const UPSTREAM_BUFFER: usize = 16 << 10;
 /// Bytes of a Unix socket's path that fit into `sun_path`, its NUL aside.
 const LONGEST_PATH: usize = 107;
+/// What a probe asks for; no client's target passes the gate without a slash or a star.
+const PROBE: &str = "probe";
+const PROBE_REQUEST: &[u8] = b"GET probe HTTP/1.1\r\n\r\n";
+/// Not even HTTP: the probe is between the two ends in this file.
+const PROBE_ANSWER: &[u8] = b"served";
+/// How long a probe may take, far more than a loaded machine needs.
+const PROBE_TIME: Duration = Duration::from_secs(5);
 
 /// See the module's page.
 pub struct Backend {
     folder: Folder,
     handler: Handler,
     state: Mutex<State>,
+    /// Held while a connection is being made.
+    connecting: Mutex<()>,
 }
 
 struct State {
@@ -50,8 +64,6 @@ struct State {
 pub struct Upstream {
     pub stream: UnixStream,
     pub inbox: Inbox,
-    /// Whether no request has gone over it yet.
-    pub fresh: bool,
     generation: Arc<Generation>,
 }
 
@@ -74,6 +86,7 @@ impl Backend {
             folder,
             handler,
             state,
+            connecting: Mutex::default(),
         })
     }
 
@@ -91,8 +104,7 @@ impl Backend {
     }
 
     /// Gives back a connection whose answer was read to its end.
-    pub fn give_back(&self, mut upstream: Upstream) {
-        upstream.fresh = false;
+    pub fn give_back(&self, upstream: Upstream) {
         let mut state = self.lock();
         if state.is_current(&upstream.generation) && state.idle.len() < MOST_IDLE {
             state.idle.push(upstream);
@@ -102,31 +114,23 @@ impl Backend {
         }
     }
 
-    /// A new connection; where nobody accepts any more, to the next generation.
+    /// A new connection; where nobody serves it, to the next generation.
     ///
     /// # Errors
     /// The system is out of descriptors, memory or threads.
-    pub fn connect(&self) -> io::Result<Upstream> {
+    fn connect(&self) -> io::Result<Upstream> {
+        let _one_at_a_time = self
+            .connecting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let generation = self.lock().current.clone().ok_or_else(closed)?;
         match generation.connect() {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
-                ) =>
-            {
+            Err(error) if is_unserved(&error) => {
+                log::warn!("the API's inner server is started anew: {error}");
                 self.renew(&generation)?.connect()
             }
             result => result,
         }
-    }
-
-    /// A connection to another generation than the one that gave up on `upstream`.
-    ///
-    /// # Errors
-    /// As for [`Backend::connect`].
-    pub fn replace(&self, upstream: Upstream) -> io::Result<Upstream> {
-        self.renew(&upstream.generation)?.connect()
     }
 
     fn renew(&self, dead: &Arc<Generation>) -> io::Result<Arc<Generation>> {
@@ -136,7 +140,6 @@ impl Backend {
         }
         let number = state.number + 1;
         let next = Arc::new(Generation::start(&self.folder, number, &self.handler)?);
-        log::warn!("the API's inner server stopped accepting connections; it was started anew");
         state.number = number;
         let old = state.current.replace(next.clone());
         let idle = std::mem::take(&mut state.idle);
@@ -173,6 +176,21 @@ impl State {
             .as_ref()
             .is_some_and(|current| Arc::ptr_eq(current, generation))
     }
+}
+
+/// Whether the error says that nobody serves connections there, rather than that the system
+/// has none to give.
+fn is_unserved(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::NotFound
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::WouldBlock
+    )
 }
 
 fn closed() -> io::Error {
@@ -283,18 +301,37 @@ impl Generation {
     }
 
     fn connect(self: &Arc<Generation>) -> io::Result<Upstream> {
+        let mut stream = UnixStream::connect(&self.path)?;
+        stream.set_read_timeout(Some(PROBE_TIME))?;
+        stream.write_all(PROBE_REQUEST)?;
+        let mut answer = [0; PROBE_ANSWER.len()];
+        stream.read_exact(&mut answer)?;
+        if answer != PROBE_ANSWER {
+            return Err(io::Error::other("the probe's answer is wrong"));
+        }
+        stream.set_read_timeout(None)?;
         Ok(Upstream {
-            stream: UnixStream::connect(&self.path)?,
+            stream,
             inbox: Inbox::new(UPSTREAM_BUFFER),
-            fresh: true,
             generation: self.clone(),
         })
     }
 }
 
+fn answer_probe(request: tiny_http::Request) -> io::Result<()> {
+    let mut writer = request.into_writer();
+    writer.write_all(PROBE_ANSWER)?;
+    writer.flush()
+}
+
 fn handle(server: &tiny_http::Server, ended: &AtomicBool, handler: &Handler) {
     loop {
         match server.recv() {
+            Ok(request) if request.url() == PROBE => {
+                if let Err(error) = answer_probe(request) {
+                    log::debug!("a probe of the API's inner server was given up: {error}");
+                }
+            }
             Ok(request) => {
                 // tiny_http answers 500 for a request that is dropped.
                 if catch_unwind(AssertUnwindSafe(|| handler(request))).is_err() {

@@ -5,8 +5,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use rustix::fs::{FallocateFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
-use rustix::fs::{fallocate, fstat, fstatvfs, ftruncate, futimens};
+use rustix::fs::{FallocateFlags, SeekFrom, Stat, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{fallocate, fstat, fstatvfs, ftruncate, futimens, seek};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::DestError;
@@ -70,6 +70,34 @@ fn check_free(file: &File, stat: &Stat, size: u64) -> Result<(), Errno> {
 pub fn write_at(file: &File, buf: &[u8], at: u64) -> Result<(), DestError> {
     file.write_all_at(buf, at)
         .map_err(|error| DestError::of_io("write to", &path_of(file), &error))
+}
+
+/// Extents looked at, at most: a file in more pieces than that is taken at its word.
+const EXTENTS: usize = 65_536;
+
+/// The parts of a file that hold data, as half-open intervals: what was set aside but never written, or was cut off
+/// and grew again, is not among them. Where the file system cannot tell, that is the file's whole length.
+pub fn extents(file: &File) -> Vec<(u64, u64)> {
+    let length = fstat(file).map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0));
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < length && found.len() < EXTENTS {
+        let start = match seek(file, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            // Nothing but a hole from here on.
+            Err(Errno::NXIO) => return found,
+            Err(_) => return vec![(0, length)],
+        };
+        let end = seek(file, SeekFrom::Hole(start))
+            .unwrap_or(length)
+            .min(length);
+        found.push((start, end));
+        at = end.max(start + 1);
+    }
+    if at < length {
+        return vec![(0, length)];
+    }
+    found
 }
 
 /// Where an open file is now, for a message; its name is not worth keeping otherwise.

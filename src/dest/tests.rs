@@ -378,3 +378,17 @@ fn an_ordinary_file_system_holds_ordinary_names() {
     let (_dir, root) = root();
     assert_eq!(root.traits(), Traits::default());
 }
+
+#[test]
+fn a_hole_holds_no_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = fs::File::create_new(dir.path().join("x.part")).unwrap();
+    const BLOCK: u64 = 1 << 20;
+    reserve(&file, 4 * BLOCK).unwrap();
+    write_at(&file, &vec![7; BLOCK as usize], BLOCK).unwrap();
+    let seen = extents(&file);
+    let whole = vec![(0, 4 * BLOCK)];
+    assert!(seen == [(BLOCK, 2 * BLOCK)] || seen == whole, "{seen:?}");
+    file.set_len(0).unwrap();
+    assert_eq!(extents(&file), []);
+}

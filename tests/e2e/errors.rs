@@ -296,7 +296,7 @@ fn duplicate_download_names_the_other() {
         assert_eq!(anywhere(&answer, "download_id").unwrap(), &json!(id));
         rig.agent.pause(&id).expect(200);
     }
-    assert_eq!(rig.agent.ids(), [id.clone()]);
+    assert_eq!(rig.agent.ids(), [id.as_str()]);
     let other = rig.agent.create(&rig.origin, &rig.dir().join("other"));
     gate.open();
     rig.origin.heal(Kind::Bytes);

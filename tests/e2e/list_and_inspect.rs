@@ -50,7 +50,7 @@ fn the_list_is_oldest_first() {
 fn the_list_can_be_limited_to_states() {
     let rig = Rig::new(small());
     let [first, second, third] = three(&rig);
-    assert_eq!(ids_of(&rig, "?states=paused"), [third.clone()]);
+    assert_eq!(ids_of(&rig, "?states=paused"), [third.as_str()]);
     let complete = [first.clone(), second.clone()];
     assert_eq!(ids_of(&rig, "?states=complete"), complete);
     let all = [first, second, third];

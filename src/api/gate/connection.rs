@@ -9,7 +9,7 @@ use super::chunked::Chunked;
 use super::head::{self, Framing, Head, Scan};
 use super::inbox::Inbox;
 use super::registry::Slot;
-use super::relay::{Broken, relay};
+use super::relay::{Broken, Relayed, relay};
 use super::wait;
 use crate::api::answer::Answer;
 use crate::api::backend::Upstream;
@@ -234,37 +234,25 @@ impl Connection<'_> {
         }
         let backend = &self.shared.backend;
         let mut upstream = backend.take().map_err(overloaded)?;
-        let mut outcome = self.pass(&mut upstream, request);
-        if matches!(outcome, Err(Broken::Unanswered)) && upstream.fresh {
-            // It was never accepted, so nobody has seen the request.
-            upstream = backend.replace(upstream).map_err(overloaded)?;
-            outcome = self.pass(&mut upstream, request);
-        }
-        match outcome {
-            Ok((keep_client, keep_upstream)) => {
-                if keep_upstream {
+        match self.pass(&mut upstream, request) {
+            Ok(relayed) => {
+                if relayed.keep_upstream {
                     backend.give_back(upstream);
                 }
-                Ok(keep_client)
+                Ok(relayed.keep_client)
             }
-            Err(Broken::Unanswered | Broken::Upstream { head_sent: false }) => {
-                Err(ApiError::internal().into())
-            }
+            Err(Broken::Upstream { head_sent: false }) => Err(ApiError::internal().into()),
             Err(Broken::Upstream { head_sent: true } | Broken::Client) => Err(End::Silent),
         }
     }
 
-    fn pass(&mut self, upstream: &mut Upstream, request: &Head) -> Result<(bool, bool), Broken> {
+    fn pass(&mut self, upstream: &mut Upstream, request: &Head) -> Result<Relayed, Broken> {
         let mut stream = &upstream.stream;
         stream
             .write_all(&self.out)
-            .map_err(|_| Broken::Unanswered)?;
-        let registry = &self.shared.registry;
-        let keep = request.keep_alive && !registry.is_stopping();
-        let client = &self.slot.stream;
-        // The request stays in `out` in case it has to be passed on once more.
-        let relayed = relay(upstream, client, request, keep, &mut self.body)?;
-        Ok((relayed.keep_client, relayed.keep_upstream))
+            .map_err(|_| Broken::Upstream { head_sent: false })?;
+        let keep = request.keep_alive && !self.shared.registry.is_stopping();
+        relay(upstream, &self.slot.stream, request, keep, &mut self.out)
     }
 
     /// Tells the client why not, and hangs up.

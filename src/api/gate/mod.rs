@@ -7,6 +7,7 @@
 
 mod chunked;
 mod connection;
+mod fields;
 mod head;
 pub mod inbox;
 pub mod limits;

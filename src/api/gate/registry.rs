@@ -13,25 +13,44 @@ const BUSY: u8 = 1;
 /// Given up.
 const EVICTED: u8 = 2;
 
+/// How long a client has for its next move before its connection can be given up: a request
+/// follows its connection more quickly than this.
+const GRACE: Duration = Duration::from_millis(20);
+
 /// One connection.
 pub struct Slot {
     pub stream: TcpStream,
     number: u64,
     state: AtomicU8,
-    /// The registry's clock when it began to wait.
+    /// When it began to wait, on the registry's clock.
     since: AtomicU64,
     registry: Arc<Registry>,
 }
 
 /// See the module's page.
-#[derive(Default)]
 pub struct Registry {
     slots: Mutex<HashMap<u64, Arc<Slot>>>,
     /// A connection went, or an answer was given while stopping.
     changed: Condvar,
-    /// Counts events; orders the waiting by age.
-    clock: AtomicU64,
+    /// Connections so far.
+    count: AtomicU64,
+    epoch: Instant,
+    /// Whether somebody waits for room.
+    crowded: AtomicBool,
     stopping: AtomicBool,
+}
+
+impl Default for Registry {
+    fn default() -> Registry {
+        Registry {
+            slots: Mutex::default(),
+            changed: Condvar::new(),
+            count: AtomicU64::new(0),
+            epoch: Instant::now(),
+            crowded: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        }
+    }
 }
 
 impl Registry {
@@ -39,18 +58,19 @@ impl Registry {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tick(&self) -> u64 {
-        self.clock.fetch_add(1, Ordering::Relaxed)
+    /// Microseconds since the registry was made.
+    fn clock(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Enters a connection.
     pub fn enter(self: &Arc<Registry>, stream: TcpStream) -> Entry {
-        let number = self.tick();
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
         let slot = Arc::new(Slot {
             stream,
             number,
             state: AtomicU8::new(WAITING),
-            since: AtomicU64::new(number),
+            since: AtomicU64::new(self.clock()),
             registry: self.clone(),
         });
         self.lock().insert(number, slot.clone());
@@ -61,32 +81,59 @@ impl Registry {
     /// waiting for its client the longest. Where all are being answered this takes until one
     /// is done, or `patience` at the most; false then.
     pub fn make_room(&self, most: usize, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
         let mut slots = self.lock();
+        if slots.len() < most {
+            return true;
+        }
+        let deadline = Instant::now() + patience;
+        self.crowded.store(true, Ordering::Release);
         while slots.len() >= most {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
             // One that was given up before is on its way out.
             let leaving = slots
                 .values()
                 .any(|slot| slot.state.load(Ordering::Acquire) == EVICTED);
-            if !leaving {
-                evict_oldest(&slots);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
+            let wait = match leaving {
+                true => left,
+                false => self.evict_oldest(&slots, GRACE).unwrap_or(left).min(left),
+            };
             slots = self
                 .changed
-                .wait_timeout(slots, left)
+                .wait_timeout(slots, wait)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
-        true
+        self.crowded.store(false, Ordering::Release);
+        slots.len() < most
+    }
+
+    /// Gives up the connection that has been waiting the longest, `grace` at least; returns
+    /// how much of its grace is left where it has some.
+    fn evict_oldest(&self, slots: &HashMap<u64, Arc<Slot>>, grace: Duration) -> Option<Duration> {
+        loop {
+            let slot = slots
+                .values()
+                .filter(|slot| slot.state.load(Ordering::Acquire) == WAITING)
+                .min_by_key(|slot| slot.since.load(Ordering::Relaxed))?;
+            let since = slot.since.load(Ordering::Relaxed);
+            let waited = Duration::from_micros(self.clock().saturating_sub(since));
+            if waited < grace {
+                return Some(grace - waited);
+            }
+            // Its request may have become whole just now.
+            if slot.change(WAITING, EVICTED) {
+                shut(slot, Shutdown::Both);
+                return None;
+            }
+        }
     }
 
     /// Gives up the connection that has been waiting for its client the longest.
     pub fn evict_one(&self) {
-        evict_oldest(&self.lock());
+        self.evict_oldest(&self.lock(), Duration::ZERO);
     }
 
     pub fn is_stopping(&self) -> bool {
@@ -99,7 +146,7 @@ impl Registry {
         let deadline = Instant::now() + patience;
         self.stopping.store(true, Ordering::Release);
         let mut slots = self.lock();
-        let newest = self.tick();
+        let newest = self.count.load(Ordering::Relaxed);
         for slot in slots.values() {
             if slot.state.load(Ordering::Acquire) != BUSY {
                 // What has arrived can still be read, and is refused.
@@ -140,21 +187,6 @@ impl Registry {
     }
 }
 
-fn evict_oldest(slots: &HashMap<u64, Arc<Slot>>) {
-    loop {
-        let oldest = slots
-            .values()
-            .filter(|slot| slot.state.load(Ordering::Acquire) == WAITING)
-            .min_by_key(|slot| slot.since.load(Ordering::Relaxed));
-        let Some(slot) = oldest else { return };
-        // Its request may have become whole just now.
-        if slot.change(WAITING, EVICTED) {
-            shut(slot, Shutdown::Both);
-            return;
-        }
-    }
-}
-
 fn shut(slot: &Slot, how: Shutdown) {
     if let Err(error) = slot.stream.shutdown(how) {
         // The client was quicker.
@@ -176,9 +208,9 @@ impl Slot {
 
     /// The answer is out.
     pub fn end_answer(&self) {
-        self.since.store(self.registry.tick(), Ordering::Relaxed);
+        self.since.store(self.registry.clock(), Ordering::Relaxed);
         self.change(BUSY, WAITING);
-        if self.registry.is_stopping() {
+        if self.registry.is_stopping() || self.registry.crowded.load(Ordering::Acquire) {
             let _slots = self.registry.lock();
             self.registry.changed.notify_all();
         }

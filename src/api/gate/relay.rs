@@ -15,8 +15,6 @@ const LONGEST_HEAD: usize = 16 << 10;
 
 /// Why an answer did not get through.
 pub enum Broken {
-    /// The server hung up before the first byte.
-    Unanswered,
     /// The server broke off. Where the head is not out yet the client can be told.
     Upstream { head_sent: bool },
     /// The client has gone.
@@ -109,10 +107,8 @@ fn read_head(
         if data.len() >= LONGEST_HEAD {
             return Err(broken);
         }
-        let first = data.is_empty();
         wait_for(upstream, client, PollFlags::empty())?;
         match upstream.inbox.fill(&mut &upstream.stream, LONGEST_HEAD) {
-            Ok(0) | Err(_) if first => return Err(Broken::Unanswered),
             Ok(0) | Err(_) => return Err(broken),
             Ok(_) => {}
         }
@@ -237,13 +233,16 @@ impl Copy<'_> {
         loop {
             let data = self.upstream.inbox.data();
             let out = &mut *self.out;
-            let used = chunked
-                .advance(data, |piece| {
-                    if decode {
-                        out.extend_from_slice(piece);
-                    }
-                })
-                .map_err(|_| Broken::Upstream { head_sent: true })?;
+            let advanced = chunked.advance(data, |piece| {
+                if decode {
+                    out.extend_from_slice(piece);
+                }
+            });
+            let Ok(used) = advanced else {
+                // The head may not be out yet; the client is to see that something was coming.
+                self.flush()?;
+                return Err(Broken::Upstream { head_sent: true });
+            };
             if !decode {
                 self.out.extend_from_slice(&data[..used]);
             }

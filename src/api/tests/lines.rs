@@ -34,6 +34,23 @@ fn a_flood_of_half_open_connections_leaves_the_api_answering() {
 }
 
 #[test]
+fn a_crowd_beyond_the_bound_is_answered_one_after_the_other() {
+    let api = Api::start_with(quick(), None);
+    let address = api.server.address();
+    let crowd: Vec<_> = (0..100)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let mut client = Client::connect(address);
+                client.ask("GET", "/api/v1/health", "Connection: close\r\n", None)
+            })
+        })
+        .collect();
+    for one in crowd {
+        assert_eq!(one.join().unwrap().status, 200);
+    }
+}
+
+#[test]
 fn a_request_that_is_being_answered_is_never_given_up() {
     let api = Api::start_with(quick(), None);
     api.agent.hold();

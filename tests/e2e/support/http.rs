@@ -112,6 +112,7 @@ pub fn exchange(to: SocketAddr, request: &str) -> Vec<u8> {
             Ok(0) => return answer,
             Ok(length) => answer.extend_from_slice(&chunk[..length]),
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return answer,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => panic!("waiting for an answer to {request:.200?}: {error}"),
         }
         if is_whole(&answer) {

@@ -16,6 +16,8 @@ pub fn haul() -> Command {
     let binary = std::env::var("HAUL_TEST_BINARY")
         .unwrap_or_else(|_| env!("CARGO_BIN_EXE_haul").to_string());
     let mut command = Command::new(binary);
+    // No test may touch the caller's own state.
+    command.env("HOME", "/nowhere");
     for (name, _) in std::env::vars() {
         if name.starts_with("HAUL_") || name == "STATE_DIRECTORY" || name == "XDG_STATE_HOME" {
             command.env_remove(name);
@@ -116,7 +118,7 @@ impl Drop for Running {
 /// One output of a child, collected by a thread.
 pub struct Output {
     text: Arc<Mutex<String>>,
-    lines: Receiver<String>,
+    lines: Mutex<Receiver<String>>,
 }
 
 impl Output {
@@ -135,6 +137,7 @@ impl Output {
                 line.clear();
             }
         });
+        let lines = Mutex::new(lines);
         Output { text, lines }
     }
 
@@ -145,13 +148,14 @@ impl Output {
 
     /// The next line, without its end; None where the output ended before.
     pub fn line(&self) -> Option<String> {
-        let line = self.lines.recv_timeout(PATIENCE).ok()?;
+        let line = self.lines.lock().unwrap().recv_timeout(PATIENCE).ok()?;
         Some(line.trim_end_matches('\n').to_string())
     }
 
     /// Everything that was printed, once the output has ended.
     pub fn rest(&self) -> String {
-        while self.lines.recv_timeout(PATIENCE).is_ok() {}
+        let lines = self.lines.lock().unwrap();
+        while lines.recv_timeout(PATIENCE).is_ok() {}
         self.text()
     }
 }

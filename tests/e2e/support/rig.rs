@@ -68,15 +68,13 @@ impl Rig {
                 self.assert_file(record, &entry.id);
             }
         }
-        let rows = record["files"].as_array().unwrap();
-        let arrived = |part: &PathBuf| {
-            rows.iter()
-                .any(|row| self.dst().join(row["path"].as_str().unwrap()) == *part)
+        let saved = |part: &PathBuf| {
+            let rows = record["files"].as_array().unwrap().iter();
+            let mut paths = rows.map(|row| self.dst().join(row["path"].as_str().unwrap()));
+            paths.any(|path| path == *part)
         };
-        let left: Vec<PathBuf> = tree::part_files(&self.dst())
-            .into_iter()
-            .filter(|part| !arrived(part))
-            .collect();
+        let mut left = tree::part_files(&self.dst());
+        left.retain(|part| !saved(part));
         assert_eq!(left, Vec::<PathBuf>::new());
     }
 

@@ -189,6 +189,12 @@ impl Origin {
         self.world(|world| world.token_serial += 1);
     }
 
+    /// Hands out an address without being asked.
+    pub fn issue_address(&self, file: &str) -> String {
+        let mut world = self.shared.world.lock().unwrap();
+        format!("{}{}", self.base(), world.issue(file))
+    }
+
     /// Every address handed out so far answers 403.
     pub fn expire_addresses(&self) {
         self.world(|world| {
@@ -204,6 +210,11 @@ impl Origin {
 
     fn world(&self, change: impl FnOnce(&mut World)) {
         change(&mut self.shared.world.lock().unwrap());
+    }
+
+    /// Requests are counted from now on, and no longer kept.
+    pub fn only_count(&self) {
+        self.ledger().note(|tally| tally.only_counted = true);
     }
 
     pub fn ledger(&self) -> &Ledger {

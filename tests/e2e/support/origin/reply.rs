@@ -96,6 +96,12 @@ impl Reply {
         }
     }
 
+    /// The same, added to another fault.
+    pub fn and_cut(mut self, bytes: u64) -> Reply {
+        self.cut = Some(bytes);
+        self
+    }
+
     /// The connection is reset after `bytes` of the body.
     pub fn reset(bytes: u64) -> Reply {
         Reply {
@@ -134,6 +140,12 @@ impl Reply {
             ignore_range: true,
             ..Reply::default()
         }
+    }
+
+    /// The same, added to another fault.
+    pub fn and_ignore_range(mut self) -> Reply {
+        self.ignore_range = true;
+        self
     }
 
     /// 206 with a range that begins `bytes` later than asked for.

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::content;
 use super::Shared;
@@ -49,6 +49,7 @@ fn read_request(input: &mut impl BufRead) -> io::Result<Option<Seen>> {
     let (kind, file) = classify(&target);
     let mut seen = Seen {
         kind,
+        at: Instant::now(),
         target,
         headers,
         file,
@@ -229,12 +230,16 @@ fn send_body(shared: &Shared, mut to: &TcpStream, body: &Body, reply: &Reply) ->
             Body::Content { seed, from, .. } => content::fill(*seed, from + sent, chunk),
         }
         shared.pace.send(length);
-        to.write_all(chunk)?;
-        sent += length as u64;
+        // Counted first and taken back where it fails: what was received is always counted.
         if let Body::Content { file, .. } = body {
-            shared.ledger.note(|tally| {
-                *tally.served.entry(file.clone()).or_default() += length as u64;
-            });
+            shared.ledger.count_served(file, length as i64);
         }
+        if let Err(error) = to.write_all(chunk) {
+            if let Body::Content { file, .. } = body {
+                shared.ledger.count_served(file, -(length as i64));
+            }
+            return Err(error);
+        }
+        sent += length as u64;
     }
 }

@@ -104,10 +104,16 @@ impl World {
         else {
             return Truth::Refusal(404);
         };
-        let path = format!("/bytes/{file}?signature={}", self.addresses.len() + 1);
-        let answer = json!({"url": format!("{base}{path}")});
-        self.addresses.insert(path, Address::default());
+        let file = file.clone();
+        let answer = json!({"url": format!("{base}{}", self.issue(&file))});
         Truth::Json(answer.to_string())
+    }
+
+    /// A new address for a file: path and query.
+    pub fn issue(&mut self, file: &str) -> String {
+        let path = format!("/bytes/{file}?signature={}", self.addresses.len() + 1);
+        self.addresses.insert(path.clone(), Address::default());
+        path
     }
 
     fn bytes(&mut self, seen: &Seen) -> Truth {

@@ -1,0 +1,449 @@
+//! The state machine without threads: what comes of each event.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::table::{NewFile, ROOT, TableBuilder};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn table(files: u32) -> Arc<FileTable> {
+    let mut builder = TableBuilder::default();
+    for file in 0..files {
+        let name = format!("f{file}");
+        let new = NewFile {
+            id: name.clone(),
+            dir: ROOT,
+            name,
+            size: 10,
+            mtime: None,
+            original: None,
+            part: None,
+            skip: None,
+        };
+        builder.file(new).unwrap();
+    }
+    Arc::new(builder.finish())
+}
+
+fn at(begin: Instant, seconds: f64) -> Now {
+    Now {
+        instant: begin + Duration::from_secs_f64(seconds),
+        wall: Timestamp((seconds * 1e9) as i64),
+        jitter: 0.5,
+    }
+}
+
+struct Rig {
+    record: Record,
+    table: Arc<FileTable>,
+    begin: Instant,
+    time: f64,
+}
+
+impl Rig {
+    fn new(files: u32) -> Rig {
+        let record = Record::new(State::Transferring, None, BTreeMap::new(), DAY);
+        Rig {
+            record,
+            table: table(files),
+            begin: Instant::now(),
+            time: 0.0,
+        }
+    }
+
+    /// Begun, with its files to be picked.
+    fn begun(files: u32) -> Rig {
+        let mut rig = Rig::new(files);
+        assert_eq!(rig.pick(), Some(Pick::Begin));
+        rig.on(Event::Begun(rig.table.clone()));
+        rig
+    }
+
+    fn on(&mut self, event: Event) -> Vec<Effect> {
+        let effects = self.record.on(event, at(self.begin, self.time));
+        for effect in &effects {
+            match effect {
+                Effect::Fail(file, problem) => self.table.fail(*file, problem.clone()),
+                Effect::Again(file) => self.table.set_state(*file, FileState::Pending),
+                _ => {}
+            }
+        }
+        effects
+    }
+
+    fn file(&mut self, file: u32, event: FileEvent) -> Vec<Effect> {
+        if matches!(event, FileEvent::Complete) {
+            self.table.set_state(file, FileState::Complete);
+        }
+        self.on(Event::File(file, event))
+    }
+
+    fn pick(&mut self) -> Option<Pick> {
+        self.record.pick(at(self.begin, self.time).instant, false)
+    }
+
+    fn pick_file(&mut self) -> Option<u32> {
+        let pick = self.pick()?;
+        let (Pick::New(file) | Pick::Open(file)) = pick else {
+            panic!("{pick:?}")
+        };
+        self.record.given(file, false);
+        Some(file)
+    }
+
+    fn fault(&mut self, file: u32) -> Vec<Effect> {
+        let message = "the line is dead".to_owned();
+        self.file(
+            file,
+            FileEvent::Fault {
+                message,
+                retry_after: None,
+                gained: false,
+            },
+        )
+    }
+
+    fn failed(&mut self, file: u32, code: Code) -> Vec<Effect> {
+        self.file(
+            file,
+            FileEvent::Failed(FileProblem {
+                code,
+                message: "no".into(),
+            }),
+        )
+    }
+
+    fn code(&self) -> Option<Code> {
+        self.record.problem().map(|problem| problem.code)
+    }
+}
+
+#[test]
+fn every_file_complete_is_a_download_complete() {
+    let mut rig = Rig::begun(2);
+    assert_eq!(
+        (rig.pick_file(), rig.pick_file(), rig.pick_file()),
+        (Some(0), Some(1), None)
+    );
+    rig.file(0, FileEvent::Complete);
+    assert_eq!(rig.record.state(), State::Transferring);
+    let effects = rig.file(1, FileEvent::Complete);
+    assert!(effects.contains(&Effect::Complete) && effects.contains(&Effect::Show));
+    assert_eq!(rig.record.state(), State::Complete);
+}
+
+/// Two jobs of one file are out, and another file has none yet.
+fn two_jobs_of_one_file() -> Rig {
+    let mut rig = Rig::begun(2);
+    assert_eq!(rig.pick_file(), Some(0));
+    rig.record.gave_tail();
+    rig
+}
+
+#[test]
+fn a_job_that_ends_after_its_file_was_complete_does_not_bring_it_back() {
+    let mut rig = two_jobs_of_one_file();
+    rig.file(0, FileEvent::Complete);
+    rig.file(0, FileEvent::Range);
+    assert_eq!((rig.pick_file(), rig.pick_file()), (Some(1), None));
+}
+
+#[test]
+fn a_job_that_ends_after_its_file_failed_does_not_bring_it_back() {
+    for late in [FileEvent::Range, FileEvent::Over, FileEvent::Stopped] {
+        let mut rig = two_jobs_of_one_file();
+        rig.failed(0, Code::ProtocolError);
+        rig.file(0, late);
+        assert_eq!((rig.pick_file(), rig.pick_file()), (Some(1), None));
+        rig.file(1, FileEvent::Complete);
+        assert_eq!(rig.record.state(), State::Error);
+    }
+}
+
+#[test]
+fn a_fault_after_its_file_failed_is_not_waited_for() {
+    let mut rig = two_jobs_of_one_file();
+    rig.failed(0, Code::ProtocolError);
+    rig.fault(0);
+    assert_eq!(rig.code(), None);
+    assert_eq!(rig.record.next_due(rig.begin), None);
+}
+
+#[test]
+fn a_file_that_fails_twice_counts_once() {
+    let mut rig = two_jobs_of_one_file();
+    rig.failed(0, Code::ProtocolError);
+    rig.failed(0, Code::ProtocolError);
+    assert_eq!(rig.record.state(), State::Transferring);
+    assert_eq!(rig.pick_file(), Some(1));
+    rig.file(1, FileEvent::Complete);
+    assert_eq!(rig.code(), Some(Code::FileFailed));
+}
+
+#[test]
+fn a_package_without_files_is_complete_at_once() {
+    assert_eq!(Rig::begun(0).record.state(), State::Complete);
+}
+
+#[test]
+fn a_fault_is_shown_and_tried_again_when_due() {
+    let mut rig = Rig::begun(1);
+    rig.pick_file();
+    rig.fault(0);
+    assert_eq!(rig.record.state(), State::Transferring);
+    let problem = rig.record.problem().unwrap();
+    assert_eq!(problem.retry_at, Some(Timestamp(500_000_000)));
+    assert!(problem.message.contains("the line is dead"));
+    assert_eq!(rig.pick_file(), None);
+    let due = rig.record.next_due(at(rig.begin, 0.0).instant).unwrap();
+    assert_eq!(due, at(rig.begin, 0.5).instant);
+    rig.time = 0.5;
+    assert_eq!(rig.pick_file(), Some(0));
+    rig.file(0, FileEvent::Complete);
+    assert_eq!(
+        (rig.record.state(), rig.record.problem()),
+        (State::Complete, None)
+    );
+}
+
+#[test]
+fn a_byte_gained_starts_the_count_anew() {
+    let mut rig = Rig::begun(1);
+    for _ in 0..4 {
+        rig.pick_file();
+        rig.fault(0);
+        rig.time += 10.0;
+    }
+    rig.pick_file();
+    rig.on(Event::Gained(0));
+    assert_eq!(rig.record.problem(), None);
+    rig.fault(0);
+    let due = rig
+        .record
+        .next_due(at(rig.begin, rig.time).instant)
+        .unwrap();
+    assert_eq!(due, at(rig.begin, rig.time + 0.5).instant);
+}
+
+#[test]
+fn one_bad_file_does_not_hold_up_the_others() {
+    let mut rig = Rig::begun(50);
+    for _ in 0..100 {
+        match rig.pick_file() {
+            Some(0) => drop(rig.fault(0)),
+            Some(file) => drop(rig.file(file, FileEvent::Complete)),
+            None => break,
+        }
+    }
+    assert_eq!(rig.table.counts().files_complete, 49);
+}
+
+#[test]
+fn a_dead_server_is_not_asked_once_for_every_file() {
+    let mut rig = Rig::begun(10_000);
+    let mut asked = 0;
+    while let Some(file) = rig.pick_file() {
+        rig.fault(file);
+        asked += 1;
+    }
+    assert_eq!(asked, STREAK);
+    rig.time = 0.6;
+    assert!(rig.pick_file().is_some(), "one probe");
+    assert_eq!(rig.pick_file(), None, "and no more until it is back");
+}
+
+#[test]
+fn after_so_long_without_a_byte_a_fault_is_final() {
+    let mut rig = Rig::begun(2);
+    assert_eq!((rig.pick_file(), rig.pick_file()), (Some(0), Some(1)));
+    rig.file(1, FileEvent::Complete);
+    rig.fault(0);
+    rig.time = 86_401.0;
+    assert_eq!(rig.pick_file(), Some(0));
+    rig.fault(0);
+    assert_eq!(
+        rig.table.problem(0).unwrap().code,
+        Code::UpstreamUnavailable
+    );
+    assert_eq!(
+        (rig.record.state(), rig.code()),
+        (State::Error, Some(Code::FileFailed))
+    );
+}
+
+#[test]
+fn the_code_of_a_failed_download_tells_what_helps() {
+    for (codes, expected) in [
+        (vec![None, Some(Code::ProtocolError)], Code::FileFailed),
+        (vec![Some(Code::ProtocolError)], Code::ProtocolError),
+        (
+            vec![Some(Code::UpstreamUnavailable)],
+            Code::UpstreamUnavailable,
+        ),
+        (
+            vec![Some(Code::ProtocolError), Some(Code::UpstreamUnavailable)],
+            Code::FileFailed,
+        ),
+        (
+            vec![
+                None,
+                Some(Code::ProtocolError),
+                Some(Code::InsufficientStorage),
+            ],
+            Code::InsufficientStorage,
+        ),
+        (
+            vec![None, Some(Code::DestinationUnwritable)],
+            Code::DestinationUnwritable,
+        ),
+    ] {
+        let mut rig = Rig::begun(codes.len() as u32);
+        for code in &codes {
+            let file = rig.pick_file().unwrap();
+            match code {
+                None => rig.file(file, FileEvent::Complete),
+                Some(code) => rig.failed(file, *code),
+            };
+        }
+        assert_eq!(
+            (rig.record.state(), rig.code()),
+            (State::Error, Some(expected)),
+            "{codes:?}"
+        );
+        assert!(rig.record.problem().unwrap().recoverable);
+    }
+}
+
+#[test]
+fn resume_tries_the_failed_files_only() {
+    let mut rig = Rig::begun(3);
+    for _ in 0..3 {
+        match rig.pick_file().unwrap() {
+            1 => drop(rig.failed(1, Code::ProtocolError)),
+            file => drop(rig.file(file, FileEvent::Complete)),
+        }
+    }
+    let effects = rig.on(Event::Resumed);
+    assert!(effects.contains(&Effect::Again(1)) && effects.contains(&Effect::Show));
+    assert_eq!(
+        (rig.record.state(), rig.record.problem()),
+        (State::Transferring, None)
+    );
+    assert_eq!(rig.pick(), Some(Pick::Begin));
+    rig.on(Event::Begun(rig.table.clone()));
+    assert_eq!((rig.pick_file(), rig.pick_file()), (Some(1), None));
+    rig.file(1, FileEvent::Complete);
+    assert_eq!(rig.record.state(), State::Complete);
+}
+
+#[test]
+fn a_resume_waits_until_the_paused_jobs_are_back() {
+    let mut rig = Rig::begun(1);
+    rig.pick_file();
+    assert!(rig.on(Event::Paused).contains(&Effect::Halt));
+    assert!(rig.on(Event::Resumed).contains(&Effect::Show));
+    assert_eq!(rig.pick(), None);
+    rig.file(0, FileEvent::Stopped);
+    assert_eq!(rig.pick(), Some(Pick::Begin));
+}
+
+#[test]
+fn a_beginning_that_ends_after_a_pause_is_not_used() {
+    let mut rig = Rig::new(1);
+    assert_eq!(rig.pick(), Some(Pick::Begin));
+    rig.on(Event::Paused);
+    rig.on(Event::Begun(rig.table.clone()));
+    rig.on(Event::Resumed);
+    assert_eq!(rig.pick(), Some(Pick::Begin));
+    rig.on(Event::Begun(rig.table.clone()));
+    assert_eq!(rig.pick_file(), Some(0));
+}
+
+#[test]
+fn nonsense_from_the_server_is_its_own_after_a_few_times() {
+    let mut rig = Rig::new(1);
+    for attempt in 1..=MALFORMED {
+        rig.time += 100.0;
+        assert_eq!(rig.pick(), Some(Pick::Begin), "attempt {attempt}");
+        rig.on(Event::NotBegun {
+            message: "no JSON".into(),
+            retry_after: None,
+            malformed: true,
+        });
+    }
+    assert_eq!(
+        (rig.record.state(), rig.code()),
+        (State::Error, Some(Code::ProtocolError))
+    );
+}
+
+#[test]
+fn a_link_that_is_gone_ends_the_download_but_not_its_files() {
+    let mut rig = Rig::begun(2);
+    rig.pick_file();
+    let problem = Problem {
+        code: Code::LinkExpired,
+        message: "gone".into(),
+        recoverable: false,
+        retry_at: None,
+    };
+    let effects = rig.file(0, FileEvent::Broken(problem.clone()));
+    assert!(effects.contains(&Effect::Error) && effects.contains(&Effect::Halt));
+    assert_eq!(
+        (rig.record.state(), rig.record.problem()),
+        (State::Error, Some(&problem))
+    );
+    assert_eq!(rig.table.counts().files_failed, 0);
+}
+
+proptest! {
+    /// Whatever happens, a download that transfers always has a job out, a pick to give or a time to wait for.
+    #[test]
+    fn never_stuck(files in 0_u32..6, steps in prop::collection::vec((0_u8..10, any::<prop::sample::Index>()), 0..150)) {
+        let mut rig = Rig::new(files);
+        let mut out: Vec<u32> = Vec::new();
+        let mut beginning = false;
+        for (step, which) in steps {
+            rig.time += 0.05;
+            match step {
+                0 if rig.record.state() == State::Transferring => { rig.on(Event::Paused); }
+                1 if matches!(rig.record.state(), State::Paused | State::Error) => { rig.on(Event::Resumed); }
+                2 | 3 if beginning => {
+                    beginning = false;
+                    let table = rig.table.clone();
+                    rig.on(if step == 2 { Event::Begun(table) } else { Event::BeginningStopped });
+                }
+                4 => rig.time += 400.0,
+                _ if !out.is_empty() => {
+                    let file = out.swap_remove(which.index(out.len()));
+                    match step {
+                        5 => { rig.fault(file); }
+                        6 => { rig.failed(file, Code::ProtocolError); }
+                        7 => { rig.file(file, FileEvent::Stopped); }
+                        8 => { rig.file(file, FileEvent::Over); }
+                        _ => { rig.file(file, FileEvent::Complete); }
+                    }
+                }
+                _ => {}
+            }
+            while let Some(pick) = rig.pick() {
+                match pick {
+                    Pick::Begin => beginning = true,
+                    Pick::New(file) | Pick::Open(file) => {
+                        rig.record.given(file, false);
+                        out.push(file);
+                    }
+                }
+            }
+            let distinct: BTreeSet<_> = out.iter().collect();
+            prop_assert_eq!(distinct.len(), out.len(), "a file without ranges is given out once");
+            prop_assert_eq!(rig.record.is_idle(), out.is_empty() && !beginning);
+            let now = at(rig.begin, rig.time).instant;
+            let moving = !rig.record.is_idle() || rig.record.next_due(now).is_some();
+            prop_assert_eq!(rig.record.state() == State::Transferring, moving && rig.record.state() == State::Transferring);
+        }
+    }
+}

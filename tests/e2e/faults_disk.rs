@@ -1,0 +1,292 @@
+//! A disk that is full, and a user who works in the destination meanwhile.
+
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::agent::{Agent, Setup, row};
+use crate::support::origin::{Gate, Kind, Origin, Reply};
+use crate::support::package::Package;
+use crate::support::rig::Rig;
+use crate::support::tree;
+
+const MIB: u64 = 1 << 20;
+
+/// An agent that sees a small disk of its own, in a mount namespace that nobody else is in.
+struct SmallDisk {
+    agent: Agent,
+    origin: Origin,
+    mount: TempDir,
+}
+
+impl SmallDisk {
+    /// None, with the reason printed, where mounting is not permitted.
+    fn new(package: Package, mib: u64) -> Option<SmallDisk> {
+        let tried = Command::new("unshare")
+            .args(["--mount", "sh", "-c", "mount -t tmpfs none /tmp"])
+            .output();
+        match tried {
+            Ok(output) if output.status.success() => {}
+            other => {
+                eprintln!("skipped: a private tmpfs cannot be mounted here: {other:?}");
+                return None;
+            }
+        }
+        let mount = tempfile::tempdir().unwrap();
+        let path = mount.path().display();
+        let script = format!("mount -t tmpfs -o size={mib}m none {path} && exec \"$@\"");
+        let origin = Origin::new(package);
+        let agent = Setup::new()
+            .origin(&origin)
+            .wrapper(&["unshare", "--mount", "sh", "-c", &script, "sh"])
+            .start();
+        Some(SmallDisk {
+            agent,
+            origin,
+            mount,
+        })
+    }
+
+    /// A path on the disk as the agent knows it.
+    fn dst(&self) -> PathBuf {
+        self.mount.path().join("in")
+    }
+
+    /// The disk as we see it.
+    fn seen(&self) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.agent.pid()));
+        root.join(self.mount.path().strip_prefix("/").unwrap())
+    }
+
+    /// Writes until nothing more fits, but for `leave` bytes.
+    fn fill(&self, leave: u64) {
+        let path = self.seen().join("filler");
+        let mut filler = fs::File::create(path).unwrap();
+        let chunk = vec![0; 64 * 1024];
+        loop {
+            match filler.write(&chunk) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let length = filler.metadata().unwrap().len();
+        filler.set_len(length.saturating_sub(leave)).unwrap();
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.seen().join("filler")).unwrap();
+    }
+
+    fn assert_file(&self, record: &Value, file: &str) {
+        let row = row(record, file);
+        let entry = self.origin.entry(file);
+        assert_eq!(row["state"], "complete", "{row}");
+        let path = self.seen().join("in").join(row["path"].as_str().unwrap());
+        tree::assert_file(&path, entry.seed, entry.size);
+    }
+}
+
+fn assert_no_space(record: &Value) {
+    assert_eq!(
+        record["error"]["code"], "insufficient_storage",
+        "{record:#}"
+    );
+    assert_eq!(record["error"]["recoverable"], true);
+}
+
+#[test]
+fn a_disk_that_is_too_small_is_an_error_until_there_is_room() {
+    let package = Package::new().file("large.mov", 12 * MIB);
+    let Some(disk) = SmallDisk::new(package, 16) else {
+        return;
+    };
+    disk.fill(6 * MIB);
+    let id = disk.agent.create(&disk.origin, &disk.dst());
+    let record = disk.agent.wait_state(&id, "error");
+    assert_no_space(&record);
+    let served = disk.origin.served();
+    assert!(served <= 6 * MIB, "{served} bytes came for nothing");
+    disk.make_room();
+    disk.agent.resume(&id).expect(200);
+    let record = disk.agent.wait_state(&id, "complete");
+    disk.assert_file(&record, "F1");
+}
+
+#[test]
+fn a_disk_that_fills_up_in_the_middle_is_an_error_until_there_is_room() {
+    let package = Package::new().file("first", MIB).file("second", 8 * MIB);
+    let Some(disk) = SmallDisk::new(package, 16) else {
+        return;
+    };
+    let gate = Gate::new();
+    let held = gate.clone();
+    disk.origin
+        .on(Kind::Address, move |seen| match seen.is_for("F2") {
+            true => Reply::stall(&held),
+            false => Reply::serve(),
+        });
+    let id = disk.agent.create(&disk.origin, &disk.dst());
+    disk.agent.wait(&id, "the first file", |record| {
+        record["files_complete"] == 1
+    });
+    disk.agent.pause(&id).expect(200);
+    gate.open();
+    // Whatever was set aside for the second file before is given back here.
+    for part in tree::part_files(&disk.seen()) {
+        fs::remove_file(part).unwrap();
+    }
+    disk.fill(2 * MIB);
+    disk.agent.resume(&id).expect(200);
+    let record = disk.agent.wait_state(&id, "error");
+    assert_no_space(&record);
+    disk.assert_file(&record, "F1");
+    disk.make_room();
+    disk.agent.resume(&id).expect(200);
+    let record = disk.agent.wait_state(&id, "complete");
+    disk.assert_file(&record, "F1");
+    disk.assert_file(&record, "F2");
+}
+
+#[test]
+fn a_file_that_fits_arrives_though_another_does_not() {
+    let package = Package::new().file("fits", MIB).file("does not", 64 * MIB);
+    let Some(disk) = SmallDisk::new(package, 16) else {
+        return;
+    };
+    let id = disk.agent.create(&disk.origin, &disk.dst());
+    let record = disk.agent.wait_state(&id, "error");
+    assert_no_space(&record);
+    disk.assert_file(&record, "F1");
+    assert_eq!(row(&record, "F2")["state"], "error");
+}
+
+#[test]
+fn a_full_disk_takes_nothing_from_what_is_there() {
+    let Some(disk) = SmallDisk::new(Package::new().file("x", 12 * MIB), 16) else {
+        return;
+    };
+    fs::create_dir(disk.seen().join("in")).unwrap();
+    tree::write_file(&disk.seen().join("in/x"), 90, 6 * MIB);
+    let overwrite = json!({"if_exists": "overwrite"});
+    let id = disk.agent.create_with(&disk.origin, &disk.dst(), overwrite);
+    let record = disk.agent.wait_state(&id, "error");
+    assert_no_space(&record);
+    tree::assert_file(&disk.seen().join("in/x"), 90, 6 * MIB);
+    assert_eq!(tree::paths(&disk.seen().join("in")).last().unwrap(), "x");
+}
+
+/// A rig whose `large.mov` is under way, slowly; and its `.part`.
+fn under_way() -> (Rig, String, PathBuf) {
+    let rig = Rig::new(Package::new().file("d/large.mov", 16 * MIB));
+    rig.origin.throttle(4 * MIB);
+    let id = rig.create();
+    rig.agent.wait(&id, "two MiB", |record| {
+        record["bytes_done"].as_u64() > Some(2 * MIB)
+    });
+    let part = rig.dst().join("d/large.mov.part");
+    (rig, id, part)
+}
+
+/// The same, paused, and long enough for the last byte to be written.
+fn paused() -> (Rig, String, PathBuf) {
+    let (rig, id, part) = under_way();
+    rig.agent.pause(&id).expect(200);
+    thread::sleep(Duration::from_secs(1));
+    assert!(rig.origin.is_idle_within(Duration::ZERO));
+    rig.origin.unthrottle();
+    (rig, id, part)
+}
+
+fn truncate(path: &Path, length: u64) {
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(length).unwrap();
+}
+
+/// Whatever the user does to a `.part`, the file arrives, at the latest when it is resumed.
+fn assert_arrives_in_the_end(rig: &Rig, id: &str) {
+    rig.origin.unthrottle();
+    let record = rig.agent.wait_end(id);
+    if record["state"] == "error" {
+        rig.agent.resume(id).expect(200);
+    }
+    rig.complete(id);
+}
+
+#[test]
+fn a_part_file_deleted_while_paused_is_fetched_anew() {
+    let (rig, id, part) = paused();
+    fs::remove_file(part).unwrap();
+    rig.agent.resume(&id).expect(200);
+    rig.complete(&id);
+}
+
+#[test]
+fn a_part_file_truncated_while_paused_is_not_believed() {
+    for length in [0, MIB] {
+        let (rig, id, part) = paused();
+        truncate(&part, length);
+        rig.agent.resume(&id).expect(200);
+        rig.complete(&id);
+    }
+}
+
+#[test]
+fn a_part_file_deleted_in_the_middle_is_noticed() {
+    let (rig, id, part) = under_way();
+    fs::remove_file(part).unwrap();
+    assert_arrives_in_the_end(&rig, &id);
+}
+
+#[test]
+fn a_part_file_truncated_in_the_middle_is_never_shown_as_whole() {
+    let (rig, id, part) = under_way();
+    // Truncation at its end is what can be seen from outside: the length is wrong.
+    truncate(&part, 1000);
+    rig.origin.unthrottle();
+    rig.agent.wait_end(&id);
+    let shown = rig.dst().join("d/large.mov");
+    if shown.exists() {
+        assert_eq!(fs::metadata(shown).unwrap().len(), 16 * MIB);
+    }
+}
+
+#[test]
+fn a_completed_file_removed_before_the_end_stops_nothing() {
+    let rig = Rig::new(
+        Package::new()
+            .file("small", 1000)
+            .file("large.mov", 16 * MIB),
+    );
+    rig.origin.throttle(8 * MIB);
+    let id = rig.create();
+    rig.agent
+        .wait(&id, "one file", |record| record["files_complete"] == 1);
+    fs::remove_file(rig.dst().join("small")).unwrap();
+    rig.origin.unthrottle();
+    let record = rig.agent.wait_end(&id);
+    rig.assert_file(&record, "F2");
+}
+
+#[test]
+fn a_destination_that_becomes_a_file_is_unwritable() {
+    let (rig, id, _) = paused();
+    fs::remove_dir_all(rig.dst()).unwrap();
+    fs::write(rig.dst(), "mine").unwrap();
+    rig.agent.resume(&id).expect(200);
+    let record = rig.agent.wait_state(&id, "error");
+    assert_eq!(
+        record["error"]["code"], "destination_unwritable",
+        "{record:#}"
+    );
+    assert_eq!(fs::read(rig.dst()).unwrap(), b"mine");
+    fs::remove_file(rig.dst()).unwrap();
+    rig.agent.resume(&id).expect(200);
+    rig.complete(&id);
+}

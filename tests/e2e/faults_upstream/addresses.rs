@@ -1,0 +1,140 @@
+//! Addresses that expire, serve once, or are refused.
+
+use crate::support::agent::row;
+use crate::support::origin::{Kind, Reply};
+use crate::support::package::Package;
+use crate::support::rig::Rig;
+
+use super::{assert_only_f2_failed, spoil, two};
+
+#[test]
+fn an_expired_address_is_fetched_again_and_goes_on() {
+    for status in [403, 410] {
+        let rig = Rig::new(Package::new().file("a", 100_000));
+        rig.origin.on(Kind::Bytes, move |seen| match seen.nth {
+            1 => Reply::cut(40_000),
+            2 => Reply::status(status),
+            _ => Reply::serve(),
+        });
+        let id = rig.create();
+        rig.complete(&id);
+        let requests = rig.origin.requests(Kind::Bytes);
+        assert_eq!(requests.len(), 3);
+        assert_eq!(requests[2].range.unwrap().0, 40_000, "from the same byte");
+        assert_ne!(requests[2].target, requests[1].target, "a fresh address");
+        assert_eq!(rig.origin.served(), 100_000);
+    }
+}
+
+#[test]
+fn addresses_may_expire_at_any_time() {
+    let rig = Rig::new(Package::new().file("large.mov", 24 << 20).many(50, 10_000));
+    rig.origin.throttle(12 << 20);
+    let id = rig.create();
+    for part in 1..=4 {
+        rig.origin.await_served(part * (4 << 20));
+        rig.origin.expire_addresses();
+    }
+    rig.complete(&id);
+}
+
+#[test]
+fn an_address_may_serve_once_only() {
+    let rig = Rig::new(Package::new().file("large.mov", 24 << 20).many(20, 1000));
+    rig.origin.one_shot_addresses();
+    let id = rig.create();
+    rig.complete(&id);
+}
+
+#[test]
+fn an_address_that_serves_once_survives_a_cut() {
+    let rig = Rig::new(Package::new().file("a", 100_000));
+    rig.origin.one_shot_addresses();
+    rig.origin.first(1, Kind::Bytes, Reply::cut(30_000));
+    let id = rig.create();
+    rig.complete(&id);
+    assert_eq!(rig.origin.served(), 100_000);
+}
+
+#[test]
+fn five_refusals_in_a_row_are_that_files_error() {
+    let rig = Rig::new(two());
+    spoil(&rig, Kind::Bytes, |_| Reply::status(403));
+    let id = rig.create();
+    assert_only_f2_failed(&rig, &id);
+    let addresses = rig.origin.requests(Kind::Address);
+    let fresh = addresses.iter().filter(|seen| seen.is_for("F2")).count();
+    assert!((5..=6).contains(&fresh), "{fresh} fresh addresses");
+}
+
+#[test]
+fn four_refusals_are_not() {
+    let rig = Rig::new(two());
+    spoil(&rig, Kind::Bytes, |seen| match seen.nth_of_file {
+        1..=4 => Reply::status(403),
+        _ => Reply::serve(),
+    });
+    let id = rig.create();
+    rig.complete(&id);
+}
+
+#[test]
+fn any_other_refusal_is_the_files_error_once_a_fresh_address_was_tried() {
+    for status in [400, 404] {
+        let rig = Rig::new(two());
+        spoil(&rig, Kind::Bytes, move |_| Reply::status(status));
+        let id = rig.create();
+        assert_only_f2_failed(&rig, &id);
+        let requests = rig.origin.requests(Kind::Bytes);
+        let targets: Vec<&String> = requests
+            .iter()
+            .filter(|seen| seen.is_for("F2"))
+            .map(|seen| &seen.target)
+            .collect();
+        assert_eq!(targets.len(), 2, "{targets:?}");
+        assert_ne!(targets[0], targets[1], "the second address is a fresh one");
+    }
+}
+
+#[test]
+fn a_file_without_an_address_is_that_files_error() {
+    let rig = Rig::new(two());
+    spoil(&rig, Kind::Address, |_| Reply::status(404));
+    let id = rig.create();
+    assert_only_f2_failed(&rig, &id);
+}
+
+#[test]
+fn a_failed_file_arrives_when_it_is_resumed() {
+    let rig = Rig::new(two());
+    spoil(&rig, Kind::Address, |_| Reply::status(404));
+    let id = rig.create();
+    assert_only_f2_failed(&rig, &id);
+    rig.origin.heal(Kind::Address);
+    rig.agent.resume(&id).expect(200);
+    let record = rig.complete(&id);
+    assert!(row(&record, "F2").get("error").is_none());
+}
+
+#[test]
+fn addresses_that_are_none_are_never_followed() {
+    for url in [
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/x",
+        "gopher://127.0.0.1/x",
+        "no address",
+        "",
+        "//",
+        "http://",
+        "http://user:pass@:0/",
+    ] {
+        let rig = Rig::with(two(), &["--retry-for", "1"]);
+        let answer = serde_json::json!({ "url": url }).to_string();
+        spoil(&rig, Kind::Address, move |_| Reply::json(&answer));
+        let id = rig.create();
+        let record = rig.agent.wait_state(&id, "error");
+        rig.assert_file(&record, "F1");
+        assert_eq!(row(&record, "F2")["state"], "error", "{url:?}");
+        assert!(!rig.dst().join("bad").exists(), "{url:?}");
+    }
+}

@@ -1,0 +1,95 @@
+//! The upstream's API in the middle of a download: tokens that die, calls that fail.
+
+use crate::support::origin::{Kind, Reply};
+use crate::support::package::Package;
+use crate::support::rig::Rig;
+
+use super::two;
+
+#[test]
+fn a_dead_token_is_renewed_once_for_all_workers() {
+    let rig = Rig::with(Package::new().many(300, 4000), &["--workers", "8"]);
+    rig.origin.throttle(800_000);
+    let id = rig.create();
+    rig.origin.await_requests(Kind::Address, 30);
+    let before = rig.origin.count(Kind::Link);
+    rig.origin.revoke_token();
+    rig.complete(&id);
+    assert_eq!(rig.origin.count(Kind::Link), before + 1);
+}
+
+#[test]
+fn a_token_that_dies_before_the_listing_is_renewed() {
+    for status in [401, 403] {
+        let rig = Rig::new(two());
+        rig.origin.first(1, Kind::Listing, Reply::status(status));
+        let id = rig.create();
+        rig.complete(&id);
+        assert_eq!(rig.origin.count(Kind::Listing), 2);
+    }
+}
+
+#[test]
+fn a_token_that_never_works_is_not_renewed_in_a_tight_loop() {
+    let rig = Rig::with(two(), &["--retry-for", "1"]);
+    rig.origin.always(Kind::Listing, Reply::status(401));
+    let id = rig.create();
+    rig.agent.wait_state(&id, "error");
+    let links = rig.origin.count(Kind::Link);
+    assert!(links <= 10, "the link was resolved {links} times");
+}
+
+#[test]
+fn calls_that_fail_for_a_while_are_made_again() {
+    for reply in [
+        Reply::status(500),
+        Reply::status(429),
+        Reply::status(429).header("Retry-After", "1"),
+        Reply::hang_up(),
+        Reply::reset(0),
+        Reply::cut(20),
+    ] {
+        let rig = Rig::new(two());
+        rig.origin.first(1, Kind::Listing, reply.clone());
+        rig.origin.first(1, Kind::Address, reply);
+        let id = rig.create();
+        rig.complete(&id);
+        assert!(rig.origin.count(Kind::Listing) >= 2);
+        assert!(rig.origin.count(Kind::Address) >= 3);
+    }
+}
+
+/// A paused download whose token is dead: resuming resolves the link again.
+fn about_to_resolve() -> (Rig, String) {
+    let rig = Rig::new(Package::new().file("a", 100_000));
+    rig.origin.require_password("right");
+    rig.origin.always(Kind::Bytes, Reply::status(503));
+    let id = rig.create_with(serde_json::json!({"password": "right"}));
+    rig.origin.await_requests(Kind::Bytes, 1);
+    rig.agent.pause(&id).expect(200);
+    rig.origin.revoke_token();
+    rig.origin.expire_addresses();
+    rig.origin.heal(Kind::Bytes);
+    (rig, id)
+}
+
+#[test]
+fn a_link_that_is_gone_meanwhile_is_an_error() {
+    for (status, code) in [(404, "link_not_found"), (410, "link_expired")] {
+        let (rig, id) = about_to_resolve();
+        rig.origin.refuse_link(status);
+        rig.agent.resume(&id).expect(200);
+        let record = rig.agent.wait_state(&id, "error");
+        assert_eq!(record["error"]["code"], code, "{record:#}");
+        assert!(record["error"]["recoverable"].is_boolean());
+    }
+}
+
+#[test]
+fn a_password_that_is_wrong_meanwhile_is_an_error() {
+    let (rig, id) = about_to_resolve();
+    rig.origin.require_password("another");
+    rig.agent.resume(&id).expect(200);
+    let record = rig.agent.wait_state(&id, "error");
+    assert_eq!(record["error"]["code"], "link_password_wrong");
+}

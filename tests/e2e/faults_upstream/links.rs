@@ -1,0 +1,143 @@
+//! An upstream that is out of order at the very moment of POST: a record, 201, and patience.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::agent::{Agent, DOWNLOADS, Setup};
+use crate::support::origin::{Gate, Kind, Origin, Reply};
+use crate::support::rig::Rig;
+use crate::support::tree;
+
+use super::two;
+
+fn assert_retrying(record: &Value) {
+    assert_eq!(record["state"], "transferring");
+    assert_eq!(
+        record["error"]["code"], "upstream_unavailable",
+        "{record:#}"
+    );
+    assert!(record["error"]["retry_at"].is_string(), "{record:#}");
+    assert_eq!(record["name"], Value::Null);
+    assert_eq!(record["package_id"], Value::Null);
+    assert_eq!(record["bytes_total"], Value::Null);
+    assert_eq!(record["files_total"], Value::Null);
+}
+
+#[test]
+fn an_upstream_that_is_down_is_waited_for() {
+    let mut origin = Origin::down(two());
+    let agent = Agent::of(&origin);
+    let dir = tempfile::tempdir().unwrap();
+    let id = agent.create(&origin, dir.path());
+    let record = agent.wait(&id, "a fault", |record| !record["error"].is_null());
+    assert_retrying(&record);
+    origin.come_up();
+    let record = agent.wait_state(&id, "complete");
+    assert_eq!(record["error"], Value::Null);
+    tree::assert_file(&dir.path().join("good"), 1, 5000);
+}
+
+#[test]
+fn an_upstream_that_is_down_is_waited_for_across_a_kill() {
+    let mut origin = Origin::down(two());
+    let mut agent = Agent::of(&origin);
+    let dir = tempfile::tempdir().unwrap();
+    let id = agent.create(&origin, dir.path());
+    agent.kill9();
+    agent.restart();
+    origin.come_up();
+    agent.wait_state(&id, "complete");
+    tree::assert_file(&dir.path().join("bad"), 2, 5000);
+}
+
+#[test]
+fn transient_refusals_of_a_link_leave_a_record() {
+    for fault in [
+        Reply::status(500),
+        Reply::status(503),
+        Reply::status(429),
+        Reply::hang_up(),
+    ] {
+        let rig = Rig::new(two());
+        rig.origin.always(Kind::Link, fault);
+        let summary = rig.agent.order(&rig.order()).expect(201);
+        let id = summary["download_id"].as_str().unwrap();
+        let record = rig
+            .agent
+            .wait(id, "a fault", |record| !record["error"].is_null());
+        assert_retrying(&record);
+        rig.origin.heal(Kind::Link);
+        rig.complete(id);
+    }
+}
+
+#[test]
+fn a_silent_upstream_holds_up_a_post_for_ten_seconds_at_most() {
+    let rig = Rig::new(two());
+    let gate = Gate::new();
+    rig.origin.always(Kind::Link, Reply::stall(&gate));
+    let start = Instant::now();
+    let id = rig.create();
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(12), "{took:?}");
+    rig.origin.heal(Kind::Link);
+    gate.open();
+    rig.complete(&id);
+}
+
+#[test]
+fn others_are_answered_while_a_post_waits() {
+    let rig = Rig::new(two());
+    let gate = Gate::new();
+    rig.origin.first(1, Kind::Link, Reply::stall(&gate));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| rig.create());
+        rig.origin.await_requests(Kind::Link, 1);
+        let start = Instant::now();
+        rig.agent.get(DOWNLOADS).expect(200);
+        let other = rig.agent.create(&rig.origin, &rig.dir().join("other"));
+        rig.agent.wait_state(&other, "complete");
+        assert!(start.elapsed() < Duration::from_secs(8));
+        gate.open();
+        let id = waiting.join().unwrap();
+        rig.complete(&id);
+    });
+}
+
+#[test]
+fn a_link_that_turns_out_to_be_gone_is_an_error() {
+    let rig = Rig::new(two());
+    rig.origin.always(Kind::Link, Reply::status(503));
+    let id = rig.create();
+    rig.origin.refuse_link(404);
+    rig.origin.heal(Kind::Link);
+    let record = rig.agent.wait_state(&id, "error");
+    assert_eq!(record["error"]["code"], "link_not_found");
+}
+
+#[test]
+fn an_upstream_that_stays_down_is_an_error_in_the_end() {
+    let origin = Origin::down(two());
+    let agent = Setup::new()
+        .origin(&origin)
+        .args(&["--retry-for", "1"])
+        .start();
+    let dir = tempfile::tempdir().unwrap();
+    let id = agent.create(&origin, dir.path());
+    let record = agent.wait_state(&id, "error");
+    assert_eq!(record["error"]["code"], "upstream_unavailable");
+    assert_eq!(record["error"]["recoverable"], true);
+}
+
+#[test]
+fn only_links_of_known_hosts_cause_requests() {
+    let rig = Rig::new(two());
+    let stranger = Origin::elsewhere(two());
+    let order = json!({"url": stranger.link(), "dst_folder": rig.dst()});
+    rig.agent
+        .order(&order)
+        .assert_error(400, "unsupported_link_host");
+    let requests = Kind::ALL.map(|kind| stranger.count(kind));
+    assert_eq!(requests, [0; 5]);
+}
