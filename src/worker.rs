@@ -54,7 +54,7 @@ pub struct Pool {
     pub reports: Sender<Report>,
     /// Threads in each pool; 0 at first.
     pub started: Mutex<usize>,
-    /// How many workers have a buffer.
+    /// How many workers have a buffer; 0 at first.
     pub awake: Arc<AtomicUsize>,
 }
 
