@@ -85,7 +85,11 @@ fn take_up(
     }
 }
 
-fn load(saved: &SavedDownload, store: &Store<Saved>) -> Result<FileTable, Problem> {
+/// The files of a download, each where it was.
+///
+/// # Errors
+/// Its saved list of files cannot be used.
+pub fn load(saved: &SavedDownload, store: &Store<Saved>) -> Result<FileTable, Problem> {
     let table = store
         .read_side(&side_name(&saved.id))
         .map_err(|error| error.to_string())
