@@ -52,8 +52,8 @@ pub struct Bars {
 }
 
 impl Bars {
-    /// None where stdout is no terminal that can move its cursor.
-    pub fn on_terminal(env: &dyn Fn(&str) -> Option<String>) -> Option<Bars> {
+    /// None where stdout is no terminal that can move its cursor. `resumed` as for [`Lines::new`].
+    pub fn on_terminal(resumed: bool, env: &dyn Fn(&str) -> Option<String>) -> Option<Bars> {
         let out = io::stdout();
         let style = style(env)?;
         if !out.is_terminal() {
@@ -61,7 +61,7 @@ impl Bars {
         }
         Some(Bars {
             style,
-            lines: Lines::new(),
+            lines: Lines::new(resumed),
             shown: Vec::new(),
             size: size(&out),
             notes: io::stderr().is_terminal().then(Holding::begin),

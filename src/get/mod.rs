@@ -18,6 +18,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use self::again::Known;
+use self::bars::Bars;
 use self::report::{End, Events, Lines, Quiet, Report};
 use crate::agent::{Agent, Refusal};
 use crate::board::{Code, Download, FileProblem, Order, Problem, State};
@@ -96,20 +97,12 @@ fn download(options: &cli::Get) -> Result<u8, Fault> {
     let order = home::order(options).map_err(Fault::usage)?;
     let state_dir = home::state_dir(&options.state_dir, &order);
     let (engine, known) = start(options, &order, &state_dir)?;
-    let report: Box<dyn Report> = match options.output {
-        Output::Quiet => Box::new(Quiet),
-        Output::Json => Box::new(Events::new()),
-        Output::Human => match bars::Bars::on_terminal(&|name| std::env::var(name).ok()) {
-            Some(bars) => Box::new(bars),
-            None => Box::new(Lines::new()),
-        },
-    };
     let was_complete = known
         .as_ref()
         .is_some_and(|known| known.state == State::Complete);
     let mut get = Get {
         engine,
-        report,
+        report: report(options.output, known.is_some()),
         state_dir,
         download: None,
         machine_reads: options.output == Output::Json,
@@ -128,6 +121,18 @@ fn download(options: &cli::Get) -> Result<u8, Fault> {
             get.stop();
             Err(Fault::failed(format!("stdout is closed: {error}")))
         }
+    }
+}
+
+fn report(output: Output, resumed: bool) -> Box<dyn Report> {
+    let env = |name: &str| std::env::var(name).ok();
+    match output {
+        Output::Quiet => Box::new(Quiet),
+        Output::Json => Box::new(Events::new()),
+        Output::Human => match Bars::on_terminal(resumed, &env) {
+            Some(bars) => Box::new(bars),
+            None => Box::new(Lines::new(resumed)),
+        },
     }
 }
 

@@ -65,12 +65,15 @@ pub struct Lines {
     /// What was last said about a fault that is being retried.
     fault: Option<String>,
     bytes: u64,
-    /// Bytes that were there when it began.
-    before: Option<u64>,
+    /// Whether an earlier command has begun it.
+    resumed: bool,
+    /// Bytes that were there when this command began.
+    before: u64,
 }
 
 impl Lines {
-    pub fn new() -> Lines {
+    /// `resumed` tells whether an earlier command has begun the download.
+    pub fn new(resumed: bool) -> Lines {
         let now = Instant::now();
         Lines {
             started: now,
@@ -78,7 +81,8 @@ impl Lines {
             headed: false,
             fault: None,
             bytes: 0,
-            before: None,
+            resumed,
+            before: 0,
         }
     }
 
@@ -97,7 +101,6 @@ impl Lines {
         }
         self.headed = true;
         self.bytes = summary.bytes_done;
-        self.before = Some(summary.bytes_done);
         let mut line = format!(
             "{}: {}, {}, to {}",
             name(summary),
@@ -105,7 +108,8 @@ impl Lines {
             human::size(bytes),
             human::clean(summary.dst_folder)
         );
-        if summary.bytes_done > 0 {
+        if self.resumed && summary.bytes_done > 0 {
+            self.before = summary.bytes_done;
             line += &format!("; {} are there already", human::size(summary.bytes_done));
         }
         Some(line)
@@ -144,7 +148,7 @@ impl Lines {
         }
         if !already {
             let took = self.started.elapsed();
-            let fetched = summary.bytes_done.saturating_sub(self.before.unwrap_or(0));
+            let fetched = summary.bytes_done.saturating_sub(self.before);
             let rate = fetched as f64 / took.as_secs_f64().max(0.001);
             line += &format!(
                 " ({} in {}, {}/s)",
@@ -187,8 +191,7 @@ impl Report for Lines {
         if let (Some(download), End::Complete { already: false }) = (download, end)
             && let Some(head) = self.head(&download.summary())
         {
-            // It was over before it was looked at: all that is there came just now.
-            self.before = Some(0);
+            // It was over before it was looked at.
             self.say(&head)?;
         }
         match self.last(download, end) {
