@@ -1,9 +1,9 @@
-//! Starts the threads, wires them together, and stops them: the engine, and for `haul serve` the API before it.
+//! Starts the threads, wires them together, and stops them: the engine, and for `haul serve` the API in front of it.
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -12,14 +12,21 @@ use crate::api;
 use crate::board::Board;
 use crate::cli::{self, UsageError};
 use crate::controller::{Channels, Command, Controller, Policy};
+use crate::governor::Governor;
 use crate::handle::Handle;
+use crate::hooks::{self, Programs};
+use crate::limit::Limit;
 use crate::link::Origins;
 use crate::remember::remember;
 use crate::saved::Saved;
+use crate::schedule::Rate;
+use crate::seats::Seats;
+use crate::settings::{Defaults, MOST_WORKERS};
 use crate::store::{Store, StoreError};
 use crate::transfer::Hands;
 use crate::upstream::{Client, Options};
-use crate::{cleaner, syncer, worker};
+use crate::worker::Pool;
+use crate::{cleaner, syncer};
 
 /// How long a stop waits for the jobs; they look at their flag four times a second.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -55,19 +62,23 @@ pub struct Setup<'a> {
     pub state_dir: &'a Path,
     /// 1 to 256.
     pub workers: usize,
+    pub rate_limit: Rate,
     pub silence_timeout: Duration,
     pub retry_for: Duration,
     pub ca_file: Option<PathBuf>,
+    pub programs: Programs,
 }
 
 impl<'a> Setup<'a> {
-    fn of(options: &'a cli::Serve) -> Setup<'a> {
+    fn of(options: &'a cli::Serve, programs: Programs) -> Setup<'a> {
         Setup {
             state_dir: &options.state_dir,
             workers: options.workers,
+            rate_limit: options.rate_limit,
             silence_timeout: options.silence_timeout,
             retry_for: options.retry_for,
             ca_file: options.ca_file.clone(),
+            programs,
         }
     }
 }
@@ -88,7 +99,8 @@ impl Engine {
         amend: impl FnOnce(&Store<Saved>, &mut Saved) -> Result<(), String>,
     ) -> Result<Engine, ServeError> {
         let client = Client::new(Options {
-            connections: 2 * setup.workers,
+            // The number of workers may change; what is not there costs nothing.
+            connections: 2 * MOST_WORKERS,
             silence: setup.silence_timeout,
             ca_file: setup.ca_file.clone(),
         })
@@ -100,14 +112,17 @@ impl Engine {
         let hands = Arc::new(Hands {
             client,
             store: store.clone(),
+            limit: Limit::default(),
+            seats: Seats::new(setup.workers),
         });
-        let commands = engine(setup, saved, &store, &board, &hands)
+        let (commands, governor) = engine(setup, saved, &store, &board, &hands)
             .map_err(|error| ServeError::Start(format!("the system refuses a thread: {error}")))?;
         let handle = Arc::new(Handle {
             board,
             store,
             hands,
             commands,
+            governor,
         });
         Ok(Engine { handle })
     }
@@ -161,7 +176,9 @@ impl Serving {
             .map(cli::read_token)
             .transpose()
             .map_err(usage)?;
-        let engine = Engine::start(&Setup::of(&options), |_, _| Ok(()))?;
+        let programs = Programs::check(options.on_complete.as_deref(), options.on_error.as_deref())
+            .map_err(usage)?;
+        let engine = Engine::start(&Setup::of(&options, programs), |_, _| Ok(()))?;
         let config = api::Config {
             listen: options.listen,
             state_dir: options.state_dir,
@@ -192,11 +209,11 @@ impl Serving {
 
 fn engine(
     setup: &Setup<'_>,
-    saved: Saved,
+    mut saved: Saved,
     store: &Arc<Store<Saved>>,
     board: &Arc<Board>,
     hands: &Arc<Hands>,
-) -> std::io::Result<Sender<Command>> {
+) -> std::io::Result<(Sender<Command>, Arc<Governor>)> {
     let (command_out, command_in) = unbounded();
     let (report_out, report_in) = unbounded();
     let (errand_out, errand_in) = unbounded();
@@ -204,19 +221,21 @@ fn engine(
     let (sync_out, sync_in) = bounded(1);
     let (removal_out, removal_in) = unbounded();
     let (removed_out, removed_in) = unbounded();
-    worker::start(setup.workers, hands, board, &errand_in, &jobs, &report_out)?;
+    let ended = hooks::start(setup.programs.clone())?;
     syncer::start(store.clone(), sync_in)?;
     cleaner::start(store.clone(), removal_in, removed_out)?;
     let next_key = saved.next_key;
+    let said = std::mem::take(&mut saved.settings);
     let remembered = remember(saved, store, setup.retry_for);
     let channels = Channels {
         commands: command_in,
         reports: report_in,
         errands: errand_out,
-        jobs: jobs.0,
+        jobs: jobs.0.clone(),
         syncs: sync_out,
         removals: removal_out,
         removed: removed_in,
+        ended,
     };
     let policy = Policy {
         workers: setup.workers,
@@ -230,10 +249,24 @@ fn engine(
         remembered,
         next_key,
     );
+    let pool = Pool {
+        hands: hands.clone(),
+        board: board.clone(),
+        errands: errand_in,
+        jobs,
+        reports: report_out,
+        started: Mutex::default(),
+        awake: Arc::default(),
+    };
+    let defaults = Defaults {
+        rate_limit: setup.rate_limit,
+        workers: setup.workers,
+    };
+    let governor = Governor::start(store.clone(), pool, command_out.clone(), defaults, said)?;
     std::thread::Builder::new()
         .name("controller".into())
         .spawn(move || controller.run())?;
-    Ok(command_out)
+    Ok((command_out, governor))
 }
 
 /// Says on stdout that the agent is ready.

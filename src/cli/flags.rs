@@ -1,5 +1,5 @@
-//! The one table of flags. Parsing, environment variables and `--help` all read it, and so can
-//! whatever writes the manual page and the shells' completions.
+//! The one table of flags. Parsing, environment variables, `--help`, the manual page and the shells'
+//! completions all read it.
 
 use std::fmt::Write as _;
 
@@ -16,6 +16,8 @@ pub enum Verb {
     Resume,
     Rm,
     Wait,
+    Completions,
+    Man,
 }
 
 /// The commands that ask a running agent.
@@ -30,7 +32,7 @@ const CLIENTS: &[Verb] = &[
 
 impl Verb {
     /// Every subcommand, in the order in which `--help` lists them.
-    pub const ALL: [Verb; 10] = [
+    pub const ALL: [Verb; 12] = [
         Verb::Get,
         Verb::Serve,
         Verb::Add,
@@ -41,6 +43,8 @@ impl Verb {
         Verb::Rm,
         Verb::Wait,
         Verb::Share,
+        Verb::Completions,
+        Verb::Man,
     ];
 
     pub fn name(self) -> &'static str {
@@ -55,26 +59,31 @@ impl Verb {
             Verb::Resume => "resume",
             Verb::Rm => "rm",
             Verb::Wait => "wait",
+            Verb::Completions => "completions",
+            Verb::Man => "man",
         }
     }
 
     /// What follows the name on the command line, apart from flags.
     pub fn operand(self) -> &'static str {
         match self {
-            Verb::Serve | Verb::Ls => "",
+            Verb::Serve | Verb::Ls | Verb::Man => "",
             Verb::Share => " DIR",
             Verb::Get => " LINK [DIR]",
             Verb::Add => " LINK DIR",
             Verb::Show | Verb::Wait => " ID",
             Verb::Pause | Verb::Resume | Verb::Rm => " ID...",
+            Verb::Completions => " SHELL",
         }
     }
 
     /// How many words may follow, flags aside: at least and at most.
     pub fn operands(self) -> (usize, usize) {
         match self {
-            Verb::Serve | Verb::Ls => (0, 0),
+            Verb::Serve | Verb::Ls | Verb::Man => (0, 0),
             Verb::Share | Verb::Show | Verb::Wait => (1, 1),
+            // Without the word the answer is what words there are.
+            Verb::Completions => (0, 1),
             Verb::Get => (1, 2),
             Verb::Add => (2, 2),
             Verb::Pause | Verb::Resume | Verb::Rm => (1, usize::MAX),
@@ -94,6 +103,32 @@ impl Verb {
             Verb::Resume => "Let paused or failed downloads go on",
             Verb::Rm => "Remove downloads from the agent's list",
             Verb::Wait => "Wait until a download is complete (exit 0), paused or in error (exit 1)",
+            Verb::Completions => "Print what completes haul's command line in bash, zsh or fish",
+            Verb::Man => "Print the manual page, for man -l -",
+        }
+    }
+}
+
+impl Verb {
+    /// What else there is to know, for `--help` and the manual page; one line each.
+    pub fn notes(self) -> &'static [&'static str] {
+        match self {
+            Verb::Get => &[
+                "LINK can be - (the first line of stdin) or @FILE (the first line of FILE): others on this machine \
+                 can see arguments, and the link's secret in them. DIR is the current directory where it is left out.",
+                "Ctrl-C pauses. Where everything is in place already, nothing is done; a file that is missing is \
+                 downloaded again.",
+                "Exit status: 0 complete, 1 failed, 2 bad usage, 3 refused by the link's server (not found, expired, \
+                 password), 130 interrupted by SIGINT or SIGTERM.",
+            ],
+            Verb::Add => &[
+                "LINK can be - (the first line of stdin) or @FILE (the first line of FILE): others on this machine \
+                 can see arguments, and the link's secret in them. DIR is on the agent's machine.",
+            ],
+            Verb::Show | Verb::Pause | Verb::Resume | Verb::Rm | Verb::Wait => {
+                &["Of an ID its end, as ls shows it, or its beginning is enough."]
+            }
+            Verb::Serve | Verb::Share | Verb::Ls | Verb::Completions | Verb::Man => &[],
         }
     }
 }
@@ -156,6 +191,10 @@ pub const FLAGS: &[Flag] = &[
         "Where downloads are remembered (default: $STATE_DIRECTORY, else $XDG_STATE_HOME/haul, else ~/.local/state/haul)")),
     also(&[Verb::Get], flag(Verb::Serve, "workers", "N", "HAUL_WORKERS", "16",
         "Connections that transfer at the same time, 1 to 256")),
+    also(&[Verb::Get], flag(Verb::Serve, "rate-limit", "RATE", "HAUL_RATE_LIMIT", "",
+        "Bytes of files per second, all downloads together; k, M and G stand for thousands, millions and billions: \
+         500k, 10M (default: no limit). What PUT /api/v1/settings has set wins, also after a restart; so it is \
+         with --workers")),
     Flag {
         repeats: true,
         also: &[Verb::Get],
@@ -171,6 +210,12 @@ pub const FLAGS: &[Flag] = &[
         "Retry for this long without a byte before a fault is final")),
     also(&[Verb::Get], flag(Verb::Serve, "ca-file", "FILE", "HAUL_CA_FILE", "",
         "Trust the certificate authorities in this PEM file as well")),
+    flag(Verb::Serve, "on-complete", "PROGRAM", "HAUL_ON_COMPLETE", "",
+        "Run this program, without arguments or a shell, when a download is complete. Its environment says which: \
+         HAUL_DOWNLOAD_ID, HAUL_STATE, HAUL_NAME, HAUL_DST_FOLDER, HAUL_LINK, HAUL_BYTES_TOTAL, HAUL_FILES_TOTAL. \
+         It has 10 minutes, and runs at most once"),
+    flag(Verb::Serve, "on-error", "PROGRAM", "HAUL_ON_ERROR", "",
+        "The same when a download fails; HAUL_ERROR_CODE and HAUL_ERROR_MESSAGE say why"),
     flag(Verb::Share, "listen", "HOST:PORT", "HAUL_LISTEN", "127.0.0.1:9090",
         "Where the folder is served; port 0 takes a free one"),
     flag(Verb::Share, "name", "NAME", "HAUL_NAME", "",
@@ -206,6 +251,10 @@ pub const FLAGS: &[Flag] = &[
         "Remove the files that they downloaded, too"),
 ];
 
+/// What `--help` and the manual page say of flags and variables.
+pub const PRECEDENCE: &str =
+    "A flag wins over its environment variable; an empty variable counts as unset.";
+
 /// The flags of one subcommand.
 pub fn of(verb: Verb) -> impl Iterator<Item = &'static Flag> {
     FLAGS
@@ -217,8 +266,7 @@ pub fn of(verb: Verb) -> impl Iterator<Item = &'static Flag> {
 pub fn overview() -> String {
     let mut text = format!("haul: {}\n\nUsage:\n", env!("CARGO_PKG_DESCRIPTION"));
     for verb in Verb::ALL {
-        let usage = format!("haul {}{} [FLAGS]", verb.name(), verb.operand());
-        line(&mut text, &usage, verb.about());
+        line(&mut text, &usage(verb), verb.about());
     }
     text.push_str("\nFlags:\n");
     line(
@@ -232,12 +280,7 @@ pub fn overview() -> String {
 
 /// What `haul VERB --help` prints.
 pub fn help(verb: Verb) -> String {
-    let mut text = format!(
-        "{}\n\nUsage: haul {}{} [FLAGS]\n\nFlags:\n",
-        verb.about(),
-        verb.name(),
-        verb.operand()
-    );
+    let mut text = format!("{}\n\nUsage: {}\n\nFlags:\n", verb.about(), usage(verb));
     for flag in of(verb) {
         let flag_and_value = format!("--{} {}", flag.name, flag.value);
         let _ = writeln!(text, "  {}", flag_and_value.trim_end());
@@ -247,11 +290,20 @@ pub fn help(verb: Verb) -> String {
             default => writeln!(text, "        [default: {default}] [env: {}]", flag.env),
         };
     }
-    text.push_str(
-        "  -h, --help\n        Print this\n\
-         \nA flag wins over its environment variable; an empty variable counts as unset.\n",
-    );
+    text.push_str("  -h, --help\n        Print this\n");
+    for note in verb.notes() {
+        let _ = writeln!(text, "\n{note}");
+    }
+    if of(verb).next().is_some() {
+        let _ = writeln!(text, "\n{PRECEDENCE}");
+    }
     text
+}
+
+/// A command as it is written: its name, its operand, and whether flags may follow.
+pub fn usage(verb: Verb) -> String {
+    let flags = of(verb).next().map_or("", |_| " [FLAGS]");
+    format!("haul {}{}{flags}", verb.name(), verb.operand())
 }
 
 fn line(text: &mut String, left: &str, right: &str) {

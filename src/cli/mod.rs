@@ -1,6 +1,8 @@
 //! The command line: from arguments and environment to a command, or to one line about what is wrong.
 
+mod completions;
 mod flags;
+mod man;
 mod values;
 
 #[cfg(test)]
@@ -15,6 +17,7 @@ use std::time::Duration;
 use lexopt::Arg;
 
 use crate::board::{IfExists, Secret, State};
+use crate::schedule::Rate;
 
 pub use flags::{FLAGS, Flag, Verb, help, of as flags_of, overview};
 pub use values::{is_loopback, read_token};
@@ -39,6 +42,7 @@ pub struct Serve {
     pub state_dir: PathBuf,
     /// 1 to 256.
     pub workers: usize,
+    pub rate_limit: Rate,
     /// `LINK_BASE=API_BASE` pairs, as given.
     pub origins: Vec<String>,
     pub token_file: Option<PathBuf>,
@@ -47,6 +51,9 @@ pub struct Serve {
     /// How long without a byte before a fault is final.
     pub retry_for: Duration,
     pub ca_file: Option<PathBuf>,
+    /// Programs to be run; as given.
+    pub on_complete: Option<PathBuf>,
+    pub on_error: Option<PathBuf>,
 }
 
 /// `haul share`.
@@ -75,6 +82,7 @@ pub struct Get {
     pub state_dir: PathBuf,
     /// 1 to 256.
     pub workers: usize,
+    pub rate_limit: Rate,
     /// `LINK_BASE=API_BASE` pairs, as given.
     pub origins: Vec<String>,
     pub silence_timeout: Duration,
@@ -209,6 +217,8 @@ pub fn parse(
         Verb::Add | Verb::Ls | Verb::Show | Verb::Pause | Verb::Resume | Verb::Rm | Verb::Wait => {
             given.ask().map(Command::Ask)
         }
+        Verb::Completions => given.completions().map(Command::Help),
+        Verb::Man => Ok(Command::Help(man::page())),
     }
 }
 
@@ -351,6 +361,10 @@ impl<'a> Given<'a> {
         self.set("workers", |text| values::number(text, 1, 256))
     }
 
+    fn rate_limit(&self) -> Result<Rate, UsageError> {
+        Ok(self.one("rate-limit", values::rate)?.unwrap_or_default())
+    }
+
     fn silence_timeout(&self) -> Result<Duration, UsageError> {
         self.set("silence-timeout", |text| {
             values::seconds(text, 0.1, 86_400.0)
@@ -366,11 +380,14 @@ impl<'a> Given<'a> {
             listen: self.set("listen", values::listen)?,
             state_dir: self.state_dir()?,
             workers: self.workers()?,
+            rate_limit: self.rate_limit()?,
             origins: self.list("origin")?,
             token_file: self.path("token-file")?,
             silence_timeout: self.silence_timeout()?,
             retry_for: self.retry_for()?,
             ca_file: self.path("ca-file")?,
+            on_complete: self.path("on-complete")?,
+            on_error: self.path("on-error")?,
         };
         if serve.token_file.is_none() && !is_loopback(serve.listen) {
             return Err(UsageError::new(format!(
@@ -379,6 +396,14 @@ impl<'a> Given<'a> {
             )));
         }
         Ok(serve)
+    }
+
+    fn completions(self) -> Result<String, UsageError> {
+        let script = self.operands.first().and_then(|shell| shell.to_str());
+        script.and_then(completions::script).ok_or_else(|| {
+            let shells = completions::SHELLS.join(", ");
+            UsageError::new(format!("completions needs the name of a shell: {shells}"))
+        })
     }
 
     fn share(mut self) -> Result<Share, UsageError> {
@@ -423,6 +448,7 @@ impl<'a> Given<'a> {
             if_exists: self.set("if-exists", values::if_exists)?,
             state_dir: self.state_dir()?,
             workers: self.workers()?,
+            rate_limit: self.rate_limit()?,
             origins: self.list("origin")?,
             silence_timeout: self.silence_timeout()?,
             retry_for: self.retry_for()?,

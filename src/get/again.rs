@@ -74,7 +74,8 @@ fn missing(store: &Store<Saved>, download: &SavedDownload) -> Result<Vec<u32>, S
     if !download.listed || download.files.done.is_empty() {
         return Ok(Vec::new());
     }
-    let table = remember::load(download, store).map_err(|problem| problem.message)?;
+    let table =
+        remember::load(&download.id, &download.files, store).map_err(|problem| problem.message)?;
     let path = Path::new(&download.order.dst_folder);
     let root = Root::open(path, &download.identity).map_err(|error| error.to_string())?;
     Ok((0..table.len())

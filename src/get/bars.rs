@@ -116,10 +116,15 @@ impl Report for Bars {
         self.draw(head.as_deref(), frame)
     }
 
-    fn end(&mut self, download: Option<&Download>, end: &End) -> io::Result<()> {
+    fn end(
+        &mut self,
+        download: Option<&Download>,
+        files: Option<&FileTable>,
+        end: &End,
+    ) -> io::Result<()> {
         self.draw(None, Vec::new())?;
         self.notes = None;
-        self.lines.end(download, end)
+        self.lines.end(download, files, end)
     }
 }
 
@@ -169,7 +174,7 @@ fn frame(download: &Download, summary: &Summary<'_>, size: Size, style: Style) -
     let mut lines = Vec::new();
     if let Some(table) = download.table() {
         let most = size.rows.saturating_sub(4).min(MOST_BARS);
-        let (files, more) = active(table, most);
+        let (files, more) = active(&table, most);
         for file in files {
             let path = human::clean(&table.path(file));
             lines.push(bar(

@@ -23,10 +23,12 @@ use self::report::{End, Events, Lines, Quiet, Report};
 use crate::agent::{Agent, Refusal};
 use crate::board::{Code, Download, FileProblem, Order, Problem, State};
 use crate::cli::{self, Output};
+use crate::hooks::Programs;
 use crate::human;
+use crate::remember;
 use crate::serve::{Engine, ServeError, Setup};
 use crate::store::StoreError;
-use crate::table::FileState;
+use crate::table::{FileState, FileTable};
 
 pub use self::home::{absolute, link_text};
 pub use self::notes::LogTarget;
@@ -160,9 +162,11 @@ fn start(
     let setup = Setup {
         state_dir,
         workers: options.workers,
+        rate_limit: options.rate_limit,
         silence_timeout: options.silence_timeout,
         retry_for: options.retry_for,
         ca_file: options.ca_file.clone(),
+        programs: Programs::default(),
     };
     let mut known = None;
     let engine = Engine::start(&setup, |store, saved| {
@@ -270,8 +274,15 @@ impl Get {
         if let End::Complete { already: false } = end {
             self.harden();
         }
-        let said = self.report.end(self.download.as_deref(), &end);
-        let exit = self.explain(&end);
+        let download = self.download.as_deref();
+        // Those of a complete download rest on disk, and are read back only for who lists them.
+        let wanted = self.machine_reads || matches!(end, End::Failed(_));
+        let store = &self.engine.handle.store;
+        let table = download
+            .filter(|_| wanted)
+            .and_then(|download| remember::files(download, store));
+        let said = self.report.end(download, table.as_deref(), &end);
+        let exit = self.explain(&end, table.as_deref());
         if self.download.is_none() && matches!(end, End::Refused(_)) {
             // Nothing came of it, so nothing stays of it. The lock is held until the process ends.
             if let Err(error) = std::fs::remove_dir_all(&self.state_dir) {
@@ -317,7 +328,7 @@ impl Get {
     }
 
     /// Says on stderr what went wrong; the exit code.
-    fn explain(&self, end: &End) -> u8 {
+    fn explain(&self, end: &End, table: Option<&FileTable>) -> u8 {
         match end {
             End::Complete { .. } => COMPLETE,
             End::Interrupted => INTERRUPTED,
@@ -326,32 +337,30 @@ impl Get {
                 exit_of(problem.code)
             }
             End::Failed(problem) => {
-                self.name_failed_files();
+                if let Some(table) = table.filter(|_| !self.machine_reads) {
+                    name_failed_files(table);
+                }
                 complain(&advice(problem));
                 exit_of(problem.code)
             }
         }
     }
+}
 
-    fn name_failed_files(&self) {
-        let table = self.download.as_ref().and_then(|download| download.table());
-        let Some(table) = table.filter(|_| !self.machine_reads) else {
-            return;
-        };
-        let mut count = 0;
-        // Nothing in here fails.
-        let _ = report::each_problem(table, |state, path, problem| {
-            if let (FileState::Error, Some(problem)) = (state, problem) {
-                count += 1;
-                if count <= NAMED {
-                    complain(&format!("{path}: {}", problem.message));
-                }
+fn name_failed_files(table: &FileTable) {
+    let mut count = 0;
+    // Nothing in here fails.
+    let _ = report::each_problem(table, |state, path, problem| {
+        if let (FileState::Error, Some(problem)) = (state, problem) {
+            count += 1;
+            if count <= NAMED {
+                complain(&format!("{path}: {}", problem.message));
             }
-            Ok(())
-        });
-        if count > NAMED {
-            complain(&format!("and {} more", count - NAMED));
         }
+        Ok(())
+    });
+    if count > NAMED {
+        complain(&format!("and {} more", count - NAMED));
     }
 }
 

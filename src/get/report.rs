@@ -36,8 +36,13 @@ pub trait Report {
     /// Looks at the download and says what is worth saying.
     fn look(&mut self, download: &Download) -> io::Result<()>;
 
-    /// The last word. There is no download where none came about.
-    fn end(&mut self, download: Option<&Download>, end: &End) -> io::Result<()>;
+    /// The last word. There is no download where none came about; the files are there for who lists them.
+    fn end(
+        &mut self,
+        download: Option<&Download>,
+        files: Option<&FileTable>,
+        end: &End,
+    ) -> io::Result<()>;
 }
 
 /// Nothing at all.
@@ -52,7 +57,7 @@ impl Report for Quiet {
         Ok(())
     }
 
-    fn end(&mut self, _: Option<&Download>, _: &End) -> io::Result<()> {
+    fn end(&mut self, _: Option<&Download>, _: Option<&FileTable>, _: &End) -> io::Result<()> {
         Ok(())
     }
 }
@@ -153,7 +158,10 @@ impl Lines {
             line += &format!(
                 " ({} in {}, {}/s)",
                 human::size(fetched),
-                human::time(took.as_secs()),
+                match took.as_secs_f64() {
+                    short if short < 10.0 => format!("{short:.1} s"),
+                    _ => human::time(took.as_secs()),
+                },
                 human::size(rate as u64)
             );
         }
@@ -187,7 +195,12 @@ impl Report for Lines {
         Ok(())
     }
 
-    fn end(&mut self, download: Option<&Download>, end: &End) -> io::Result<()> {
+    fn end(
+        &mut self,
+        download: Option<&Download>,
+        _: Option<&FileTable>,
+        end: &End,
+    ) -> io::Result<()> {
         if let (Some(download), End::Complete { already: false }) = (download, end)
             && let Some(head) = self.head(&download.summary())
         {
@@ -283,7 +296,12 @@ impl Report for Events {
         print_json(&Event { event, summary })
     }
 
-    fn end(&mut self, download: Option<&Download>, end: &End) -> io::Result<()> {
+    fn end(
+        &mut self,
+        download: Option<&Download>,
+        files: Option<&FileTable>,
+        end: &End,
+    ) -> io::Result<()> {
         let event = match end {
             End::Complete { .. } => "complete",
             End::Failed(_) => "error",
@@ -297,8 +315,8 @@ impl Report for Events {
             };
             return print_json(&Refused { event, error });
         };
-        if let Some(table) = download.table() {
-            each_problem(table, |state, path, error| {
+        if let Some(files) = files {
+            each_problem(files, |state, path, error| {
                 let event = match state {
                     FileState::Skipped => "file_skipped",
                     _ => "file_failed",
