@@ -6,12 +6,14 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod client;
 mod create;
 mod delete;
 mod durability;
 mod errors;
 mod faults_disk;
 mod faults_upstream;
+mod get;
 mod hooks;
 mod list_and_inspect;
 mod names;
