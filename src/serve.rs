@@ -18,6 +18,7 @@ use crate::saved::Saved;
 use crate::store::{Store, StoreError};
 use crate::transfer::Hands;
 use crate::upstream::{Client, Options};
+use crate::vital::vital;
 use crate::{cleaner, syncer, worker};
 
 /// How long a stop waits for the jobs; they look at their flag four times a second.
@@ -180,7 +181,7 @@ fn engine(
     );
     std::thread::Builder::new()
         .name("controller".into())
-        .spawn(move || controller.run())?;
+        .spawn(move || vital(|| controller.run()))?;
     Ok(command_out)
 }
 
