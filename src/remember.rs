@@ -56,6 +56,16 @@ fn take_up(
         problem: problem.clone(),
     };
     let failed = failed_codes(&saved.files);
+    let mut partial = saved.files.partial;
+    if let Some(Ok(table)) = &table {
+        // Whole, but without its name: no byte of it is needed again.
+        for &file in saved.files.failed.keys() {
+            if file < table.len() && saved.files.done.contains(file.into()) {
+                partial.entry(file).or_default().bytes =
+                    [(0, table.size(file))].into_iter().collect();
+            }
+        }
+    }
     let download = Arc::new(Download::new(
         saved.id,
         key,
@@ -74,7 +84,7 @@ fn take_up(
             package: None,
         },
         record: Record::new(state, problem, failed, retry_for),
-        partial: saved.files.partial,
+        partial,
         begun: saved.files.begun,
         doubtful: if damaged {
             Vec::new()
