@@ -135,7 +135,7 @@ struct Active {
     /// Files below this index may have one from before this process.
     begun_before: u32,
     restarted: bool,
-    doubtful: Vec<u32>,
+    unsettled: bool,
     rate: Rate,
     /// A change is being committed: others wait.
     committing: bool,
@@ -189,7 +189,7 @@ pub struct Remembered {
     pub record: Record,
     pub partial: BTreeMap<u32, Partial>,
     pub begun: u32,
-    pub doubtful: Vec<u32>,
+    pub unsettled: bool,
     pub deleting: Option<bool>,
 }
 
@@ -235,7 +235,7 @@ impl Controller {
             active.begun = one.begun;
             active.begun_before = one.begun;
             active.restarted = true;
-            active.doubtful = one.doubtful;
+            active.unsettled = one.unsettled;
             controller.active.insert(key, active);
             controller.note_busy(key);
         }
@@ -447,7 +447,8 @@ impl Controller {
                     run,
                     identity: active.identity,
                     restarted: std::mem::take(&mut active.restarted),
-                    doubtful: std::mem::take(&mut active.doubtful),
+                    unsettled: std::mem::take(&mut active.unsettled),
+                    begun: active.begun_before,
                 };
                 self.out += 1;
                 let _ = self
@@ -564,7 +565,7 @@ impl Controller {
                     Err(no_beginning) => {
                         if let Some(active) = self.active.get_mut(&key) {
                             active.restarted |= beginning.restarted;
-                            active.doubtful = beginning.doubtful;
+                            active.unsettled |= beginning.unsettled;
                             active.run = None;
                         }
                         match no_beginning {
@@ -998,7 +999,7 @@ impl Active {
             begun: 0,
             begun_before: 0,
             restarted: false,
-            doubtful: Vec::new(),
+            unsettled: false,
             rate: Rate::default(),
             committing: false,
             deferred: VecDeque::new(),
