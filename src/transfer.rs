@@ -227,6 +227,9 @@ impl From<Refusal> for Outcome {
 
 impl From<DestError> for Outcome {
     fn from(error: DestError) -> Outcome {
+        if let DestError::Short(message) = error {
+            return passing(message);
+        }
         Outcome::Failed(FileProblem {
             code: error.code(),
             message: error.to_string(),
@@ -234,8 +237,20 @@ impl From<DestError> for Outcome {
     }
 }
 
+/// The outcome of what will do when it is tried again.
+fn passing(message: String) -> Outcome {
+    Outcome::Fault {
+        message,
+        retry_after: None,
+        gained: false,
+    }
+}
+
 /// The outcome of a destination that cannot be used at all.
 fn broken(error: &DestError) -> Outcome {
+    if let DestError::Short(message) = error {
+        return passing(message.clone());
+    }
     Outcome::Broken(Problem {
         code: error.code(),
         message: error.to_string(),
@@ -302,7 +317,8 @@ impl Job {
         }
     }
 
-    fn is_halted(&self) -> bool {
+    /// Whether it is to end as soon as it can.
+    pub fn is_halted(&self) -> bool {
         self.run.is_halted() || self.file.given_up.load(Ordering::Acquire)
     }
 
@@ -599,7 +615,7 @@ impl Job {
             if hands.seats.is_crowded() && self.may_yield() && hands.seats.must_leave() {
                 return Err(Outcome::Yielded);
             }
-            let stopped = || self.run.is_halted();
+            let stopped = || self.is_halted();
             let Some(grant) = hands.limit.take(buffer.len(), stopped) else {
                 return Err(Outcome::Stopped);
             };
