@@ -24,7 +24,7 @@ use crate::saved::{Change, Partial, Saved};
 use crate::session::Session;
 use crate::store::Store;
 use crate::syncer::SyncRequest;
-use crate::table::FileState;
+use crate::table::{Counts, FileState};
 use crate::transfer::{Job, OpenFile, Outcome};
 use crate::upstream::Package;
 use crate::worker::{Errand, Report};
@@ -137,6 +137,8 @@ struct Active {
     restarted: bool,
     unsettled: bool,
     rate: Rate,
+    /// The counts when the rate was last measured.
+    counted: Counts,
     /// A change is being committed: others wait.
     committing: bool,
     deferred: VecDeque<Command>,
@@ -607,6 +609,7 @@ impl Controller {
         for effect in effects {
             active.carry_out(key, effect, &mut changes);
         }
+        active.download.touch();
         active.rest();
         let idle = active.record.is_idle();
         let ended = ended.then(|| Ended::new(&active.download));
@@ -1001,6 +1004,7 @@ impl Active {
             restarted: false,
             unsettled: false,
             rate: Rate::default(),
+            counted: Counts::default(),
             committing: false,
             deferred: VecDeque::new(),
             deleting: None,
@@ -1032,8 +1036,12 @@ impl Active {
         if self.record.state() == State::Transferring
             && let Some(table) = self.download.table()
         {
-            self.download
-                .set_rate(self.rate.measure(now, table.counts().bytes_done));
+            let counts = table.counts();
+            let rate = self.rate.measure(now, counts.bytes_done);
+            let before = std::mem::replace(&mut self.counted, counts);
+            if self.download.set_rate(rate) != rate || before != counts {
+                self.download.touch();
+            }
         }
     }
 
