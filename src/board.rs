@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::link::Link;
-use crate::table::FileTable;
+use crate::pulse::Pulse;
+use crate::table::{Counts, FileTable};
 
 /// Where a download stands. There is no idle state: a download transfers from the moment of its POST.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -161,6 +162,19 @@ pub struct Download {
     table: OnceLock<Arc<FileTable>>,
     /// Bytes per second over the last few seconds.
     rate: AtomicU64,
+    /// How often the view was changed or the table published.
+    changes: AtomicU64,
+    /// The board's, once it is on one.
+    pulse: OnceLock<Arc<Pulse>>,
+}
+
+/// What tells two looks at a download apart, without copying its names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Print {
+    /// Differs where the state, the error or a name may differ, or the listing was read.
+    pub changes: u64,
+    pub counts: Counts,
+    pub rate: u64,
 }
 
 /// A download's summary, field for field as the API answers it.
@@ -195,6 +209,36 @@ impl Download {
             view: RwLock::new(view),
             table: OnceLock::new(),
             rate: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+            pulse: OnceLock::new(),
+        }
+    }
+
+    /// Something that the summary shows has changed; whoever listens looks at it.
+    pub fn touch(&self) {
+        if let Some(pulse) = self.pulse.get() {
+            pulse.beat();
+        }
+    }
+
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+        self.touch();
+    }
+
+    /// The download's print as of now.
+    pub fn print(&self) -> Print {
+        // Read first: what changes while the rest is read makes the next print another one.
+        let changes = self.changes.load(Ordering::Acquire);
+        let moving = self.state() == State::Transferring;
+        Print {
+            changes,
+            counts: self.table().map(|table| table.counts()).unwrap_or_default(),
+            rate: if moving {
+                self.rate.load(Ordering::Relaxed)
+            } else {
+                0
+            },
         }
     }
 
@@ -216,6 +260,7 @@ impl Download {
     /// Changes the view; the controller's privilege.
     pub fn update(&self, change: impl FnOnce(&mut View)) {
         change(&mut self.view.write().unwrap_or_else(PoisonError::into_inner));
+        self.changed();
     }
 
     /// The package's files, once the listing has been read.
@@ -228,10 +273,12 @@ impl Download {
         if self.table.set(table).is_err() {
             log::warn!("download {}: its file table was published twice", self.id);
         }
+        self.changed();
     }
 
-    pub fn set_rate(&self, bytes_per_second: u64) {
-        self.rate.store(bytes_per_second, Ordering::Relaxed);
+    /// Returns the rate until now.
+    pub fn set_rate(&self, bytes_per_second: u64) -> u64 {
+        self.rate.swap(bytes_per_second, Ordering::Relaxed)
     }
 
     /// The summary as of now.
@@ -273,6 +320,7 @@ impl Download {
 #[derive(Default)]
 pub struct Board {
     downloads: RwLock<Arc<Vec<Arc<Download>>>>,
+    pulse: Arc<Pulse>,
 }
 
 impl Board {
@@ -281,6 +329,11 @@ impl Board {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Beats when a download comes, changes or goes.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     pub fn find(&self, id: &str) -> Option<Arc<Download>> {
@@ -295,9 +348,13 @@ impl Board {
     /// Replaces the list; the controller's privilege. `downloads` are sorted by identifier.
     pub fn publish(&self, downloads: Vec<Arc<Download>>) {
         debug_assert!(downloads.is_sorted_by(|a, b| a.id < b.id));
+        for download in &downloads {
+            download.pulse.get_or_init(|| self.pulse.clone());
+        }
         *self
             .downloads
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(downloads);
+        self.pulse.beat();
     }
 }

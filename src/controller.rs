@@ -21,7 +21,7 @@ use crate::run::Run;
 use crate::saved::{Change, Partial, Saved};
 use crate::session::Session;
 use crate::store::Store;
-use crate::table::FileState;
+use crate::table::{Counts, FileState};
 use crate::transfer::{Job, OpenFile, Outcome};
 use crate::upstream::Package;
 use crate::worker::{Errand, Report};
@@ -133,6 +133,8 @@ struct Active {
     restarted: bool,
     doubtful: Vec<u32>,
     rate: Rate,
+    /// The counts when the rate was last measured.
+    counted: Counts,
     /// A change is being committed: others wait.
     committing: bool,
     deferred: VecDeque<Command>,
@@ -587,6 +589,7 @@ impl Controller {
         for effect in effects {
             active.carry_out(key, effect, &mut changes);
         }
+        active.download.touch();
         active.rest();
         let idle = active.record.is_idle();
         self.save(changes);
@@ -970,6 +973,7 @@ impl Active {
             restarted: false,
             doubtful: Vec::new(),
             rate: Rate::default(),
+            counted: Counts::default(),
             committing: false,
             deferred: VecDeque::new(),
             deleting: None,
@@ -1001,8 +1005,12 @@ impl Active {
         if self.record.state() == State::Transferring
             && let Some(table) = self.download.table()
         {
-            self.download
-                .set_rate(self.rate.measure(now, table.counts().bytes_done));
+            let counts = table.counts();
+            let rate = self.rate.measure(now, counts.bytes_done);
+            let before = std::mem::replace(&mut self.counted, counts);
+            if self.download.set_rate(rate) != rate || before != counts {
+                self.download.touch();
+            }
         }
     }
 

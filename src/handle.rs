@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 
-use crate::agent::{Agent, Deleted, Refusal, Which};
+use crate::agent::{Agent, Deleted, Refusal, Vitals, Which};
 use crate::board::{Board, Download, Order, State, View};
 use crate::clock;
 use crate::controller::{Command, NewDownload, Prepared};
@@ -26,6 +26,8 @@ pub struct Handle {
     pub store: Arc<Store<Saved>>,
     pub hands: Arc<Hands>,
     pub commands: Sender<Command>,
+    /// Threads that transfer bytes.
+    pub workers: usize,
 }
 
 /// Folders that were made for a download that may yet be refused.
@@ -96,6 +98,17 @@ impl Handle {
 impl Agent for Handle {
     fn board(&self) -> &Board {
         &self.board
+    }
+
+    fn vitals(&self) -> Vitals {
+        let journal = self.store.journal_health();
+        Vitals {
+            workers: self.workers,
+            workers_busy: self.hands.meter.workers_busy(),
+            bytes_received: self.hands.meter.received(),
+            journal_bytes: journal.bytes,
+            state_writable: journal.writable,
+        }
     }
 
     fn create(&self, mut order: Order) -> Result<Arc<Download>, Refusal> {

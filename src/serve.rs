@@ -13,6 +13,7 @@ use crate::cli::{self, UsageError};
 use crate::controller::{Channels, Command, Controller, Policy};
 use crate::handle::Handle;
 use crate::link::Origins;
+use crate::meter::Meter;
 use crate::remember::remember;
 use crate::saved::Saved;
 use crate::store::{Store, StoreError};
@@ -85,6 +86,7 @@ impl Serving {
         let hands = Arc::new(Hands {
             client,
             store: store.clone(),
+            meter: Meter::default(),
         });
         let commands = engine(&options, saved, &store, &board, &hands)
             .map_err(|error| ServeError::Start(format!("the system refuses a thread: {error}")))?;
@@ -93,6 +95,7 @@ impl Serving {
             store: store.clone(),
             hands,
             commands: commands.clone(),
+            workers: options.workers,
         };
         let config = api::Config {
             listen: options.listen,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::board::{Code, FileProblem, IfExists, Problem};
 use crate::dest::{self, DestError, Folder, Published, Root, Traits};
 use crate::intervals::Intervals;
+use crate::meter::Meter;
 use crate::paths;
 use crate::ranges::{Range, Ranges};
 use crate::run::Run;
@@ -30,6 +31,7 @@ const LARGE: u64 = 1 << 20;
 pub struct Hands {
     pub client: Client,
     pub store: Arc<Store<Saved>>,
+    pub meter: Meter,
 }
 
 /// A file on its way, shared by the workers that fetch its ranges.
@@ -348,7 +350,7 @@ impl Job {
         let range = whole.as_ref().unwrap_or(range);
         let part = self.part(hands)?;
         range.begin(Instant::now());
-        let copied = self.copy(&mut fetched, range, &part, skip, buffer);
+        let copied = self.copy(&mut fetched, range, &part, skip, hands, buffer);
         if let Some(range) = &whole {
             self.file.put_back(range);
         }
@@ -556,6 +558,7 @@ impl Job {
         range: &Range,
         part: &Part,
         mut skip: u64,
+        hands: &Hands,
         buffer: &mut [u8],
     ) -> Result<(), Outcome> {
         let mut at = range.start;
@@ -589,6 +592,7 @@ impl Job {
             if read == 0 {
                 break;
             }
+            hands.meter.add_received(read as u64);
             let skipped = skip.min(read as u64);
             skip -= skipped;
             let bytes = &buffer[skipped as usize..read];

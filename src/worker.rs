@@ -76,7 +76,8 @@ pub fn start(
 fn work(hands: &Hands, jobs: &Receiver<Job>, reports: &Sender<Report>) {
     let mut buffer = vec![0; BUFFER];
     for job in jobs {
-        let outcome = caught(|| job.work(hands, &mut buffer));
+        let work = || hands.meter.busy(|| job.work(hands, &mut buffer));
+        let outcome = caught(work);
         if let (Outcome::Failed(_), Some(range)) = (&outcome, &job.range) {
             // After a panic the range is still taken; putting it back twice does no harm.
             job.file.put_back(range);

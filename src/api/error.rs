@@ -18,7 +18,7 @@ pub struct ApiError {
     /// The download that is in the way, for `duplicate_download`.
     pub download_id: Option<String>,
     /// The methods that would do, for `method_not_allowed`.
-    pub allow: Option<&'static str>,
+    pub allow: Option<String>,
 }
 
 impl ApiError {
@@ -50,7 +50,7 @@ impl ApiError {
     }
 
     /// 405 `method_not_allowed`; `allow` names the methods that would do.
-    pub fn method_not_allowed(allow: &'static str) -> ApiError {
+    pub fn method_not_allowed(allow: String) -> ApiError {
         let message = format!("this path does not take that method; it takes {allow}");
         ApiError {
             allow: Some(allow),
@@ -68,6 +68,12 @@ impl ApiError {
     pub fn body_too_large(limit: usize) -> ApiError {
         let message = format!("the request's body is larger than {limit} bytes");
         ApiError::new(413, "body_too_large", message)
+    }
+
+    /// 503 `overloaded`: the system gives no more.
+    pub fn overloaded() -> ApiError {
+        let message = "haul is out of descriptors, memory or threads; try again in a moment";
+        ApiError::new(503, "overloaded", message)
     }
 
     /// 503 `shutting_down`.
