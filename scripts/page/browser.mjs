@@ -64,7 +64,7 @@ export function assertInnocent() {
 }
 
 export async function picture(page, name) {
-  await page.screenshot({ path: path.join(pictures, `${name}.png`) });
+  await page.screenshot({ path: path.join(pictures, `${name}.png`), fullPage: true });
 }
 
 /** No serious finding of axe, and nothing wider than the screen. */

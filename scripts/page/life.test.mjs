@@ -85,7 +85,6 @@ test('the folder is remembered, a link that is there already is shown, and files
 
   const again = await visit(context, agent.url);
   assert.equal(await again.getByLabel('Save in folder').inputValue(), target);
-  await again.getByRole('radio', { name: 'Paused' }).check();
   await add(again, link, target);
   await again.getByRole('button', { name: 'Show it' }).click();
   assert.equal(await focused(again), 'Rushes');
@@ -246,6 +245,10 @@ test('many downloads: filters, a screen full, and the finished ones cleared away
   await page.setViewportSize(DESK);
   await page.getByRole('radio', { name: 'Complete 2' }).check();
   assert.equal(await page.getByRole('listitem').count(), 2);
+  await add(page, links[2], target);
+  await page.getByRole('button', { name: 'Show it' }).click();
+  assert.equal(await focused(page), 'Location photographs', 'shown although the filter left it out');
+  await page.getByRole('radio', { name: 'Complete 2' }).check();
   await page.getByRole('button', { name: 'Remove completed from the list' }).click();
   await page.getByText('No download is in this state.').waitFor();
   await page.getByRole('radio', { name: 'All 2' }).check();
