@@ -1,7 +1,7 @@
 // The whole life of a download, as somebody sees it who uses the page.
 
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
 
@@ -123,6 +123,10 @@ test('a token is asked for once', async () => {
   await page.reload();
   await says(page, 'Small', 'Complete');
 
+  await page.evaluate(() => sessionStorage.setItem('haul.token', 'an-old-one'));
+  await page.reload();
+  await ask.getByText('not accepted any more').waitFor();
+
   const other = await visit(context, agent.url);
   await other.getByRole('dialog', { name: 'API token' }).getByLabel('Token').fill('correct-horse');
   await other.getByLabel('Remember it in this browser').check();
@@ -205,10 +209,46 @@ test('a fault on the way, and an agent that goes and comes back', async () => {
   await assertAccessible(page, 'not connected');
   await picture(page, 'offline-phone-dark');
   line.rate = Infinity;
-  await serve([line], { listen: `127.0.0.1:${port}`, stateDir: agent.stateDir });
+  const second = await serve([line], { listen: `127.0.0.1:${port}`, stateDir: agent.stateDir });
   await says(page, 'Over the hills', 'Complete');
   await page.getByText('Connected', { exact: true }).waitFor();
   assert.equal(await page.getByRole('region', { name: 'Connection' }).count(), 0);
+
+  // What is deleted while the page cannot hear of it is gone when it can.
+  await page.route('**/api/v1/events', (route) => route.abort());
+  await second.stop();
+  await page.getByText('Not connected to haul.').first().waitFor();
+  await serve([line], { listen: `127.0.0.1:${port}`, stateDir: agent.stateDir });
+  await fetch(`${agent.url}/api/v1/downloads`, { method: 'DELETE' });
+  await card(page, 'Over the hills').waitFor();
+  await page.unroute('**/api/v1/events');
+  await page.getByRole('button', { name: 'Try now' }).click();
+  await page.getByText('No downloads yet.').waitFor();
+});
+
+test('a file that the sender took away', async () => {
+  const shared = fill(folder(), REEL);
+  const { link, line } = await share(shared, ['--name', 'Torn reel']);
+  const agent = await serve([line]);
+  const page = await visit(await person(), agent.url);
+  line.rate = 1_000_000;
+  await add(page, link, path.join(folder(), 'in'));
+  await moves(page, 'Torn reel');
+  await button(page, 'Torn reel', 'Pause').click();
+  await says(page, 'Torn reel', 'Paused');
+  rmSync(path.join(shared, 'A001/clip 2.mov'));
+  line.rate = Infinity;
+  await button(page, 'Torn reel', 'Resume').click();
+  await says(page, 'Torn reel', '1 failed');
+  await says(page, 'Torn reel', /resume to try again\.$/);
+  await button(page, 'Torn reel', 'Files').click();
+  await card(page, 'Torn reel').getByText('1–1 of 1').waitFor();
+  await card(page, 'Torn reel').getByRole('row', { name: /clip 2\.mov .+ Failed/ }).waitFor();
+  await assertAccessible(page, 'a download in error');
+  await picture(page, 'error-desk-light');
+  fill(shared, { 'A001/clip 2.mov': REEL['A001/clip 2.mov'] });
+  await button(page, 'Torn reel', 'Resume').click();
+  await says(page, 'Torn reel', /^(Complete|Error)$/);
 });
 
 test('many downloads: filters, a screen full, and the finished ones cleared away', async () => {
