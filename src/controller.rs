@@ -3,7 +3,7 @@
 //! It never waits for the network or the disk. A change that a caller is told of is made in three steps: the
 //! controller checks it, the caller's own thread commits it to the store, and the controller carries it out.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,12 +15,15 @@ use crate::begin::{Beginning, NoBeginning};
 use crate::board::{Board, Code, Download, State};
 use crate::clock;
 use crate::dest::{Identity, Root};
+use crate::hooks::{self, Ended};
 use crate::rate::Rate;
 use crate::record::{Effect, Event, FileEvent, Now, Pick, Record};
+use crate::remember;
 use crate::run::Run;
 use crate::saved::{Change, Partial, Saved};
 use crate::session::Session;
 use crate::store::Store;
+use crate::syncer::SyncRequest;
 use crate::table::{Counts, FileState};
 use crate::transfer::{Job, OpenFile, Outcome};
 use crate::upstream::Package;
@@ -28,8 +31,6 @@ use crate::worker::{Errand, Report};
 
 /// How often progress is journalled: a killed process loses at most this much.
 const TICK: Duration = Duration::from_millis(200);
-/// Changes that wait for a state directory that is full; more than that and the oldest progress is forgotten.
-const BACKLOG: usize = 200_000;
 
 /// What can be asked of the controller. Each carries the channel for its answer.
 pub enum Command {
@@ -67,6 +68,8 @@ pub enum Command {
         remove_files: Option<bool>,
         reply: Sender<Deleted>,
     },
+    /// From now on there are so many workers, 1 at least.
+    Workers(usize),
     /// Stop everything; answers when no job is out.
     Shutdown { reply: Sender<()> },
 }
@@ -102,11 +105,12 @@ pub struct Channels {
     pub reports: Receiver<Report>,
     pub errands: Sender<Errand>,
     pub jobs: Sender<Job>,
-    /// Roots whose data is to be synced.
-    pub syncs: Sender<Vec<Arc<Root>>>,
+    pub syncs: Sender<SyncRequest>,
     /// Downloads to be cleaned up, and what became of them: key and files removed.
     pub removals: Sender<Removal>,
     pub removed: Receiver<(u32, u64)>,
+    /// Downloads that became complete or failed.
+    pub ended: hooks::Queue,
 }
 
 /// The numbers the controller goes by.
@@ -162,6 +166,8 @@ pub struct Controller {
     store: Arc<Store<Saved>>,
     board: Arc<Board>,
     active: BTreeMap<u32, Active>,
+    /// Those that transfer or have jobs out: the only ones that need a look at each turn.
+    busy: BTreeSet<u32>,
     /// Downloads that are being committed: identifier, link, destination.
     creating: BTreeMap<u32, (String, (String, String), String)>,
     next_key: u32,
@@ -170,7 +176,8 @@ pub struct Controller {
     next_batch: u64,
     out: usize,
     turn: u32,
-    backlog: Vec<Change>,
+    /// Changes wait for room in the state directory.
+    unsaved: bool,
     dirty: Vec<Arc<Root>>,
     synced_at: Instant,
     ticked_at: Instant,
@@ -205,6 +212,7 @@ impl Controller {
             store,
             board,
             active: BTreeMap::new(),
+            busy: BTreeSet::new(),
             creating: BTreeMap::new(),
             next_key,
             ids: crate::id::Ids::default(),
@@ -212,7 +220,7 @@ impl Controller {
             next_batch: 0,
             out: 0,
             turn: 0,
-            backlog: Vec::new(),
+            unsaved: false,
             dirty: Vec::new(),
             synced_at: now,
             ticked_at: now,
@@ -231,6 +239,7 @@ impl Controller {
             active.restarted = true;
             active.doubtful = one.doubtful;
             controller.active.insert(key, active);
+            controller.note_busy(key);
         }
         controller.publish();
         for (key, remove_files) in deleting {
@@ -244,7 +253,7 @@ impl Controller {
         loop {
             self.dispatch();
             if let Some(done) = self.stopping.take() {
-                if self.active.values().all(|active| active.record.is_idle()) {
+                if self.busy().all(|(_, active)| active.record.is_idle()) {
                     self.journal_all();
                     let _ = done.send(());
                     return;
@@ -271,12 +280,11 @@ impl Controller {
     /// Wakes for the next tick while anything moves, for the next attempt, and otherwise not at all.
     fn timeout(&self) -> Receiver<Instant> {
         let now = Instant::now();
-        let moving = self.out > 0 || !self.dirty.is_empty() || !self.backlog.is_empty();
+        let moving = self.out > 0 || !self.dirty.is_empty() || self.unsaved;
         let tick = moving.then(|| self.ticked_at + TICK);
         let due = self
-            .active
-            .values()
-            .filter_map(|active| active.record.next_due(now))
+            .busy()
+            .filter_map(|(_, active)| active.record.next_due(now))
             .min();
         match tick.into_iter().chain(due).min() {
             Some(at) => crossbeam_channel::at(at),
@@ -316,47 +324,53 @@ impl Controller {
         }
         self.ticked_at = now;
         self.journal_all();
-        let gained: Vec<(u32, u32)> = self
-            .active
-            .iter_mut()
-            .flat_map(|(&key, active)| {
+        let mut gained: Vec<(u32, u32)> = Vec::new();
+        for &key in &self.busy {
+            if let Some(active) = self.active.get_mut(&key) {
                 active.measure(now);
-                active.gained().into_iter().map(move |file| (key, file))
-            })
-            .collect();
+                gained.extend(active.gained().into_iter().map(|file| (key, file)));
+            }
+        }
         for (key, file) in gained {
             self.event(key, Event::Gained(file));
         }
         self.sync(now);
     }
 
+    fn busy(&self) -> impl Iterator<Item = (u32, &Active)> {
+        self.busy
+            .iter()
+            .filter_map(|&key| Some((key, self.active.get(&key)?)))
+    }
+
+    fn note_busy(&mut self, key: u32) {
+        let busy = self.active.get(&key).is_some_and(|active| {
+            active.record.state() == State::Transferring || !active.record.is_idle()
+        });
+        if busy {
+            self.busy.insert(key);
+        } else {
+            self.busy.remove(&key);
+        }
+    }
+
     fn journal_all(&mut self) {
         let mut news = Vec::new();
-        for (&key, active) in &self.active {
-            if active.run.is_some() {
-                active
-                    .open
-                    .values()
-                    .for_each(|file| news.extend(file.news(key)));
-            }
+        for (key, active) in self.busy() {
+            let files = active.open.values();
+            files.for_each(|file| news.extend(file.news(key)));
         }
         self.save(news);
     }
 
-    /// Appends to the journal; what does not fit waits for room.
+    /// Appends to the journal; what does not fit waits for room, and is tried again at each tick.
     fn save(&mut self, changes: Vec<Change>) {
-        if changes.is_empty() && self.backlog.is_empty() {
-            return;
-        }
-        let mut all = std::mem::take(&mut self.backlog);
-        all.extend(changes);
-        match self.store.append(&all) {
-            Ok(()) => {}
+        match self.store.queue(changes) {
+            Ok(()) => self.unsaved = false,
             Err(error) => {
-                log::error!("progress could not be saved: {error}");
-                let surplus = all.len().saturating_sub(BACKLOG);
-                all.drain(..surplus);
-                self.backlog = all;
+                if !std::mem::replace(&mut self.unsaved, true) {
+                    log::error!("progress cannot be saved, which is tried again: {error}");
+                }
             }
         }
     }
@@ -365,14 +379,18 @@ impl Controller {
         if self.dirty.is_empty() || now.duration_since(self.synced_at) < Duration::from_secs(1) {
             return;
         }
-        if self.channels.syncs.try_send(self.dirty.clone()).is_ok() {
+        // Data that is written from here on may go to other places: it is the next request's.
+        let request = SyncRequest {
+            mark: self.store.mark(),
+            roots: self.dirty.clone(),
+        };
+        if self.channels.syncs.try_send(request).is_ok() {
             self.synced_at = now;
             self.dirty.clear();
             let running: Vec<Arc<Root>> = self
-                .active
-                .values()
-                .filter(|active| !active.record.is_idle())
-                .filter_map(|active| active.run.as_ref()?.root().cloned())
+                .busy()
+                .filter(|(_, active)| !active.record.is_idle())
+                .filter_map(|(_, active)| active.run.as_ref()?.root().cloned())
                 .collect();
             running.into_iter().for_each(|root| self.soil(&root));
         }
@@ -393,11 +411,13 @@ impl Controller {
             return;
         }
         let now = Instant::now();
+        if self.out >= 2 * self.policy.workers {
+            return;
+        }
         let mut keys: Vec<u32> = self
-            .active
-            .iter()
+            .busy()
             .filter(|(_, active)| active.wants_work())
-            .map(|(&key, _)| key)
+            .map(|(key, _)| key)
             .collect();
         let first = keys.partition_point(|&key| key <= self.turn);
         keys.rotate_left(first);
@@ -464,8 +484,7 @@ impl Controller {
         let Some(active) = self.active.get_mut(&key) else {
             return false;
         };
-        let (Some(run), Some(table)) = (active.run.clone(), active.download.table().cloned())
-        else {
+        let (Some(run), Some(table)) = (active.run.clone(), active.download.table()) else {
             active.record.void(file);
             return false;
         };
@@ -498,8 +517,7 @@ impl Controller {
         if !active.record.may_help() {
             return false;
         }
-        let (Some(run), Some(table)) = (active.run.clone(), active.download.table().cloned())
-        else {
+        let (Some(run), Some(table)) = (active.run.clone(), active.download.table()) else {
             return false;
         };
         let Some((file, range)) = active
@@ -585,6 +603,7 @@ impl Controller {
             return;
         };
         let effects = active.record.on(event, now);
+        let ended = Ended::is_among(&effects);
         let mut changes = Vec::new();
         for effect in effects {
             active.carry_out(key, effect, &mut changes);
@@ -592,7 +611,13 @@ impl Controller {
         active.download.touch();
         active.rest();
         let idle = active.record.is_idle();
+        let ended = ended.then(|| Ended::new(&active.download));
+        self.note_busy(key);
         self.save(changes);
+        // After it was saved: a killed process does not say it again.
+        if let Some(ended) = ended {
+            self.channels.ended.push(ended);
+        }
         if idle {
             self.hand_over(key);
         }
@@ -630,6 +655,7 @@ impl Controller {
                         self.policy.retry_for,
                     );
                     self.active.insert(key, Active::new(*new, record));
+                    self.note_busy(key);
                     self.publish();
                 }
                 let _ = reply.send(());
@@ -648,8 +674,9 @@ impl Controller {
                     self.undefer(key);
                 }),
             },
+            Command::Workers(workers) => self.policy.workers = workers,
             Command::Shutdown { reply } => {
-                for active in self.active.values() {
+                for (_, active) in self.busy() {
                     active.run.iter().for_each(|run| run.halt());
                 }
                 self.stopping = Some(reply);
@@ -715,7 +742,9 @@ impl Controller {
                 // It ended while the change was being committed: the journal's last word must be the truth.
                 let problem = active.record.problem().cloned();
                 let truth = match (now, download.view().completed_at) {
-                    (State::Complete, Some(at)) => Change::Complete(key, at),
+                    (State::Complete, Some(at)) => {
+                        Change::Complete(key, at, download.counts().unwrap_or_default())
+                    }
                     _ => Change::State(key, now, problem),
                 };
                 self.save(vec![truth]);
@@ -899,6 +928,7 @@ impl Controller {
         let Some(active) = self.active.remove(&key) else {
             return;
         };
+        self.busy.remove(&key);
         self.publish();
         for command in active.deferred {
             self.command(command);
@@ -938,7 +968,7 @@ fn action(state: State) -> &'static str {
 
 fn file_event(outcome: Outcome) -> FileEvent {
     match outcome {
-        Outcome::Stopped => FileEvent::Stopped,
+        Outcome::Stopped | Outcome::Yielded => FileEvent::Stopped,
         Outcome::Range => FileEvent::Range,
         Outcome::Complete => FileEvent::Complete,
         Outcome::Skipped => FileEvent::Skipped,
@@ -1046,15 +1076,20 @@ impl Active {
                 let Some(open) = self.open.remove(&file) else {
                     return;
                 };
-                open.close();
-                if !open.is_whole() {
+                open.give_up();
+                // A whole file without its name needs no byte again, only the name.
+                let in_place = self.download.table().is_some_and(|table| {
+                    matches!(table.state(file), FileState::Complete | FileState::Skipped)
+                });
+                if !in_place {
                     self.partial.insert(file, open.partial());
                 }
             }
             Effect::Complete => {
                 let at = clock::now();
                 self.download.update(|view| view.completed_at = Some(at));
-                changes.push(Change::Complete(key, at));
+                let counts = self.download.counts().unwrap_or_default();
+                changes.push(Change::Complete(key, at, counts));
             }
             Effect::Error => {
                 changes.push(Change::State(
@@ -1083,6 +1118,11 @@ impl Active {
             return;
         }
         self.run = None;
+        if self.record.state() == State::Complete {
+            self.record.forget_files();
+            self.partial.clear();
+            remember::rest(&self.download);
+        }
         for (file, open) in self.open.drain() {
             open.close();
             self.partial.insert(file, open.partial());

@@ -12,8 +12,12 @@ use crate::board::{Board, Download, Order, State, View};
 use crate::clock;
 use crate::controller::{Command, NewDownload, Prepared};
 use crate::dest::{self, Root};
+use crate::governor::Governor;
+use crate::remember;
 use crate::saved::{Change, Saved, SavedDownload, SavedFiles};
+use crate::settings::{Said, Settings};
 use crate::store::Store;
+use crate::table::FileTable;
 use crate::transfer::Hands;
 use crate::upstream::{Fault, Package, Watch};
 
@@ -26,8 +30,7 @@ pub struct Handle {
     pub store: Arc<Store<Saved>>,
     pub hands: Arc<Hands>,
     pub commands: Sender<Command>,
-    /// Threads that transfer bytes.
-    pub workers: usize,
+    pub governor: Arc<Governor>,
 }
 
 /// Folders that were made for a download that may yet be refused.
@@ -103,12 +106,16 @@ impl Agent for Handle {
     fn vitals(&self) -> Vitals {
         let journal = self.store.journal_health();
         Vitals {
-            workers: self.workers,
-            workers_busy: self.hands.meter.workers_busy(),
+            workers: self.settings().workers,
+            workers_busy: self.hands.seats.taken(),
             bytes_received: self.hands.meter.received(),
             journal_bytes: journal.bytes,
             state_writable: journal.writable,
         }
+    }
+
+    fn files(&self, download: &Download) -> Option<Arc<FileTable>> {
+        remember::files(download, &self.store)
     }
 
     fn create(&self, mut order: Order) -> Result<Arc<Download>, Refusal> {
@@ -179,6 +186,16 @@ impl Agent for Handle {
         committed.map_err(|error| Refusal::StateUnwritable(error.to_string()))?;
         deleted
     }
+
+    fn settings(&self) -> Settings {
+        self.governor.settings()
+    }
+
+    fn change_settings(&self, said: Said) -> Result<Settings, Refusal> {
+        self.governor
+            .change(said)
+            .map_err(|error| Refusal::StateUnwritable(error.to_string()))
+    }
 }
 
 fn is_twin(other: &Download, order: &Order) -> bool {
@@ -228,6 +245,7 @@ fn saved(new: &NewDownload) -> SavedDownload {
         name: view.name,
         package_id: view.package_id,
         completed_at: None,
+        counts: None,
         problem: None,
         listed: false,
         deleting: None,

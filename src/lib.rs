@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod alarm;
 pub mod api;
 pub mod backoff;
 pub mod begin;
@@ -11,9 +12,12 @@ pub mod cli;
 pub mod clock;
 pub mod controller;
 pub mod dest;
+pub mod governor;
 pub mod handle;
+pub mod hooks;
 pub mod id;
 pub mod intervals;
+pub mod limit;
 pub mod link;
 pub mod meter;
 pub mod paths;
@@ -25,8 +29,11 @@ pub mod record;
 pub mod remember;
 pub mod run;
 pub mod saved;
+pub mod schedule;
+pub mod seats;
 pub mod serve;
 pub mod session;
+pub mod settings;
 pub mod share;
 pub mod store;
 pub mod syncer;

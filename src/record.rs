@@ -255,6 +255,9 @@ impl Record {
     }
 
     fn on_file(&mut self, file: u32, event: FileEvent, now: Now, effects: &mut Vec<Effect>) {
+        if self.is_settled(file) && !matches!(event, FileEvent::Complete | FileEvent::Skipped) {
+            return self.on_straggler(event, effects);
+        }
         match event {
             FileEvent::Stopped => self.hunger(file),
             FileEvent::Over => {
@@ -284,6 +287,22 @@ impl Record {
                 self.on_fault(file, message, retry_after, now, effects);
             }
         }
+    }
+
+    /// A large file has several jobs at a time. Those that end after its last byte was published, or after it
+    /// failed, have nothing to add: above all they must not bring it back to life.
+    fn on_straggler(&mut self, event: FileEvent, effects: &mut Vec<Effect>) {
+        if let FileEvent::Broken(problem) = event {
+            self.fail_all(problem, effects);
+        }
+    }
+
+    /// Whether nothing is left to do for the file, for now.
+    fn is_settled(&self, file: u32) -> bool {
+        let in_place = |table: &Arc<FileTable>| {
+            matches!(table.state(file), FileState::Complete | FileState::Skipped)
+        };
+        self.failed.contains_key(&file) || self.table.as_ref().is_some_and(in_place)
     }
 
     fn on_fault(
@@ -354,14 +373,17 @@ impl Record {
 
     fn finish(&mut self, file: u32, effects: &mut Vec<Effect>) {
         self.forget(file);
+        // One that had failed was counted then.
+        if self.failed.remove(&file).is_some() {
+            return;
+        }
         self.left = self.left.saturating_sub(1);
         effects.push(Effect::Close(file));
     }
 
     fn fail(&mut self, file: u32, problem: FileProblem, effects: &mut Vec<Effect>) {
-        if self.failed.insert(file, problem.code).is_none() {
-            self.finish(file, effects);
-        }
+        self.finish(file, effects);
+        self.failed.insert(file, problem.code);
         effects.push(Effect::Fail(file, problem));
     }
 
@@ -571,6 +593,12 @@ impl Record {
     /// Whether an idle worker may help with what is on its way.
     pub fn may_help(&self) -> bool {
         self.state == State::Transferring && self.begun && !self.halting && self.gate.is_none()
+    }
+
+    /// Lets go of the files of a complete download.
+    pub fn forget_files(&mut self) {
+        self.table = None;
+        self.hungry = VecDeque::new();
     }
 
     /// When there may be something to do that there is not now.

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded, unbounded};
@@ -11,15 +11,21 @@ use crate::api;
 use crate::board::Board;
 use crate::cli::{self, UsageError};
 use crate::controller::{Channels, Command, Controller, Policy};
+use crate::governor::Governor;
 use crate::handle::Handle;
+use crate::hooks::{self, Programs};
+use crate::limit::Limit;
 use crate::link::Origins;
 use crate::meter::Meter;
 use crate::remember::remember;
 use crate::saved::Saved;
+use crate::seats::Seats;
+use crate::settings::{Defaults, MOST_WORKERS};
 use crate::store::{Store, StoreError};
 use crate::transfer::Hands;
 use crate::upstream::{Client, Options};
-use crate::{cleaner, syncer, worker};
+use crate::worker::Pool;
+use crate::{cleaner, syncer};
 
 /// How long a stop waits for the jobs; they look at their flag four times a second.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -75,11 +81,14 @@ impl Serving {
             .transpose()
             .map_err(usage)?;
         let client = Client::new(Options {
-            connections: 2 * options.workers,
+            // The number of workers may change; what is not there costs nothing.
+            connections: 2 * MOST_WORKERS,
             silence: options.silence_timeout,
             ca_file: options.ca_file.clone(),
         })
         .map_err(usage)?;
+        let programs = Programs::check(options.on_complete.as_deref(), options.on_error.as_deref())
+            .map_err(usage)?;
         let (store, saved) = Store::open(&options.state_dir)?;
         let store = Arc::new(store);
         let board = Arc::new(Board::default());
@@ -87,15 +96,17 @@ impl Serving {
             client,
             store: store.clone(),
             meter: Meter::default(),
+            limit: Limit::default(),
+            seats: Seats::new(options.workers),
         });
-        let commands = engine(&options, saved, &store, &board, &hands)
+        let (commands, governor) = engine(&options, programs, saved, &store, &board, &hands)
             .map_err(|error| ServeError::Start(format!("the system refuses a thread: {error}")))?;
         let handle = Handle {
             board,
             store: store.clone(),
             hands,
             commands: commands.clone(),
-            workers: options.workers,
+            governor,
         };
         let config = api::Config {
             listen: options.listen,
@@ -136,11 +147,12 @@ impl Serving {
 
 fn engine(
     options: &cli::Serve,
-    saved: Saved,
+    programs: Programs,
+    mut saved: Saved,
     store: &Arc<Store<Saved>>,
     board: &Arc<Board>,
     hands: &Arc<Hands>,
-) -> std::io::Result<Sender<Command>> {
+) -> std::io::Result<(Sender<Command>, Arc<Governor>)> {
     let (command_out, command_in) = unbounded();
     let (report_out, report_in) = unbounded();
     let (errand_out, errand_in) = unbounded();
@@ -148,26 +160,21 @@ fn engine(
     let (sync_out, sync_in) = bounded(1);
     let (removal_out, removal_in) = unbounded();
     let (removed_out, removed_in) = unbounded();
-    worker::start(
-        options.workers,
-        hands,
-        board,
-        &errand_in,
-        &jobs,
-        &report_out,
-    )?;
+    let ended = hooks::start(programs)?;
     syncer::start(store.clone(), sync_in)?;
     cleaner::start(store.clone(), removal_in, removed_out)?;
     let next_key = saved.next_key;
+    let said = std::mem::take(&mut saved.settings);
     let remembered = remember(saved, store, options.retry_for);
     let channels = Channels {
         commands: command_in,
         reports: report_in,
         errands: errand_out,
-        jobs: jobs.0,
+        jobs: jobs.0.clone(),
         syncs: sync_out,
         removals: removal_out,
         removed: removed_in,
+        ended,
     };
     let policy = Policy {
         workers: options.workers,
@@ -181,10 +188,24 @@ fn engine(
         remembered,
         next_key,
     );
+    let pool = Pool {
+        hands: hands.clone(),
+        board: board.clone(),
+        errands: errand_in,
+        jobs,
+        reports: report_out,
+        started: Mutex::default(),
+        awake: Arc::default(),
+    };
+    let defaults = Defaults {
+        rate_limit: options.rate_limit,
+        workers: options.workers,
+    };
+    let governor = Governor::start(store.clone(), pool, command_out.clone(), defaults, said)?;
     std::thread::Builder::new()
         .name("controller".into())
         .spawn(move || controller.run())?;
-    Ok(command_out)
+    Ok((command_out, governor))
 }
 
 /// Says on stdout that the agent is ready.

@@ -8,7 +8,13 @@ use crossbeam_channel::Receiver;
 
 use crate::dest::Root;
 use crate::saved::Saved;
-use crate::store::Store;
+use crate::store::{Mark, Store};
+
+/// The data behind every change up to `mark` lies in these places, or was synced before.
+pub struct SyncRequest {
+    pub mark: Mark,
+    pub roots: Vec<Arc<Root>>,
+}
 
 /// Starts the thread that syncs. It ends when its channel is closed.
 ///
@@ -16,7 +22,7 @@ use crate::store::Store;
 /// The system refuses a thread.
 pub fn start(
     store: Arc<Store<Saved>>,
-    requests: Receiver<Vec<Arc<Root>>>,
+    requests: Receiver<SyncRequest>,
 ) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name("syncer".into()).spawn(move || {
         if !store.unsynced().is_empty() {
@@ -24,9 +30,9 @@ pub fn start(
             rustix::fs::sync();
         }
         let mut dirty = Vec::new();
-        for roots in requests {
-            dirty.extend(roots);
-            if sync(&store, &dirty) {
+        for request in requests {
+            dirty.extend(request.roots);
+            if sync(&store, request.mark, &dirty) {
                 dirty.clear();
             }
             if let Err(error) = store.compact_if_needed() {
@@ -37,8 +43,7 @@ pub fn start(
 }
 
 /// Syncs these destinations, then says so in the journal. False where that failed.
-fn sync(store: &Store<Saved>, roots: &[Arc<Root>]) -> bool {
-    let mark = store.mark();
+fn sync(store: &Store<Saved>, mark: Mark, roots: &[Arc<Root>]) -> bool {
     for root in roots {
         if let Err(error) = root.sync() {
             let path = root.path().display();

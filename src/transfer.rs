@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use crate::board::{Code, FileProblem, IfExists, Problem};
 use crate::dest::{self, DestError, Folder, Published, Root, Traits};
 use crate::intervals::Intervals;
+use crate::limit::Limit;
 use crate::meter::Meter;
 use crate::paths;
 use crate::ranges::{Range, Ranges};
 use crate::run::Run;
 use crate::saved::{Change, Partial, Saved};
+use crate::seats::Seats;
 use crate::session::SessionFault;
 use crate::store::Store;
 use crate::table::{FileState, FileTable, Names, Skip};
@@ -32,6 +34,8 @@ pub struct Hands {
     pub client: Client,
     pub store: Arc<Store<Saved>>,
     pub meter: Meter,
+    pub limit: Limit,
+    pub seats: Seats,
 }
 
 /// A file on its way, shared by the workers that fetch its ranges.
@@ -43,6 +47,8 @@ pub struct OpenFile {
     part: Mutex<Option<Arc<Part>>>,
     /// Whether a `.part` that is there is ours.
     begun: AtomicBool,
+    /// The file has failed or is in place: jobs for it that are still out are to end.
+    given_up: AtomicBool,
 }
 
 struct Progress {
@@ -52,6 +58,8 @@ struct Progress {
     refusals: u32,
     changes: u32,
     finishing: bool,
+    /// The journal still says what is no longer true of the file.
+    owes_void: bool,
     /// Whether the whole file was looked through for holes.
     looked: bool,
 }
@@ -79,6 +87,8 @@ pub struct Job {
 pub enum Outcome {
     /// It was told to stop.
     Stopped,
+    /// It gave up its seat: there are to be fewer workers.
+    Yielded,
     /// The range is in place, the file is not whole.
     Range,
     Complete,
@@ -108,6 +118,7 @@ impl OpenFile {
             refusals: 0,
             changes: 0,
             finishing: false,
+            owes_void: false,
             looked: false,
         };
         OpenFile {
@@ -116,6 +127,7 @@ impl OpenFile {
             address: Mutex::default(),
             part: Mutex::default(),
             begun: AtomicBool::new(begun),
+            given_up: AtomicBool::new(false),
         }
     }
 
@@ -188,6 +200,12 @@ impl OpenFile {
     pub fn close(&self) {
         *self.part.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.address.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Closes it for good.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+        self.close();
     }
 
     fn keep_address(&self, address: &Address) {
@@ -286,6 +304,10 @@ impl Job {
         }
     }
 
+    fn is_halted(&self) -> bool {
+        self.run.is_halted() || self.file.given_up.load(Ordering::Acquire)
+    }
+
     /// Fetches the address of the file, for a job that does not have one yet.
     ///
     /// # Errors
@@ -339,18 +361,23 @@ impl Job {
     }
 
     fn fetch(&self, range: &Arc<Range>, hands: &Hands, buffer: &mut [u8]) -> Result<(), Outcome> {
-        if self.run.is_halted() {
+        if self.is_halted() {
             return Err(Outcome::Stopped);
         }
-        self.table
-            .set_state(self.file.index, FileState::Transferring);
+        if self.file.progress().owes_void {
+            self.void(hands)?;
+        }
+        self.table.begin(self.file.index);
         let (mut fetched, asked_end) = self.open(range, hands)?;
         let mut whole = None;
-        let skip = self.check(&fetched, range, asked_end, hands, &mut whole)?;
-        let range = whole.as_ref().unwrap_or(range);
-        let part = self.part(hands)?;
-        range.begin(Instant::now());
-        let copied = self.copy(&mut fetched, range, &part, skip, hands, buffer);
+        let copied = self
+            .check(&fetched, range, asked_end, hands, &mut whole)
+            .and_then(|skip| {
+                let range = whole.as_ref().unwrap_or(range);
+                let part = self.part(hands)?;
+                range.begin(Instant::now());
+                self.copy(&mut fetched, range, &part, hands, skip, buffer)
+            });
         if let Some(range) = &whole {
             self.file.put_back(range);
         }
@@ -534,21 +561,24 @@ impl Job {
         }
     }
 
-    /// Takes back what was said of the file's bytes.
+    /// Takes back what was said of the file's bytes. Until that is in the journal, no other byte may take their place.
     fn void(&self, hands: &Hands) -> Result<(), Outcome> {
         self.table.set_done(self.file.index, 0);
-        self.save(hands, Change::Over(self.run.download.key, self.file.index))
+        self.file.progress().owes_void = true;
+        self.save(
+            hands,
+            &[Change::Over(self.run.download.key, self.file.index)],
+        )?;
+        self.file.progress().owes_void = false;
+        Ok(())
     }
 
-    fn save(&self, hands: &Hands, change: Change) -> Result<(), Outcome> {
-        hands
-            .store
-            .append(&[change])
-            .map_err(|error| Outcome::Fault {
-                message: error.to_string(),
-                retry_after: None,
-                gained: false,
-            })
+    fn save(&self, hands: &Hands, changes: &[Change]) -> Result<(), Outcome> {
+        hands.store.append(changes).map_err(|error| Outcome::Fault {
+            message: error.to_string(),
+            retry_after: None,
+            gained: false,
+        })
     }
 
     /// Moves the body into the `.part`.
@@ -557,18 +587,29 @@ impl Job {
         fetched: &mut Fetched,
         range: &Range,
         part: &Part,
-        mut skip: u64,
         hands: &Hands,
+        mut skip: u64,
         buffer: &mut [u8],
     ) -> Result<(), Outcome> {
         let mut at = range.start;
         let begun = at;
         let asked_end = range.end();
         loop {
-            if self.run.is_halted() {
+            if self.is_halted() {
                 return Err(Outcome::Stopped);
             }
-            let read = match fetched.read(buffer) {
+            if hands.seats.is_crowded() && self.may_yield() && hands.seats.must_leave() {
+                return Err(Outcome::Yielded);
+            }
+            let stopped = || self.run.is_halted();
+            let Some(grant) = hands.limit.take(buffer.len(), stopped) else {
+                return Err(Outcome::Stopped);
+            };
+            let came = fetched.read(&mut buffer[..grant.bytes]);
+            hands
+                .limit
+                .settle(&grant, came.as_ref().copied().unwrap_or(0));
+            let read = match came {
                 Ok(read) => read,
                 Err(Fault::Stopped) => return Err(Outcome::Stopped),
                 Err(Fault::Transient {
@@ -630,6 +671,11 @@ impl Job {
         })
     }
 
+    /// Whether what was received stays of use: a server that ignores ranges would send it all again.
+    fn may_yield(&self) -> bool {
+        !self.file.progress().ranges.is_single()
+    }
+
     /// The file's `.part`, opened or made.
     fn part(&self, hands: &Hands) -> Result<Arc<Part>, Outcome> {
         let mut slot = self
@@ -681,7 +727,7 @@ impl Job {
             names.part = free_part(&folder, &names.last, root.traits());
             self.save(
                 hands,
-                Change::Renamed(self.run.download.key, index, names.clone()),
+                &[Change::Renamed(self.run.download.key, index, names.clone())],
             )?;
             self.table.rename(index, names.clone());
         };
@@ -717,6 +763,7 @@ impl Job {
         let before = progress.ranges.done().total();
         progress.ranges.keep(held);
         let bytes = progress.ranges.done().clone();
+        let etag = progress.etag.clone().filter(|_| !bytes.is_empty());
         drop(progress);
         if bytes.total() == before {
             return Ok(());
@@ -728,9 +775,19 @@ impl Job {
         );
         self.table.set_done(self.file.index, bytes.total());
         let (key, index) = (self.run.download.key, self.file.index);
-        self.save(hands, Change::Over(key, index))?;
-        for (start, end) in bytes.iter() {
-            self.save(hands, Change::Wrote(key, index, start, end))?;
+        let mut changes = vec![Change::Over(key, index)];
+        changes.extend(etag.map(|etag| Change::Etag(key, index, etag)));
+        changes.extend(
+            bytes
+                .iter()
+                .map(|(start, end)| Change::Wrote(key, index, start, end)),
+        );
+        if let Err(outcome) = self.save(hands, &changes) {
+            // The journal says too much; nothing of it is believed until that is mended.
+            let mut progress = self.file.progress();
+            progress.ranges.keep(&Intervals::default());
+            progress.owes_void = true;
+            return Err(outcome);
         }
         Err(Outcome::Over)
     }
@@ -755,7 +812,7 @@ impl Job {
                 .inspect_err(|_| self.file.close())?;
         }
         let key = self.run.download.key;
-        self.save(hands, stamp(&self.table, index, key, &part.file))?;
+        self.save(hands, &[stamp(&self.table, index, key, &part.file)])?;
         let place = Place {
             key,
             table: &self.table,

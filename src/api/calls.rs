@@ -4,10 +4,11 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use super::error::ApiError;
-use super::fields;
 use super::routes::{self, Endpoint};
+use super::{fields, settings};
 use crate::agent::Which;
 use crate::board::{IfExists, Secret, State};
+use crate::settings::Said;
 
 /// Seconds that a long poll can ask for at the most.
 const LONGEST_WAIT: u64 = 60;
@@ -41,6 +42,8 @@ pub enum Call {
         which: Which,
         remove_files: bool,
     },
+    Settings,
+    ChangeSettings(Said),
 }
 
 /// The fields of a POST to /downloads, their types checked and nothing else.
@@ -104,6 +107,10 @@ pub fn read(asked: Asked<'_>) -> Result<Call, ApiError> {
         Endpoint::DeleteOne => delete(Which::One(download_id)),
         Endpoint::Pause => no_body(asked).map(|()| Call::Pause(download_id)),
         Endpoint::Resume => no_body(asked).map(|()| Call::Resume(download_id)),
+        Endpoint::Settings => Ok(Call::Settings),
+        Endpoint::ChangeSettings => json_body(asked)
+            .and_then(settings::read)
+            .map(Call::ChangeSettings),
     }
 }
 
@@ -210,15 +217,20 @@ fn no_body(asked: Asked<'_>) -> Result<(), ApiError> {
     }
 }
 
-fn create(asked: Asked<'_>) -> Result<NewDownload, ApiError> {
+/// For calls that take one.
+fn json_body(asked: Asked<'_>) -> Result<&[u8], ApiError> {
     // Without a body there is nothing whose type could be wrong.
     let untyped = asked.body.is_empty() && asked.content_type.is_none();
     if !is_json(asked.content_type) && !untyped {
         return Err(ApiError::unsupported_media_type());
     }
+    Ok(asked.body)
+}
+
+fn create(asked: Asked<'_>) -> Result<NewDownload, ApiError> {
     let (mut url, mut dst_folder, mut password) = (None, None, None);
     let mut if_exists = IfExists::default();
-    for (name, value) in fields::read(asked.body)? {
+    for (name, value) in fields::read(json_body(asked)?)? {
         match (name.as_str(), value) {
             ("url", Value::String(text)) => url = Some(Secret::new(text)),
             ("dst_folder", Value::String(text)) => dst_folder = Some(text),

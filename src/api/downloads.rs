@@ -7,7 +7,7 @@ use super::answer::{Answer, Body};
 use super::calls::NewDownload;
 use super::error::ApiError;
 use super::events::Hub;
-use crate::agent::{Agent, Deleted, Refusal};
+use crate::agent::{Agent, Refusal};
 use crate::board::{Board, Code, Download, Order, State};
 use crate::link::Origins;
 
@@ -27,7 +27,8 @@ pub fn list(board: &Board, states: Option<&[State]>) -> Answer {
 ///
 /// # Errors
 /// `DownloadNotFound`, then or now; `overloaded` without a thread to wait on.
-pub fn details(hub: &Arc<Hub>, board: &Board, id: &str, wait: u64) -> Result<Answer, ApiError> {
+pub fn details(hub: &Arc<Hub>, agent: &dyn Agent, id: &str, wait: u64) -> Result<Answer, ApiError> {
+    let board = agent.board();
     let find = || board.find(id).ok_or(Refusal::DownloadNotFound);
     let mut download = find()?;
     if wait > 0 && download.state() == State::Transferring {
@@ -39,7 +40,7 @@ pub fn details(hub: &Arc<Hub>, board: &Board, id: &str, wait: u64) -> Result<Ans
         });
         download = find()?;
     }
-    Ok(rendered(download))
+    Ok(rendered(agent, download))
 }
 
 /// What a long poll waits for to change. The time of the next attempt changes at each one, and
@@ -72,9 +73,9 @@ pub fn summary(status: u16, download: &Download) -> Answer {
     Answer::json(status, json(&download.summary()))
 }
 
-/// What a DELETE did.
-pub fn deleted(deleted: &Deleted) -> Answer {
-    Answer::json(200, json(deleted))
+/// What is small and made of strings and numbers, as JSON.
+pub fn answer(value: &impl serde::Serialize) -> Answer {
+    Answer::json(200, json(value))
 }
 
 fn json(value: &impl serde::Serialize) -> Vec<u8> {
@@ -107,7 +108,7 @@ fn summaries(board: &Board, states: Option<&[State]>) -> Vec<u8> {
 }
 
 /// The summary with `files` at its end.
-fn rendered(download: Arc<Download>) -> Answer {
+fn rendered(agent: &dyn Agent, download: Arc<Download>) -> Answer {
     let summary = download.summary();
     // Files are shown as of the same state as the summary.
     let state = summary.state;
@@ -116,8 +117,10 @@ fn rendered(download: Arc<Download>) -> Answer {
     debug_assert_eq!(brace, Some(b'}'), "a summary is a JSON object");
     out.extend_from_slice(b",\"files\":[");
     // The summary counts no files while the listing has not been read, and shows none.
-    let table = download.table().filter(|_| summary.files_total.is_some());
-    let Some(table) = table.cloned() else {
+    let table = agent
+        .files(&download)
+        .filter(|_| summary.files_total.is_some());
+    let Some(table) = table else {
         out.extend_from_slice(b"]}");
         return Answer::json(200, out);
     };

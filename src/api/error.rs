@@ -6,6 +6,39 @@ use super::answer::Answer;
 use crate::agent::Refusal;
 use crate::link::LinkError;
 
+/// Every code with its status, as the API's description lists them.
+pub const CODES: &[(u16, &str)] = &[
+    (400, "invalid_json"),
+    (400, "invalid_request"),
+    (400, "invalid_link"),
+    (400, "unsupported_link_host"),
+    (400, "invalid_destination"),
+    (400, "invalid_parameter"),
+    (401, "unauthorized"),
+    (403, "link_password_required"),
+    (403, "link_password_wrong"),
+    (403, "forbidden_host"),
+    (403, "forbidden_origin"),
+    (404, "download_not_found"),
+    (404, "link_not_found"),
+    (404, "not_found"),
+    (405, "method_not_allowed"),
+    (408, "request_timeout"),
+    (409, "invalid_transition"),
+    (409, "duplicate_download"),
+    (410, "link_expired"),
+    (413, "body_too_large"),
+    (415, "unsupported_media_type"),
+    (417, "expectation_failed"),
+    (431, "headers_too_large"),
+    (500, "internal_error"),
+    (501, "not_implemented"),
+    (503, "shutting_down"),
+    (503, "overloaded"),
+    (505, "http_version_not_supported"),
+    (507, "insufficient_storage"),
+];
+
 /// An answer of 4xx or 5xx. Whoever returns one has changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
@@ -22,8 +55,9 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// An error without any of the rarer parts.
+    /// An error without any of the rarer parts; status and code are one of [`CODES`].
     pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> ApiError {
+        debug_assert!(CODES.contains(&(status, code)), "{status} {code}");
         ApiError {
             status,
             code,

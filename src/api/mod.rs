@@ -17,6 +17,7 @@ mod guard;
 mod health;
 mod page;
 mod routes;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -45,7 +46,7 @@ use crate::link::Origins;
 
 /// POSTs of links at a time; each waits for the network, for 10 s at the most.
 const CREATORS: usize = 64;
-/// Pauses, resumes and deletions at a time; each waits for the disk.
+/// Pauses, resumes, deletions and changes of settings at a time; each waits for the disk.
 const CHANGERS: usize = 16;
 /// The description of the API for machines.
 const OPENAPI: &str = include_str!("openapi.json");
@@ -193,7 +194,9 @@ impl Service {
         };
         let crew = match &call {
             Call::Create(_) => &self.creators,
-            Call::Pause(_) | Call::Resume(_) | Call::Delete { .. } => &self.changers,
+            Call::Pause(_) | Call::Resume(_) | Call::Delete { .. } | Call::ChangeSettings(_) => {
+                &self.changers
+            }
             Call::Details { wait: 1.., .. } => &self.waiters,
             Call::Events { .. } => {
                 if self.hub.watchers() >= self.most_streams {
@@ -255,14 +258,16 @@ impl Service {
                 events::answer(&self.hub, after).map_err(|_| ApiError::overloaded())
             }
             Call::List(states) => Ok(downloads::list(agent.board(), states.as_deref())),
-            Call::Details { id, wait } => downloads::details(&self.hub, agent.board(), &id, wait),
+            Call::Details { id, wait } => downloads::details(&self.hub, agent, &id, wait),
             Call::Create(new) => downloads::create(new, agent, &self.origins),
             Call::Pause(id) => Ok(downloads::summary(200, &*agent.pause(&id)?)),
             Call::Resume(id) => Ok(downloads::summary(200, &*agent.resume(&id)?)),
             Call::Delete {
                 which,
                 remove_files,
-            } => Ok(downloads::deleted(&agent.delete(which, remove_files)?)),
+            } => Ok(downloads::answer(&agent.delete(which, remove_files)?)),
+            Call::Settings => Ok(downloads::answer(&agent.settings())),
+            Call::ChangeSettings(said) => Ok(downloads::answer(&agent.change_settings(said)?)),
         }
     }
 

@@ -23,6 +23,8 @@ pub enum Endpoint {
     DeleteOne,
     Pause,
     Resume,
+    Settings,
+    ChangeSettings,
 }
 
 /// One row of the table.
@@ -82,6 +84,8 @@ pub const ROUTES: &[Route] = &[
         &[],
         Endpoint::Resume,
     ),
+    route("GET", "/api/v1/settings", &[], Endpoint::Settings),
+    route("PUT", "/api/v1/settings", &[], Endpoint::ChangeSettings),
 ];
 
 /// A row that was found, and the identifier in its path, empty where the path has none.

@@ -1,5 +1,5 @@
-//! The one table of flags. Parsing, environment variables and `--help` all read it, and so can
-//! whatever writes the manual page and the shells' completions.
+//! The one table of flags. Parsing, environment variables, `--help`, the manual page and the shells'
+//! completions all read it.
 
 use std::fmt::Write as _;
 
@@ -8,24 +8,29 @@ use std::fmt::Write as _;
 pub enum Verb {
     Serve,
     Share,
+    Completions,
+    Man,
 }
 
 impl Verb {
     /// Every subcommand, in the order in which `--help` lists them.
-    pub const ALL: [Verb; 2] = [Verb::Serve, Verb::Share];
+    pub const ALL: [Verb; 4] = [Verb::Serve, Verb::Share, Verb::Completions, Verb::Man];
 
     pub fn name(self) -> &'static str {
         match self {
             Verb::Serve => "serve",
             Verb::Share => "share",
+            Verb::Completions => "completions",
+            Verb::Man => "man",
         }
     }
 
     /// What follows the name on the command line, apart from flags.
     pub fn operand(self) -> &'static str {
         match self {
-            Verb::Serve => "",
+            Verb::Serve | Verb::Man => "",
             Verb::Share => " DIR",
+            Verb::Completions => " SHELL",
         }
     }
 
@@ -34,6 +39,8 @@ impl Verb {
         match self {
             Verb::Serve => "Run the download agent and its local REST API",
             Verb::Share => "Offer a folder as a package that a haul can download",
+            Verb::Completions => "Print what completes haul's command line in bash, zsh or fish",
+            Verb::Man => "Print the manual page, for man -l -",
         }
     }
 }
@@ -84,6 +91,10 @@ pub const FLAGS: &[Flag] = &[
         "Where downloads are remembered (default: $STATE_DIRECTORY, else $XDG_STATE_HOME/haul, else ~/.local/state/haul)"),
     flag(Verb::Serve, "workers", "N", "HAUL_WORKERS", "16",
         "Connections that transfer at the same time, 1 to 256"),
+    flag(Verb::Serve, "rate-limit", "RATE", "HAUL_RATE_LIMIT", "",
+        "Bytes of files per second, all downloads together; k, M and G stand for thousands, millions and billions: \
+         500k, 10M (default: no limit). What PUT /api/v1/settings has set wins, also after a restart; so it is \
+         with --workers"),
     Flag {
         repeats: true,
         ..flag(Verb::Serve, "origin", "LINK_BASE=API_BASE", "HAUL_ORIGIN", "",
@@ -98,6 +109,12 @@ pub const FLAGS: &[Flag] = &[
         "Retry for this long without a byte before a fault is final"),
     flag(Verb::Serve, "ca-file", "FILE", "HAUL_CA_FILE", "",
         "Trust the certificate authorities in this PEM file as well"),
+    flag(Verb::Serve, "on-complete", "PROGRAM", "HAUL_ON_COMPLETE", "",
+        "Run this program, without arguments or a shell, when a download is complete. Its environment says which: \
+         HAUL_DOWNLOAD_ID, HAUL_STATE, HAUL_NAME, HAUL_DST_FOLDER, HAUL_LINK, HAUL_BYTES_TOTAL, HAUL_FILES_TOTAL. \
+         It has 10 minutes, and runs at most once"),
+    flag(Verb::Serve, "on-error", "PROGRAM", "HAUL_ON_ERROR", "",
+        "The same when a download fails; HAUL_ERROR_CODE and HAUL_ERROR_MESSAGE say why"),
     flag(Verb::Share, "listen", "HOST:PORT", "HAUL_LISTEN", "127.0.0.1:9090",
         "Where the folder is served; port 0 takes a free one"),
     flag(Verb::Share, "name", "NAME", "HAUL_NAME", "",
@@ -115,6 +132,10 @@ pub const FLAGS: &[Flag] = &[
         "How long the address of a file's bytes is good for"),
 ];
 
+/// What `--help` and the manual page say of flags and variables.
+pub const PRECEDENCE: &str =
+    "A flag wins over its environment variable; an empty variable counts as unset.";
+
 /// The flags of one subcommand.
 pub fn of(verb: Verb) -> impl Iterator<Item = &'static Flag> {
     FLAGS.iter().filter(move |flag| flag.verb == verb)
@@ -124,8 +145,7 @@ pub fn of(verb: Verb) -> impl Iterator<Item = &'static Flag> {
 pub fn overview() -> String {
     let mut text = format!("haul: {}\n\nUsage:\n", env!("CARGO_PKG_DESCRIPTION"));
     for verb in Verb::ALL {
-        let usage = format!("haul {}{} [FLAGS]", verb.name(), verb.operand());
-        line(&mut text, &usage, verb.about());
+        line(&mut text, &usage(verb), verb.about());
     }
     text.push_str("\nFlags:\n");
     line(
@@ -139,12 +159,7 @@ pub fn overview() -> String {
 
 /// What `haul VERB --help` prints.
 pub fn help(verb: Verb) -> String {
-    let mut text = format!(
-        "{}\n\nUsage: haul {}{} [FLAGS]\n\nFlags:\n",
-        verb.about(),
-        verb.name(),
-        verb.operand()
-    );
+    let mut text = format!("{}\n\nUsage: {}\n\nFlags:\n", verb.about(), usage(verb));
     for flag in of(verb) {
         let _ = writeln!(text, "  --{} {}", flag.name, flag.value);
         let _ = writeln!(text, "        {}", flag.help);
@@ -153,11 +168,17 @@ pub fn help(verb: Verb) -> String {
             default => writeln!(text, "        [default: {default}] [env: {}]", flag.env),
         };
     }
-    text.push_str(
-        "  -h, --help\n        Print this\n\
-         \nA flag wins over its environment variable; an empty variable counts as unset.\n",
-    );
+    text.push_str("  -h, --help\n        Print this\n");
+    if of(verb).next().is_some() {
+        let _ = writeln!(text, "\n{PRECEDENCE}");
+    }
     text
+}
+
+/// A command as it is written: its name, its operand, and whether flags may follow.
+pub fn usage(verb: Verb) -> String {
+    let flags = of(verb).next().map_or("", |_| " [FLAGS]");
+    format!("haul {}{}{flags}", verb.name(), verb.operand())
 }
 
 fn line(text: &mut String, left: &str, right: &str) {

@@ -1,6 +1,8 @@
 //! The command line: from arguments and environment to a command, or to one line about what is wrong.
 
+mod completions;
 mod flags;
+mod man;
 mod values;
 
 #[cfg(test)]
@@ -15,6 +17,7 @@ use std::time::Duration;
 use lexopt::Arg;
 
 use crate::board::Secret;
+use crate::schedule::Rate;
 
 pub use flags::{FLAGS, Flag, Verb, help, of as flags_of, overview};
 pub use values::{is_loopback, read_token};
@@ -37,6 +40,7 @@ pub struct Serve {
     pub state_dir: PathBuf,
     /// 1 to 256.
     pub workers: usize,
+    pub rate_limit: Rate,
     /// `LINK_BASE=API_BASE` pairs, as given.
     pub origins: Vec<String>,
     pub token_file: Option<PathBuf>,
@@ -45,6 +49,9 @@ pub struct Serve {
     /// How long without a byte before a fault is final.
     pub retry_for: Duration,
     pub ca_file: Option<PathBuf>,
+    /// Programs to be run; as given.
+    pub on_complete: Option<PathBuf>,
+    pub on_error: Option<PathBuf>,
 }
 
 /// `haul share`.
@@ -130,6 +137,8 @@ pub fn parse(
     match verb {
         Verb::Serve => given.serve().map(Command::Serve),
         Verb::Share => given.share().map(Command::Share),
+        Verb::Completions => given.completions().map(Command::Help),
+        Verb::Man => Ok(Command::Help(man::page())),
     }
 }
 
@@ -266,6 +275,7 @@ impl<'a> Given<'a> {
             listen: self.set("listen", values::listen)?,
             state_dir,
             workers: self.set("workers", |text| values::number(text, 1, 256))?,
+            rate_limit: self.one("rate-limit", values::rate)?.unwrap_or_default(),
             origins: self.list("origin")?,
             token_file: self.path("token-file")?,
             silence_timeout: self.set("silence-timeout", |text| {
@@ -273,6 +283,8 @@ impl<'a> Given<'a> {
             })?,
             retry_for: self.set("retry-for", |text| values::seconds(text, 0.0, 31_536_000.0))?,
             ca_file: self.path("ca-file")?,
+            on_complete: self.path("on-complete")?,
+            on_error: self.path("on-error")?,
         };
         if serve.token_file.is_none() && !is_loopback(serve.listen) {
             return Err(UsageError::new(format!(
@@ -281,6 +293,14 @@ impl<'a> Given<'a> {
             )));
         }
         Ok(serve)
+    }
+
+    fn completions(self) -> Result<String, UsageError> {
+        let script = self.operand.as_ref().and_then(|shell| shell.to_str());
+        script.and_then(completions::script).ok_or_else(|| {
+            let shells = completions::SHELLS.join(", ");
+            UsageError::new(format!("completions needs the name of a shell: {shells}"))
+        })
     }
 
     fn share(mut self) -> Result<Share, UsageError> {

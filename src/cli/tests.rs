@@ -42,6 +42,8 @@ fn serve_has_the_documented_defaults() {
     assert_eq!(serve.workers, 16);
     assert_eq!(serve.silence_timeout, Duration::from_secs(30));
     assert_eq!(serve.retry_for, Duration::from_secs(86_400));
+    assert_eq!(serve.rate_limit, Rate(None));
+    assert!(serve.on_complete.is_none() && serve.on_error.is_none());
     assert!(serve.origins.is_empty() && serve.token_file.is_none() && serve.ca_file.is_none());
 }
 
@@ -72,7 +74,8 @@ fn every_flag_has_a_variable_of_its_own_that_is_read() {
             assert!(!seen.contains(&flag.env));
             seen.push(flag.env);
             let look = std::cell::RefCell::new(Vec::new());
-            let args = [verb.name(), "DIR"];
+            // A folder to the one command, a shell to the other.
+            let args = [verb.name(), "bash"];
             let args = &args[..1 + usize::from(!verb.operand().is_empty())];
             parse(args.iter().map(OsString::from), &|name| {
                 look.borrow_mut().push(name.to_owned());
@@ -85,6 +88,21 @@ fn every_flag_has_a_variable_of_its_own_that_is_read() {
                 flag.env
             );
         }
+    }
+}
+
+#[test]
+fn rates_have_decimal_units() {
+    for (said, meant) in [
+        ("1000", 1000),
+        ("500k", 500_000),
+        ("500K", 500_000),
+        ("10M", 10_000_000),
+        ("1G", 1_000_000_000),
+        ("0", 0),
+    ] {
+        let serve = serve(&["--rate-limit", said], &[]);
+        assert_eq!(serve.rate_limit, Rate::new(meant).unwrap(), "{said}");
     }
 }
 
@@ -187,6 +205,11 @@ fn bad_usage_is_said_in_one_line() {
         (&["serve", "--workers", "0"], "1 to 256"),
         (&["serve", "--workers", "257"], "1 to 256"),
         (&["serve", "--silence-timeout", "NaN"], "seconds"),
+        (&["serve", "--rate-limit", "M"], "500k"),
+        (&["serve", "--rate-limit", "1.5M"], "500k"),
+        (&["serve", "--rate-limit", "-1"], "500k"),
+        (&["serve", "--rate-limit", "10MB"], "500k"),
+        (&["serve", "--rate-limit", "99999999999G"], "at most"),
         (&["serve", "--retry-for", "-1"], "seconds"),
         (&["serve", "--state-dir", ""], "empty"),
         (&["share"], "DIR"),
@@ -200,6 +223,9 @@ fn bad_usage_is_said_in_one_line() {
             "--public-url",
         ),
         (&["share", "a", "--address-lifetime", "0"], "seconds"),
+        (&["completions"], "bash, zsh, fish"),
+        (&["completions", "csh"], "bash, zsh, fish"),
+        (&["man", "haul"], "haul"),
         (&["two\nlines"], "two"),
     ] {
         let text = complaint(args, &home);

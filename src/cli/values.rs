@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::board::Secret;
+use crate::schedule::Rate;
 
 /// A token file is looked at this far, in bytes.
 const TOKEN_FILE_LIMIT: u64 = 4096;
@@ -50,6 +51,24 @@ pub fn seconds(text: &str, min: f64, max: f64) -> Result<Duration, String> {
             "{text:?} is no number of seconds from {min} to {max}"
         )),
     }
+}
+
+/// Bytes per second: `1000`, `500k`, `10M`, `1G`. The letters are decimal and their case does not matter; 0 is no
+/// limit.
+pub fn rate(text: &str) -> Result<Rate, String> {
+    let (digits, unit) = match text.chars().last() {
+        Some('k' | 'K') => (&text[..text.len() - 1], 1_000),
+        Some('m' | 'M') => (&text[..text.len() - 1], 1_000_000),
+        Some('g' | 'G') => (&text[..text.len() - 1], 1_000_000_000),
+        _ => (text, 1),
+    };
+    let number = Some(digits)
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|digits| digits.parse::<u64>().ok())
+        .ok_or_else(|| {
+            format!("{text:?} is no rate in bytes per second such as 1000, 500k or 10M")
+        })?;
+    Rate::new(number.saturating_mul(unit))
 }
 
 /// Text for people: a package's name.

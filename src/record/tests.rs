@@ -135,6 +135,54 @@ fn every_file_complete_is_a_download_complete() {
     assert_eq!(rig.record.state(), State::Complete);
 }
 
+/// Two jobs of one file are out, and another file has none yet.
+fn two_jobs_of_one_file() -> Rig {
+    let mut rig = Rig::begun(2);
+    assert_eq!(rig.pick_file(), Some(0));
+    rig.record.gave_tail();
+    rig
+}
+
+#[test]
+fn a_job_that_ends_after_its_file_was_complete_does_not_bring_it_back() {
+    let mut rig = two_jobs_of_one_file();
+    rig.file(0, FileEvent::Complete);
+    rig.file(0, FileEvent::Range);
+    assert_eq!((rig.pick_file(), rig.pick_file()), (Some(1), None));
+}
+
+#[test]
+fn a_job_that_ends_after_its_file_failed_does_not_bring_it_back() {
+    for late in [FileEvent::Range, FileEvent::Over, FileEvent::Stopped] {
+        let mut rig = two_jobs_of_one_file();
+        rig.failed(0, Code::ProtocolError);
+        rig.file(0, late);
+        assert_eq!((rig.pick_file(), rig.pick_file()), (Some(1), None));
+        rig.file(1, FileEvent::Complete);
+        assert_eq!(rig.record.state(), State::Error);
+    }
+}
+
+#[test]
+fn a_fault_after_its_file_failed_is_not_waited_for() {
+    let mut rig = two_jobs_of_one_file();
+    rig.failed(0, Code::ProtocolError);
+    rig.fault(0);
+    assert_eq!(rig.code(), None);
+    assert_eq!(rig.record.next_due(rig.begin), None);
+}
+
+#[test]
+fn a_file_that_fails_twice_counts_once() {
+    let mut rig = two_jobs_of_one_file();
+    rig.failed(0, Code::ProtocolError);
+    rig.failed(0, Code::ProtocolError);
+    assert_eq!(rig.record.state(), State::Transferring);
+    assert_eq!(rig.pick_file(), Some(1));
+    rig.file(1, FileEvent::Complete);
+    assert_eq!(rig.code(), Some(Code::FileFailed));
+}
+
 #[test]
 fn a_package_without_files_is_complete_at_once() {
     assert_eq!(Rig::begun(0).record.state(), State::Complete);

@@ -10,9 +10,10 @@
 //! run of changes from the first on: it ends before the first data change that is not synced yet. What
 //! comes after waits in the journal, and in memory for the next generation's journal.
 //!
-//! Locks, in the order in which they are taken: `base` (held while files are written anew), `sync` (held
+//! Locks, in the order in which they are taken: `backlog` (what waits for room), `base` (held while files are written anew), `sync` (held
 //! while the disk is waited for), `journal` (held for one write).
 
+mod backlog;
 mod compact;
 mod disk;
 mod error;
@@ -23,7 +24,7 @@ mod place;
 mod replay;
 mod side;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -83,6 +84,8 @@ pub struct Store<S: State> {
     side: Folder,
     disk: Box<dyn Disk>,
     boot: String,
+    /// Changes that are yet to be written, oldest first: see `queue`.
+    backlog: Mutex<VecDeque<S::Change>>,
     base: Mutex<Base<S>>,
     sync: Mutex<Syncs>,
     journal: Mutex<Journal<S::Change>>,
@@ -154,6 +157,7 @@ impl<S: State> Store<S> {
             side,
             disk,
             boot: boot.to_owned(),
+            backlog: Mutex::default(),
             base: Mutex::new(Base {
                 generation: recovered.whole.generation,
                 seq: recovered.whole.seq,
@@ -218,6 +222,7 @@ impl<S: State> Store<S> {
             return Ok(());
         }
         let encoded = self.encode(changes)?;
+        self.flush(&mut lock(&self.backlog))?;
         let pushed = lock(&self.journal).push(&*self.disk, encoded);
         pushed.map_err(|error| self.fault("write", JOURNAL, error))?;
         self.writable.store(true, Ordering::Relaxed);
@@ -242,6 +247,7 @@ impl<S: State> Store<S> {
         }
         let encoded = self.encode(changes)?;
         self.mend()?;
+        self.flush(&mut lock(&self.backlog))?;
         let pushed = {
             let mut journal = lock(&self.journal);
             let pushed = journal.push(&*self.disk, encoded);
@@ -318,6 +324,9 @@ impl<S: State> Store<S> {
     /// # Errors
     /// As `append`; the old files still hold everything then.
     pub fn close(&self) -> Result<(), StoreError> {
+        if let Err(error) = self.flush(&mut lock(&self.backlog)) {
+            log::error!("what waited to be saved is lost: {error}");
+        }
         self.renew(&mut lock(&self.base))
     }
 

@@ -6,6 +6,7 @@ mod errors;
 mod events;
 mod health;
 mod lines;
+mod openapi;
 mod reads;
 mod writes;
 

@@ -365,3 +365,62 @@ fn what_comes_while_the_journal_is_written_anew_is_carried_over() {
     busy_while_renewing(1);
     busy_while_renewing(2);
 }
+
+#[test]
+fn what_waits_for_room_goes_before_what_comes_later() {
+    let (dir, disk, store) = sick_store();
+    disk.space(0);
+    store.queue(other([1])).unwrap_err();
+    store.queue(data([2])).unwrap_err();
+    assert!(store.has_backlog());
+    store.commit(&other([3])).unwrap_err();
+    store.append(&other([3])).unwrap_err();
+    disk.space(u64::MAX);
+    store.commit(&other([4])).unwrap();
+    assert!(!store.has_backlog());
+    store.queue(other([5])).unwrap();
+    drop(store);
+    let wanted = [other([1]), data([2]), other([4, 5])].concat();
+    assert_eq!(reopened(dir.path(), BOOT), wanted);
+}
+
+#[test]
+fn what_waits_for_room_is_saved_at_a_clean_stop() {
+    let (dir, disk, store) = sick_store();
+    disk.space(0);
+    store.queue(other([1])).unwrap_err();
+    disk.space(u64::MAX);
+    store.close().unwrap();
+    drop(store);
+    assert_eq!(reopened(dir.path(), BOOT), other([1]));
+}
+
+#[test]
+fn too_much_that_waits_costs_the_oldest_news_of_data() {
+    let (dir, disk, store) = sick_store();
+    let limit = super::super::backlog::LIMIT as u32;
+    disk.space(0);
+    store.queue(other([0])).unwrap_err();
+    store.queue(data(1..=limit)).unwrap_err();
+    disk.space(u64::MAX);
+    store.commit(&other([limit + 1])).unwrap();
+    drop(store);
+    let kept = reopened(dir.path(), BOOT);
+    assert_eq!(kept.first(), Some(&Note::Other(0)));
+    assert_eq!(
+        kept[kept.len() - 2..],
+        [data([limit]), other([limit + 1])].concat()
+    );
+    assert!(kept.len() < limit as usize);
+}
+
+#[test]
+fn a_mark_says_nothing_about_what_came_after_it() {
+    let (dir, _disk, store) = sick_store();
+    store.append(&data([1])).unwrap();
+    let mark = store.mark();
+    store.append(&data([2])).unwrap();
+    store.synced(mark).unwrap();
+    drop(store);
+    assert_eq!(reopened(dir.path(), OTHER_BOOT), data([1]));
+}

@@ -24,6 +24,7 @@ pub struct Setup {
     args: Vec<String>,
     /// A command line that the binary's is appended to, such as one that enters a namespace.
     wrapper: Vec<String>,
+    log: &'static str,
 }
 
 impl Setup {
@@ -32,7 +33,14 @@ impl Setup {
             home: tempfile::tempdir().unwrap(),
             args: Vec::new(),
             wrapper: Vec::new(),
+            log: "debug",
         }
+    }
+
+    /// Logs what is usually logged, and no more.
+    pub fn quiet(mut self) -> Setup {
+        self.log = "warn";
+        self
     }
 
     pub fn origin(self, origin: &Origin) -> Setup {
@@ -74,7 +82,7 @@ impl Setup {
         }
         command
             .args(&self.args)
-            .env("RUST_LOG", "debug")
+            .env("RUST_LOG", self.log)
             .env("HOME", self.home.path());
         command
     }

@@ -60,6 +60,10 @@ impl Seen {
 #[derive(Default)]
 pub struct Tally {
     pub requests: Vec<Seen>,
+    /// Requests are counted, not kept: for tests that make very many.
+    pub only_counted: bool,
+    kinds: HashMap<Kind, usize>,
+    files: HashMap<(Kind, Option<String>), usize>,
     /// Bytes of content that were handed to the network, by file.
     pub served: HashMap<String, u64>,
     /// Requests for bytes that are being answered.
@@ -70,7 +74,7 @@ pub struct Tally {
 
 impl Tally {
     pub fn count(&self, kind: Kind) -> usize {
-        self.requests.iter().filter(|r| r.kind == kind).count()
+        self.kinds.get(&kind).copied().unwrap_or(0)
     }
 
     pub fn total(&self) -> u64 {
@@ -98,16 +102,16 @@ impl Ledger {
     /// Numbers a request and keeps it.
     pub(super) fn arrive(&self, mut seen: Seen) -> Seen {
         self.note(|tally| {
-            let alike = |r: &&Seen| r.kind == seen.kind;
-            let same_file = |r: &&Seen| r.file == seen.file;
-            seen.nth = tally.requests.iter().filter(alike).count() + 1;
-            seen.nth_of_file = 1 + tally
-                .requests
-                .iter()
-                .filter(alike)
-                .filter(same_file)
-                .count();
-            tally.requests.push(seen.clone());
+            let next = |count: &mut usize| {
+                *count += 1;
+                *count
+            };
+            seen.nth = next(tally.kinds.entry(seen.kind).or_default());
+            let about = (seen.kind, seen.file.clone());
+            seen.nth_of_file = next(tally.files.entry(about).or_default());
+            if !tally.only_counted {
+                tally.requests.push(seen.clone());
+            }
             seen
         })
     }

@@ -212,6 +212,11 @@ impl Origin {
         change(&mut self.shared.world.lock().unwrap());
     }
 
+    /// Requests are counted from now on, and no longer kept.
+    pub fn only_count(&self) {
+        self.ledger().note(|tally| tally.only_counted = true);
+    }
+
     pub fn ledger(&self) -> &Ledger {
         &self.shared.ledger
     }
