@@ -109,7 +109,7 @@ impl Ended {
     fn variables(&self) -> [(&'static str, String); 9] {
         let (order, view) = (&self.download.order, &self.view);
         let problem = view.problem.as_ref();
-        let counts = self.download.table().map(|table| table.counts());
+        let counts = self.download.counts();
         let number = |number: Option<u64>| number.map_or(String::new(), |n| n.to_string());
         let code = problem.map(|problem| serde_json::to_value(problem.code));
         let code = code.and_then(|code| Some(code.ok()?.as_str()?.to_owned()));

@@ -1,13 +1,15 @@
 //! The limit on how fast files' bytes come: one for all workers together.
 //!
-//! A token bucket in the form of the generic cell rate algorithm (ITU-T I.371, virtual scheduling): what is kept is
-//! the time from which the line is free, and whoever wants to read reserves the next piece of it. So workers get
-//! their turn in the order in which they ask, and nothing has to be refilled. Pieces are a fiftieth of a second
-//! long, so that bytes come evenly. Only what files hold is limited, not listings, headers or TLS.
+//! A token bucket in the form of the generic cell rate algorithm (ITU-T I.371, virtual scheduling): instead of tokens
+//! that have to be refilled, what is kept is the time from which the line is free. Whoever wants to read gets a
+//! piece of it, a fiftieth of a second long, so that bytes come evenly, and gives back what it did not read; the
+//! others wait in the order in which they came. Only what files hold is limited, not listings, headers or TLS.
 
+use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 /// The largest limit, in bytes per second: the last whole number that every reader of JSON holds exactly.
@@ -34,17 +36,21 @@ impl Bucket {
         Bucket { rate, free_at: now }
     }
 
-    /// Reserves up to `most` bytes: how many, and when they may be read.
-    fn reserve(&mut self, now: Instant, most: usize) -> (Instant, usize) {
+    /// How long until there is something to give out.
+    fn wait(&self, now: Instant) -> Duration {
+        self.free_at.saturating_duration_since(now)
+    }
+
+    /// Gives out up to `most` bytes; to be called when there is nothing to wait for.
+    fn take(&mut self, now: Instant, most: usize) -> usize {
         let piece = usize::try_from(self.rate.get() / PIECES).unwrap_or(usize::MAX);
         let bytes = most.min(piece.max(1));
         let earliest = now.checked_sub(CREDIT).unwrap_or(now);
-        let start = self.free_at.max(earliest);
-        self.free_at = start + self.time(bytes);
-        (start, bytes)
+        self.free_at = self.free_at.max(earliest) + self.time(bytes);
+        bytes
     }
 
-    /// Bytes that were reserved and not read.
+    /// Bytes that were given out and not read.
     fn give_back(&mut self, bytes: usize) {
         if let Some(earlier) = self.free_at.checked_sub(self.time(bytes)) {
             self.free_at = earlier;
@@ -71,6 +77,44 @@ struct State {
     bucket: Option<Bucket>,
     /// Counts the changes.
     epoch: u64,
+    /// Who waits, in the order of coming. The first one waits for the bucket, the others for their turn.
+    queue: VecDeque<Thread>,
+}
+
+impl State {
+    /// Gives `most` bytes or less to whoever asks, if it is the turn of the thread `me`; else says how long to wait.
+    fn try_take(&mut self, most: usize, me: &Thread) -> Result<Grant, Duration> {
+        let Some(bucket) = &mut self.bucket else {
+            return Ok(Grant {
+                bytes: most,
+                epoch: None,
+            });
+        };
+        if self
+            .queue
+            .front()
+            .is_some_and(|first| first.id() != me.id())
+        {
+            return Err(SLICE);
+        }
+        let now = Instant::now();
+        match bucket.wait(now) {
+            Duration::ZERO => Ok(Grant {
+                bytes: bucket.take(now, most),
+                epoch: Some(self.epoch),
+            }),
+            left => Err(left.min(SLICE)),
+        }
+    }
+
+    fn leave(&mut self, me: &Thread) {
+        self.queue.retain(|waiting| waiting.id() != me.id());
+        self.wake_first();
+    }
+
+    fn wake_first(&self) {
+        self.queue.iter().take(1).for_each(Thread::unpark);
+    }
 }
 
 /// See the module's page. Without a limit it costs one relaxed load a read.
@@ -78,7 +122,6 @@ struct State {
 pub struct Limit {
     limited: AtomicBool,
     state: Mutex<State>,
-    changed: Condvar,
 }
 
 impl Limit {
@@ -95,7 +138,7 @@ impl Limit {
         state.bucket = rate.map(|rate| Bucket::new(rate, Instant::now()));
         state.epoch += 1;
         self.limited.store(rate.is_some(), Ordering::Relaxed);
-        self.changed.notify_all();
+        state.queue.iter().for_each(Thread::unpark);
     }
 
     /// Waits until up to `most` bytes may be read. None once `is_stopped` says so, within 250 ms.
@@ -106,53 +149,52 @@ impl Limit {
                 epoch: None,
             });
         }
+        let me = thread::current();
         let mut state = self.state();
+        let mut wait = match state.try_take(most, &me) {
+            Ok(grant) => return Some(grant),
+            Err(wait) => wait,
+        };
+        state.queue.push_back(me.clone());
         loop {
-            let epoch = state.epoch;
-            let Some(bucket) = &mut state.bucket else {
-                return Some(Grant {
-                    bytes: most,
-                    epoch: None,
-                });
-            };
-            let (start, bytes) = bucket.reserve(Instant::now(), most);
-            while state.epoch == epoch {
-                let left = start.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    let epoch = Some(epoch);
-                    return Some(Grant { bytes, epoch });
+            drop(state);
+            // Who parks after having been unparked does not wait.
+            thread::park_timeout(wait);
+            let stopped = is_stopped();
+            state = self.state();
+            if stopped {
+                state.leave(&me);
+                return None;
+            }
+            match state.try_take(most, &me) {
+                Ok(grant) => {
+                    state.leave(&me);
+                    return Some(grant);
                 }
-                let waited = self.changed.wait_timeout(state, left.min(SLICE));
-                state = waited.unwrap_or_else(PoisonError::into_inner).0;
-                if is_stopped() {
-                    let epoch = Some(epoch);
-                    give_back(&mut state, &Grant { bytes, epoch }, 0);
-                    return None;
-                }
+                Err(left) => wait = left,
             }
         }
     }
 
     /// Says how many bytes of a grant were `used`; the others are there for whoever comes next.
     pub fn settle(&self, grant: &Grant, used: usize) {
-        if grant.epoch.is_some() && used < grant.bytes {
-            give_back(&mut self.state(), grant, used);
+        if grant.epoch.is_none() || used >= grant.bytes {
+            return;
         }
-    }
-}
-
-fn give_back(state: &mut State, grant: &Grant, used: usize) {
-    if grant.epoch == Some(state.epoch)
-        && let Some(bucket) = &mut state.bucket
-    {
-        bucket.give_back(grant.bytes - used);
+        let mut state = self.state();
+        if grant.epoch == Some(state.epoch)
+            && let Some(bucket) = &mut state.bucket
+        {
+            bucket.give_back(grant.bytes - used);
+            state.wake_first();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::thread;
+    use std::sync::mpsc;
 
     use proptest::prelude::*;
 
@@ -162,32 +204,42 @@ mod tests {
         NonZeroU64::new(bytes_per_second).unwrap()
     }
 
+    fn free_at(limit: &Limit) -> Instant {
+        limit.state().bucket.as_ref().unwrap().free_at
+    }
+
+    /// A limit with so many seconds' worth given out already.
+    fn busy(bytes_per_second: u64, time: Duration) -> Arc<Limit> {
+        let limit = Arc::new(Limit::default());
+        limit.set(Some(rate(bytes_per_second)));
+        limit.state().bucket.as_mut().unwrap().free_at += time;
+        limit
+    }
+
+    /// Waits until so many threads wait for their turn.
+    fn await_waiting(limit: &Limit, count: usize) {
+        while limit.state().queue.len() != count {
+            thread::yield_now();
+        }
+    }
+
     #[test]
     fn a_piece_is_a_fiftieth_of_a_second_and_at_least_a_byte() {
         let now = Instant::now();
-        assert_eq!(Bucket::new(rate(50_000), now).reserve(now, 9999).1, 1000);
-        assert_eq!(Bucket::new(rate(50_000), now).reserve(now, 10).1, 10);
-        assert_eq!(Bucket::new(rate(3), now).reserve(now, 9999).1, 1);
+        assert_eq!(Bucket::new(rate(50_000), now).take(now, 9999), 1000);
+        assert_eq!(Bucket::new(rate(50_000), now).take(now, 10), 10);
+        assert_eq!(Bucket::new(rate(3), now).take(now, 9999), 1);
     }
 
     #[test]
-    fn pieces_follow_one_another_in_the_order_of_asking() {
+    fn what_was_given_out_takes_its_time_and_what_was_not_read_takes_none() {
         let now = Instant::now();
         let mut bucket = Bucket::new(rate(50_000), now);
-        let starts: Vec<Duration> = (0..4)
-            .map(|_| bucket.reserve(now, 1000).0.duration_since(now))
-            .collect();
-        assert_eq!(starts, [0, 20, 40, 60].map(Duration::from_millis));
-    }
-
-    #[test]
-    fn what_was_not_read_is_there_for_the_next() {
-        let now = Instant::now();
-        let mut bucket = Bucket::new(rate(50_000), now);
-        let (_, bytes) = bucket.reserve(now, 1000);
-        bucket.give_back(bytes - 500);
-        let (start, _) = bucket.reserve(now, 1000);
-        assert_eq!(start.duration_since(now), Duration::from_millis(10));
+        let bytes = bucket.take(now, 1000);
+        assert_eq!(bucket.wait(now), Duration::from_millis(20));
+        bucket.give_back(bytes - 250);
+        assert_eq!(bucket.wait(now), Duration::from_millis(5));
+        assert_eq!(bucket.wait(now + Duration::from_millis(5)), Duration::ZERO);
     }
 
     #[test]
@@ -195,11 +247,10 @@ mod tests {
         let begin = Instant::now();
         let mut bucket = Bucket::new(rate(50_000), begin);
         let now = begin + Duration::from_secs(3600);
-        let at_once = (0..100)
-            .map(|_| bucket.reserve(now, 1000))
-            .take_while(|(start, _)| *start <= now)
-            .map(|(_, bytes)| bytes)
-            .sum::<usize>();
+        let mut at_once = 0;
+        while bucket.wait(now).is_zero() {
+            at_once += bucket.take(now, 1000);
+        }
         assert_eq!(at_once, 3000);
     }
 
@@ -211,31 +262,51 @@ mod tests {
             rate in 1_u64..5_000_000_000,
             asks in prop::collection::vec((0_u64..40_000_000, 1_usize..300_000, 0_usize..300_000), 1..200),
         ) {
-            let begin = Instant::now();
-            let mut now = begin;
-            let mut bucket = Bucket::new(NonZeroU64::new(rate).unwrap(), begin);
+            let mut now = Instant::now();
+            let mut bucket = Bucket::new(NonZeroU64::new(rate).unwrap(), now);
             let mut read: Vec<(Instant, usize)> = Vec::new();
-            for (pause, most, unused) in asks {
+            for (pause, most, unread) in asks {
                 now += Duration::from_nanos(pause);
-                let (start, bytes) = bucket.reserve(now, most);
+                now += bucket.wait(now);
+                let bytes = bucket.take(now, most);
                 prop_assert!(bytes >= 1 && bytes <= most);
-                now = now.max(start);
-                let unused = unused.min(bytes);
-                bucket.give_back(unused);
-                read.push((now, bytes - unused));
+                let unread = unread.min(bytes);
+                bucket.give_back(unread);
+                read.push((now, bytes - unread));
             }
+            // Durations are whole nanoseconds: each piece may be off by what comes in one or two.
+            let rounding = 2 + read.len() as u128 * (1 + u128::from(rate) / 1_000_000_000) * 2;
+            let piece = u128::from(rate / PIECES).max(1);
             for (first, &(from, _)) in read.iter().enumerate() {
                 let mut sum = 0_u128;
                 for &(at, bytes) in &read[first..] {
                     sum += bytes as u128;
                     let time = at.duration_since(from) + CREDIT;
                     let share = time.as_nanos() * u128::from(rate) / 1_000_000_000;
-                    let piece = u128::from(rate / PIECES).max(1);
-                    // Durations are whole nanoseconds: at high rates each reservation is off by a byte or five.
-                    let rounding = 2 + read.len() as u128 * (1 + u128::from(rate) / 1_000_000_000) * 2;
                     prop_assert!(sum <= share + piece + rounding, "{sum} in {time:?} at {rate}");
                 }
             }
+        }
+
+        /// Who always wants more gets all of the rate, also where reads bring little of what was granted.
+        #[test]
+        fn never_less_than_the_rate(
+            rate in 10_000_u64..5_000_000_000,
+            reads in prop::collection::vec(1_usize..20_000, 100..300),
+        ) {
+            let begin = Instant::now();
+            let mut now = begin;
+            let mut bucket = Bucket::new(NonZeroU64::new(rate).unwrap(), begin);
+            let mut sum = 0_u128;
+            for wanted in reads {
+                now += bucket.wait(now);
+                let bytes = bucket.take(now, 1 << 18);
+                let came = wanted.min(bytes);
+                bucket.give_back(bytes - came);
+                sum += came as u128;
+            }
+            let share = now.duration_since(begin).as_nanos() * u128::from(rate) / 1_000_000_000;
+            prop_assert!(sum + 1 >= share, "{sum} of {share}");
         }
     }
 
@@ -248,40 +319,61 @@ mod tests {
     }
 
     #[test]
-    fn lifting_the_limit_ends_a_wait() {
-        let limit = Arc::new(Limit::default());
-        limit.set(Some(rate(1)));
-        // The next byte would come in 99 s.
-        for _ in 0..100 {
-            let mut state = limit.state();
-            let bucket = state.bucket.as_mut().unwrap();
-            let _reserved = bucket.reserve(Instant::now(), 1);
+    fn turns_come_in_the_order_of_asking() {
+        let limit = busy(1, Duration::from_secs(3600));
+        let (tell, told) = mpsc::channel();
+        for number in 0..4 {
+            let (limit, tell) = (limit.clone(), tell.clone());
+            let before = limit.state().queue.len();
+            let waiting = limit.clone();
+            thread::spawn(move || {
+                let grant = limit.take(10, || false).unwrap();
+                tell.send((number, grant.bytes)).unwrap();
+            });
+            await_waiting(&waiting, before + 1);
         }
-        let waiting = limit.clone();
-        let waiter = thread::spawn(move || waiting.take(500, || false).unwrap().bytes);
-        limit.set(None);
-        assert_eq!(waiter.join().unwrap(), 500);
+        for number in 0..4 {
+            // One byte's worth of time: the next in the queue would get its own a second later.
+            let mut state = limit.state();
+            state.bucket.as_mut().unwrap().free_at = Instant::now();
+            state.wake_first();
+            drop(state);
+            assert_eq!(told.recv().unwrap(), (number, 1));
+        }
     }
 
     #[test]
-    fn who_is_told_to_stop_gives_its_turn_back() {
-        let limit = Limit::default();
-        limit.set(Some(rate(1)));
-        let first = limit.take(1, || false).unwrap();
-        assert_eq!(first.bytes, 1);
-        let before = limit.state().bucket.as_ref().unwrap().free_at;
+    fn lifting_the_limit_ends_all_waits() {
+        let limit = busy(1, Duration::from_secs(3600));
+        let waiters: Vec<_> = (0..3)
+            .map(|_| {
+                let limit = limit.clone();
+                thread::spawn(move || limit.take(500, || false).unwrap().bytes)
+            })
+            .collect();
+        await_waiting(&limit, 3);
+        limit.set(None);
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), 500);
+        }
+    }
+
+    #[test]
+    fn who_is_told_to_stop_leaves_the_queue() {
+        let limit = busy(1, Duration::from_secs(3600));
+        let before = free_at(&limit);
         assert!(limit.take(1, || true).is_none());
-        assert_eq!(limit.state().bucket.as_ref().unwrap().free_at, before);
+        assert!(limit.state().queue.is_empty());
+        assert_eq!(free_at(&limit), before);
     }
 
     #[test]
     fn a_grant_of_an_earlier_limit_is_not_given_back_to_the_next() {
-        let limit = Limit::default();
-        limit.set(Some(rate(1000)));
+        let limit = busy(1000, Duration::ZERO);
         let grant = limit.take(20, || false).unwrap();
         limit.set(Some(rate(2000)));
-        let before = limit.state().bucket.as_ref().unwrap().free_at;
+        let before = free_at(&limit);
         limit.settle(&grant, 0);
-        assert_eq!(limit.state().bucket.as_ref().unwrap().free_at, before);
+        assert_eq!(free_at(&limit), before);
     }
 }

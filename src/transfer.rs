@@ -304,7 +304,8 @@ impl Job {
         }
     }
 
-    fn is_halted(&self) -> bool {
+    /// Whether it is to end as soon as it can.
+    pub fn is_halted(&self) -> bool {
         self.run.is_halted() || self.file.given_up.load(Ordering::Acquire)
     }
 
@@ -601,7 +602,7 @@ impl Job {
             if hands.seats.is_crowded() && self.may_yield() && hands.seats.must_leave() {
                 return Err(Outcome::Yielded);
             }
-            let stopped = || self.run.is_halted();
+            let stopped = || self.is_halted();
             let Some(grant) = hands.limit.take(buffer.len(), stopped) else {
                 return Err(Outcome::Stopped);
             };

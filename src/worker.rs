@@ -127,7 +127,7 @@ impl Worker {
         while let Some(job) = self.next_job() {
             // A job that was stopped needs no seat to say so.
             let seats = &self.hands.seats;
-            let seated = seats.take(|| job.run.is_halted());
+            let seated = seats.take(|| job.is_halted());
             let outcome = caught(|| job.work(&self.hands, &mut self.buffer));
             if seated {
                 seats.give_back(matches!(outcome, Outcome::Yielded));

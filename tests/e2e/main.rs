@@ -6,18 +6,25 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod client;
 mod create;
 mod delete;
 mod durability;
 mod errors;
+mod events;
 mod faults_disk;
 mod faults_upstream;
+mod get;
+mod hooks;
 mod list_and_inspect;
+mod metrics;
 mod names;
 mod nginx;
 mod pause_resume;
 mod resume_after_kill;
 mod security;
+mod settings;
 mod share;
 mod support;
 mod taken;
+mod wait;

@@ -8,6 +8,7 @@ mod health;
 mod lines;
 mod openapi;
 mod reads;
+mod settings;
 mod writes;
 
 use std::sync::Arc;
