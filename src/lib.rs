@@ -44,4 +44,5 @@ pub mod table;
 pub mod transfer;
 pub mod upstream;
 pub mod url;
+pub mod vital;
 pub mod worker;
