@@ -55,6 +55,13 @@ impl NoBeginning {
 
 impl From<DestError> for NoBeginning {
     fn from(error: DestError) -> NoBeginning {
+        if let DestError::Short(message) = error {
+            return NoBeginning::Fault {
+                message,
+                retry_after: None,
+                malformed: false,
+            };
+        }
         broken(error.code(), error.to_string())
     }
 }

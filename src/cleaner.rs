@@ -1,5 +1,6 @@
 //! Removes what a deleted download leaves: its `.part` files and, if asked, everything that it made.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +35,10 @@ pub fn start(
         .spawn(move || {
             for removal in removals {
                 let key = removal.download.key;
-                let files = clean(&removal, &store);
+                let files = catch_unwind(AssertUnwindSafe(|| clean(&removal, &store))).unwrap_or_else(|_| {
+                    log::error!("download {}: haul itself failed while removing its files; please report it", removal.download.id);
+                    0
+                });
                 while let Err(error) = store.commit(&[Change::Gone(vec![key])]) {
                     log::error!(
                         "download {}: its removal could not be saved: {error}",

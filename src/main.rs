@@ -6,8 +6,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use haul::cli::{self, Command};
+use haul::client;
+use haul::get::{self, LogTarget};
 use haul::serve::{self, ServeError, Serving};
 use haul::share::{self, Share};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -22,6 +25,8 @@ fn main() -> ExitCode {
         Ok(Command::Version) => print(concat!("haul ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Serve(options)) => serve(options),
         Ok(Command::Share(options)) => share(options),
+        Ok(Command::Get(options)) => ExitCode::from(get::run(&options)),
+        Ok(Command::Ask(options)) => ExitCode::from(client::run(&options)),
         Err(error) => fail(2, &error.to_string()),
     }
 }
@@ -34,6 +39,7 @@ fn start_log() {
         builder.filter_module(noisy, log::LevelFilter::Warn);
     }
     builder
+        .target(env_logger::Target::Pipe(Box::new(LogTarget)))
         .format(|out, record| {
             let time = haul::clock::now().to_rfc3339();
             writeln!(out, "{time} {:5} {}", record.level(), record.args())
@@ -54,7 +60,23 @@ fn fail(code: u8, message: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Every worker and every caller takes descriptors; the usual soft limit of 1024 is there for programs that
+/// use select(2), which this one does not.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit.clone()
+    };
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        log::warn!("the limit on open files stays as it is: {error}");
+    }
+}
+
 fn serve(options: cli::Serve) -> ExitCode {
+    raise_descriptor_limit();
     // Before anything can be acknowledged, so that a signal never finds the default action in place.
     let mut signals = match Signals::new([SIGINT, SIGTERM]) {
         Ok(signals) => signals,

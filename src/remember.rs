@@ -115,7 +115,11 @@ pub fn rest(download: &Download) {
     download.rest(table.counts(), files);
 }
 
-fn load(id: &str, files: &SavedFiles, store: &Store<Saved>) -> Result<FileTable, Problem> {
+/// The files of a download, each where it was.
+///
+/// # Errors
+/// Its saved list of files cannot be used.
+pub fn load(id: &str, files: &SavedFiles, store: &Store<Saved>) -> Result<FileTable, Problem> {
     let table = store
         .read_side(&side_name(id))
         .map_err(|error| error.to_string())

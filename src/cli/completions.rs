@@ -27,9 +27,10 @@ enum Kind {
     Free,
 }
 
-/// By the word that stands for the value in `--help`.
+/// By the word that stands for the value in `--help`; of several the last, which is the one that a shell can know.
 fn kind(value: &str) -> Kind {
-    match value.trim_start() {
+    let last = value.split_whitespace().last().unwrap_or_default();
+    match last.trim_matches(['[', ']']) {
         "FILE" => Kind::File,
         "DIR" => Kind::Folder,
         "SHELL" => Kind::Shell,
@@ -157,9 +158,14 @@ _haul() {
         for flag in of(verb) {
             let _ = write!(text, " \\\n            {}", quoted(&zsh_flag(flag)));
         }
-        let operand = verb.operand().trim_start();
-        if !operand.is_empty() {
-            let spec = format!(":{operand}:{}", zsh_values(kind(operand)));
+        for operand in verb.operand().split_whitespace() {
+            let name = operand.trim_matches(['[', ']']);
+            let marks = match operand {
+                _ if operand.starts_with('[') => "::",
+                _ if operand.ends_with("...") => "*:",
+                _ => ":",
+            };
+            let spec = format!("{marks}{name}:{}", zsh_values(kind(operand)));
             let _ = write!(text, " \\\n            {}", quoted(&spec));
         }
         text.push_str("\n        ;;\n");

@@ -27,12 +27,26 @@ It could not start, or could not go on: the line on stderr says why.
 .TP
 .B 2
 Bad usage.
+.TP
+.B 3
+.B haul get
+was refused by the link\(aqs server: no such link, expired, or another password.
+.TP
+.B 130
+.B haul get
+was interrupted by SIGINT or SIGTERM; the same command again goes on.
 .SH FILES
 .TP
 .I downloads.json, downloads.journal
 In the state directory: every download and what changed since. Both belong to one running
 .BR haul .
 .SH EXAMPLES
+Download a package into a folder, without an agent:
+.PP
+.EX
+haul get \(aqhttps://get.massive.app/LINK_ID?secret=SECRET\(aq /srv/in
+.EE
+.PP
 Run the agent, then add a link and look at it:
 .PP
 .EX
@@ -69,6 +83,9 @@ pub fn page() -> String {
     let _ = writeln!(text, ".SH DESCRIPTION{DESCRIPTION}.SH COMMANDS");
     for verb in Verb::ALL {
         let _ = writeln!(text, ".SS {}\n{}.", roff(&usage(verb)), roff(verb.about()));
+        for note in verb.notes() {
+            let _ = writeln!(text, ".PP\n{}", roff(note));
+        }
         of(verb).for_each(|flag| describe(&mut text, flag));
     }
     let _ = writeln!(text, ".SH ENVIRONMENT\n{}", roff(PRECEDENCE));

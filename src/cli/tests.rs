@@ -75,9 +75,9 @@ fn every_flag_has_a_variable_of_its_own_that_is_read() {
             seen.push(flag.env);
             let look = std::cell::RefCell::new(Vec::new());
             // A folder to the one command, a shell to the other.
-            let args = [verb.name(), "bash"];
-            let args = &args[..1 + usize::from(!verb.operand().is_empty())];
-            parse(args.iter().map(OsString::from), &|name| {
+            let operands = std::iter::repeat_n("bash", verb.operands().0);
+            let args = std::iter::once(verb.name()).chain(operands);
+            parse(args.map(OsString::from), &|name| {
                 look.borrow_mut().push(name.to_owned());
                 (name == "HOME").then(|| "/root".into())
             })
@@ -183,7 +183,8 @@ fn help_and_version() {
             panic!("no help");
         };
         for flag in flags_of(verb) {
-            assert!(text.contains(&format!("--{} {}", flag.name, flag.value)));
+            let shown = format!("--{} {}", flag.name, flag.value);
+            assert!(text.contains(shown.trim_end()));
             assert!(text.contains(flag.env) && text.contains(flag.default));
         }
     }
@@ -195,7 +196,7 @@ fn help_and_version() {
 fn bad_usage_is_said_in_one_line() {
     let home = [("HOME", "/r")];
     for (args, hint) in [
-        (&[][..], "serve or share"),
+        (&[][..], "get, serve or share"),
         (&["fetch"], "fetch"),
         (&["--loud"], "--loud"),
         (&["serve", "--loud"], "--loud"),
@@ -223,6 +224,19 @@ fn bad_usage_is_said_in_one_line() {
             "--public-url",
         ),
         (&["share", "a", "--address-lifetime", "0"], "seconds"),
+        (&["get"], "LINK [DIR]"),
+        (&["get", ""], "LINK [DIR]"),
+        (&["get", "a", "b", "c"], "\"c\""),
+        (&["get", "a", "--if-exists", "ask"], "--if-exists"),
+        (&["get", "a", "--json", "--quiet"], "--quiet"),
+        (&["get", "a", "--json=yes"], "--json"),
+        (&["add", "link"], "LINK DIR"),
+        (&["ls", "--states", "idle"], "idle"),
+        (&["ls", "--server", "localhost:8080"], "--server"),
+        (&["rm"], "ID"),
+        (&["rm", ""], "ID"),
+        (&["wait", "../x"], "ID"),
+        (&["pause", "01A", "a/b"], "a/b"),
         (&["completions"], "bash, zsh, fish"),
         (&["completions", "csh"], "bash, zsh, fish"),
         (&["man", "haul"], "haul"),
@@ -247,6 +261,72 @@ fn secrets_come_from_the_environment_and_are_never_shown() {
     assert!(!shown.contains("pässword") && !shown.contains("s3cret"));
     let text = complaint(&["share", "d", "--password", " hunter2"], &[]);
     assert!(!text.contains("hunter2"), "{text}");
+}
+
+fn get(args: &[&str], env: &[(&str, &str)]) -> Get {
+    let args: Vec<&str> = [&["get"], args].concat();
+    let env: Vec<_> = [&[("HOME", "/home/me")], env].concat();
+    match run(&args, &env) {
+        Ok(Command::Get(get)) => get,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn ask(args: &[&str], env: &[(&str, &str)]) -> Ask {
+    match run(args, env) {
+        Ok(Command::Ask(ask)) => ask,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn get_downloads_into_the_current_directory_unless_told_otherwise() {
+    let plain = get(&["https://x/y?secret=s3cret"], &[]);
+    assert_eq!(plain.dir, PathBuf::from("."));
+    assert_eq!(
+        (plain.output, plain.if_exists),
+        (Output::Human, IfExists::Rename)
+    );
+    assert_eq!(plain.state_dir, PathBuf::from("/home/me/.local/state/haul"));
+    assert!(!format!("{plain:?}").contains("s3cret"));
+    let told = get(
+        &["l", "in", "--json", "--if-exists", "skip"],
+        &[("HAUL_PASSWORD", "p")],
+    );
+    assert_eq!(told.dir, PathBuf::from("in"));
+    assert_eq!(
+        (told.output, told.if_exists),
+        (Output::Json, IfExists::Skip)
+    );
+    assert_eq!(told.password.unwrap().reveal(), "p");
+    assert_eq!(get(&["l"], &[("HAUL_QUIET", "1")]).output, Output::Quiet);
+    assert_eq!(get(&["l"], &[("HAUL_QUIET", "0")]).output, Output::Human);
+    assert!(
+        complaint(&["get", "l"], &[("HOME", "/r"), ("HAUL_JSON", "maybe")]).contains("HAUL_JSON")
+    );
+}
+
+#[test]
+fn questions_go_to_the_server_that_is_named() {
+    let asked = ask(&["ls", "--states", "paused,error"], &[]);
+    assert_eq!(asked.server, "http://127.0.0.1:8080");
+    assert!(
+        matches!(asked.what, What::List { states, json: false } if states == [State::Paused, State::Error])
+    );
+    let asked = ask(
+        &["rm", "01abc", "9Z", "--remove-files"],
+        &[
+            ("HAUL_SERVER", "https://nas:8443/"),
+            ("HAUL_TOKEN_FILE", "/t"),
+        ],
+    );
+    assert_eq!(asked.server, "https://nas:8443");
+    assert_eq!(asked.token_file, Some(PathBuf::from("/t")));
+    assert!(matches!(asked.what, What::Remove { ids, files: true } if ids == ["01ABC", "9Z"]));
+    assert!(matches!(
+        ask(&["rm", "A"], &[]).what,
+        What::Remove { files: false, .. }
+    ));
 }
 
 #[test]

@@ -6,20 +6,27 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod client;
 mod create;
+mod crowds;
 mod delete;
 mod durability;
 mod errors;
 mod faults_disk;
+mod faults_state;
 mod faults_upstream;
+mod get;
 mod hooks;
 mod list_and_inspect;
+mod mounts;
 mod names;
 mod nginx;
 mod pause_resume;
+mod power_cut;
 mod resume_after_kill;
 mod security;
 mod settings;
 mod share;
 mod support;
+mod system_calls;
 mod taken;
