@@ -305,14 +305,24 @@ mod tests {
         let hands = Arc::new(Hands {
             client: Client::new(Options::default()).unwrap(),
             store: Arc::new(store),
+            limit: Limit::default(),
+            seats: Seats::new(WORKERS),
         });
         let (errands, errands_in) = unbounded();
         let (jobs, jobs_in) = unbounded();
         let (reports, reports_in) = unbounded();
-        let board = Arc::default();
-        let jobs_both = (jobs.clone(), jobs_in);
-        let threads = start(WORKERS, &hands, &board, &errands_in, &jobs_both, &reports).unwrap();
+        let pool = Pool {
+            hands,
+            board: Arc::default(),
+            errands: errands_in,
+            jobs: (jobs.clone(), jobs_in),
+            reports,
+            started: Mutex::default(),
+            awake: Arc::default(),
+        };
+        pool.grow(WORKERS).unwrap();
         let run = run();
+        // More than there are threads: one that died of it would not do another, nor one that kept its seat.
         for _ in 0..5 * WORKERS {
             jobs.send(impossible(&run)).unwrap();
             errands.send(Errand::Address(impossible(&run))).unwrap();
@@ -328,7 +338,6 @@ mod tests {
             assert_eq!(problem.code, Code::InternalError);
             assert!(job.file.take(1).is_some(), "the range is free again");
         }
-        assert!(threads.iter().all(|thread| !thread.is_finished()));
         // They work: a job of a run that was halted is given back undone.
         run.halt();
         jobs.send(impossible(&run)).unwrap();
