@@ -65,6 +65,15 @@ fn take_up(
         view,
     ));
     let mut files = saved.files;
+    if let Ok(Some(table)) = &table {
+        // Whole, but without its name: no byte of it is needed again.
+        for &file in files.failed.keys() {
+            if file < table.len() && files.done.contains(file.into()) {
+                let whole = [(0, table.size(file))].into_iter().collect();
+                files.partial.entry(file).or_default().bytes = whole;
+            }
+        }
+    }
     let (partial, begun) = (std::mem::take(&mut files.partial), files.begun);
     let doubtful = std::mem::take(&mut files.doubtful).into_iter().collect();
     match (table, resting) {

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::support::agent::{Agent, DOWNLOADS, Setup, one};
 use crate::support::namespace::Namespace;
-use crate::support::origin::Origin;
+use crate::support::origin::{Gate, Kind, Origin, Reply};
 use crate::support::package::Package;
 use crate::support::tree;
 
@@ -147,4 +147,28 @@ fn a_full_state_directory_refuses_changes_and_loses_none() {
     for id in [done, busy, toggled] {
         assert_eq!(rig.agent.inspect(&id)["state"], "complete");
     }
+}
+
+#[test]
+fn a_file_that_has_to_start_over_while_nothing_can_be_saved_arrives_later() {
+    let Some(rig) = Cramped::new(Package::new().file("large", 16 << 20)) else {
+        return;
+    };
+    let gate = Gate::new();
+    let broken = Reply::stall_after(1000, &gate).and_cut(1000);
+    rig.origin.always(Kind::Bytes, broken);
+    let busy = rig.create("busy");
+    rig.origin.await_requests(Kind::Bytes, 4);
+    let toggled = rig.create("toggled");
+    rig.use_up(&toggled);
+    // Whatever is asked for from now on, the whole file comes, and what was said of its ranges must be taken back.
+    rig.origin.always(Kind::Bytes, Reply::ignore_range());
+    gate.open();
+    rig.agent.wait(&busy, "the reason", |record| {
+        let error = record["error"]["message"].as_str().unwrap_or_default();
+        error.contains("space") || error.contains("full")
+    });
+    rig.make_room();
+    rig.agent.wait_state(&busy, "complete");
+    tree::assert_file(&rig.home.path().join("busy/large"), 1, 16 << 20);
 }
