@@ -323,6 +323,7 @@ mod tests {
         };
         pool.grow(WORKERS).unwrap();
         let run = run();
+        // More than there are threads: one that died of it would not do another, nor one that kept its seat.
         for _ in 0..5 * WORKERS {
             jobs.send(impossible(&run)).unwrap();
             errands.send(Errand::Address(impossible(&run))).unwrap();
