@@ -12,6 +12,8 @@ pub mod clock;
 pub mod controller;
 pub mod dest;
 pub mod handle;
+#[cfg(test)]
+mod hostile;
 pub mod id;
 pub mod intervals;
 pub mod link;
