@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use crate::board::{Board, Download, Order, State};
+use crate::settings::{Said, Settings};
+use crate::table::FileTable;
 
 /// The downloads a DELETE means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +53,11 @@ pub trait Agent: Send + Sync {
     /// Every download, for reading.
     fn board(&self) -> &Board;
 
+    /// The package's files, for reading; read back from disk for a complete download. None where they are not listed yet.
+    fn files(&self, download: &Download) -> Option<Arc<FileTable>> {
+        download.table()
+    }
+
     /// Checks the link upstream (10 s at the most) and the destination, then adds a download.
     ///
     /// # Errors
@@ -70,4 +77,13 @@ pub trait Agent: Send + Sync {
     /// # Errors
     /// `DownloadNotFound` for an unknown `Which::One`.
     fn delete(&self, which: Which, remove_files: bool) -> Result<Deleted, Refusal>;
+
+    /// The settings in force.
+    fn settings(&self) -> Settings;
+
+    /// Changes the settings that are said, and answers all of them.
+    ///
+    /// # Errors
+    /// `StateUnwritable`.
+    fn change_settings(&self, said: Said) -> Result<Settings, Refusal>;
 }

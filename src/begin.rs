@@ -120,7 +120,7 @@ pub fn begin(
     let root = run.open_root(&beginning.identity)?.clone();
     run.look(&root)?;
     let table = match run.download.table() {
-        Some(table) => table.clone(),
+        Some(table) => table,
         None => list(run, &root, hands, board)?,
     };
     make_folders(&root, &table)?;

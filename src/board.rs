@@ -6,13 +6,14 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::link::Link;
-use crate::table::FileTable;
+use crate::saved::SavedFiles;
+use crate::table::{Counts, FileTable};
 
 /// Where a download stands. There is no idle state: a download transfers from the moment of its POST.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -150,6 +151,14 @@ pub struct View {
     pub problem: Option<Problem>,
 }
 
+/// The package's files, as far as they are in memory.
+enum Content {
+    Unlisted,
+    Open(Arc<FileTable>),
+    /// Complete: the list lies on disk until somebody asks for it, and costs no memory.
+    Resting(Counts, Arc<SavedFiles>),
+}
+
 /// One download, shared by everyone who reads it.
 pub struct Download {
     pub id: String,
@@ -158,7 +167,7 @@ pub struct Download {
     pub order: Order,
     pub created_at: Timestamp,
     view: RwLock<View>,
-    table: OnceLock<Arc<FileTable>>,
+    content: RwLock<Content>,
     /// Bytes per second over the last few seconds.
     rate: AtomicU64,
 }
@@ -193,7 +202,7 @@ impl Download {
             order,
             created_at,
             view: RwLock::new(view),
-            table: OnceLock::new(),
+            content: RwLock::new(Content::Unlisted),
             rate: AtomicU64::new(0),
         }
     }
@@ -218,15 +227,44 @@ impl Download {
         change(&mut self.view.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The package's files, once the listing has been read.
-    pub fn table(&self) -> Option<&Arc<FileTable>> {
-        self.table.get()
+    fn content(&self) -> RwLockReadGuard<'_, Content> {
+        self.content.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Publishes the package's files; the first table stays.
+    /// The package's files, once the listing has been read and until the download is complete.
+    pub fn table(&self) -> Option<Arc<FileTable>> {
+        match &*self.content() {
+            Content::Open(table) => Some(table.clone()),
+            Content::Unlisted | Content::Resting(..) => None,
+        }
+    }
+
+    /// Publishes the package's files.
     pub fn set_table(&self, table: Arc<FileTable>) {
-        if self.table.set(table).is_err() {
-            log::warn!("download {}: its file table was published twice", self.id);
+        *self.content.write().unwrap_or_else(PoisonError::into_inner) = Content::Open(table);
+    }
+
+    /// Lets go of the files of a complete download: `counts` are shown from here on, and `files` says what has
+    /// become of them since they were listed.
+    pub fn rest(&self, counts: Counts, files: SavedFiles) {
+        *self.content.write().unwrap_or_else(PoisonError::into_inner) =
+            Content::Resting(counts, Arc::new(files));
+    }
+
+    /// What has become of the files of a complete download since they were listed.
+    pub fn resting(&self) -> Option<Arc<SavedFiles>> {
+        match &*self.content() {
+            Content::Resting(_, files) => Some(files.clone()),
+            Content::Unlisted | Content::Open(_) => None,
+        }
+    }
+
+    /// The sums over the package's files, once they are listed.
+    pub fn counts(&self) -> Option<Counts> {
+        match &*self.content() {
+            Content::Unlisted => None,
+            Content::Open(table) => Some(table.counts()),
+            Content::Resting(counts, _) => Some(*counts),
         }
     }
 
@@ -237,9 +275,9 @@ impl Download {
     /// The summary as of now.
     pub fn summary(&self) -> Summary<'_> {
         let view = self.view();
-        let table = self.table();
-        let counts = table.map(|table| table.counts()).unwrap_or_default();
-        let listed = table.is_some();
+        let counts = self.counts();
+        let listed = counts.is_some();
+        let counts = counts.unwrap_or_default();
         let moving = view.state == State::Transferring;
         let rate = if moving {
             self.rate.load(Ordering::Relaxed)

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use crate::begin::side_name;
 use crate::controller::Removal;
 use crate::dest::{self, Root};
+use crate::remember;
 use crate::saved::{Change, Saved};
 use crate::store::Store;
 use crate::table::{FileState, FileTable, ROOT};
@@ -30,7 +31,7 @@ pub fn start(
         .spawn(move || {
             for removal in removals {
                 let key = removal.download.key;
-                let files = catch_unwind(AssertUnwindSafe(|| clean(&removal))).unwrap_or_else(|_| {
+                let files = catch_unwind(AssertUnwindSafe(|| clean(&removal, &store))).unwrap_or_else(|_| {
                     log::error!("download {}: haul itself failed while removing its files; please report it", removal.download.id);
                     0
                 });
@@ -60,18 +61,18 @@ fn forget(store: &Store<Saved>, removal: &Removal) {
 }
 
 /// Removes files and folders; returns how many completed files it removed.
-fn clean(removal: &Removal) -> u64 {
+fn clean(removal: &Removal, store: &Store<Saved>) -> u64 {
     let order = &removal.download.order;
     let Some(root) = open(removal) else { return 0 };
-    let Some(table) = removal.download.table() else {
+    let Some(table) = remember::files(&removal.download, store) else {
         if removal.remove_files {
             dest::unmake(&removal.made);
         }
         return 0;
     };
-    let files = remove_files(&root, table, removal);
+    let files = remove_files(&root, &table, removal);
     if removal.remove_files {
-        remove_folders(&root, table);
+        remove_folders(&root, &table);
         drop(root);
         dest::unmake(&removal.made);
     }

@@ -3,7 +3,7 @@
 //! It never waits for the network or the disk. A change that a caller is told of is made in three steps: the
 //! controller checks it, the caller's own thread commits it to the store, and the controller carries it out.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,8 +15,10 @@ use crate::begin::{Beginning, NoBeginning};
 use crate::board::{Board, Code, Download, State};
 use crate::clock;
 use crate::dest::{Identity, Root};
+use crate::hooks::{self, Ended};
 use crate::rate::Rate;
 use crate::record::{Effect, Event, FileEvent, Now, Pick, Record};
+use crate::remember;
 use crate::run::Run;
 use crate::saved::{Change, Partial, Saved};
 use crate::session::Session;
@@ -66,6 +68,8 @@ pub enum Command {
         remove_files: Option<bool>,
         reply: Sender<Deleted>,
     },
+    /// From now on there are so many workers, 1 at least.
+    Workers(usize),
     /// Stop everything; answers when no job is out.
     Shutdown { reply: Sender<()> },
 }
@@ -105,6 +109,8 @@ pub struct Channels {
     /// Downloads to be cleaned up, and what became of them: key and files removed.
     pub removals: Sender<Removal>,
     pub removed: Receiver<(u32, u64)>,
+    /// Downloads that became complete or failed.
+    pub ended: hooks::Queue,
 }
 
 /// The numbers the controller goes by.
@@ -158,6 +164,8 @@ pub struct Controller {
     store: Arc<Store<Saved>>,
     board: Arc<Board>,
     active: BTreeMap<u32, Active>,
+    /// Those that transfer or have jobs out: the only ones that need a look at each turn.
+    busy: BTreeSet<u32>,
     /// Downloads that are being committed: identifier, link, destination.
     creating: BTreeMap<u32, (String, (String, String), String)>,
     next_key: u32,
@@ -202,6 +210,7 @@ impl Controller {
             store,
             board,
             active: BTreeMap::new(),
+            busy: BTreeSet::new(),
             creating: BTreeMap::new(),
             next_key,
             ids: crate::id::Ids::default(),
@@ -228,6 +237,7 @@ impl Controller {
             active.restarted = true;
             active.doubtful = one.doubtful;
             controller.active.insert(key, active);
+            controller.note_busy(key);
         }
         controller.publish();
         for (key, remove_files) in deleting {
@@ -241,7 +251,7 @@ impl Controller {
         loop {
             self.dispatch();
             if let Some(done) = self.stopping.take() {
-                if self.active.values().all(|active| active.record.is_idle()) {
+                if self.busy().all(|(_, active)| active.record.is_idle()) {
                     self.journal_all();
                     let _ = done.send(());
                     return;
@@ -271,9 +281,8 @@ impl Controller {
         let moving = self.out > 0 || !self.dirty.is_empty() || self.unsaved;
         let tick = moving.then(|| self.ticked_at + TICK);
         let due = self
-            .active
-            .values()
-            .filter_map(|active| active.record.next_due(now))
+            .busy()
+            .filter_map(|(_, active)| active.record.next_due(now))
             .min();
         match tick.into_iter().chain(due).min() {
             Some(at) => crossbeam_channel::at(at),
@@ -313,29 +322,41 @@ impl Controller {
         }
         self.ticked_at = now;
         self.journal_all();
-        let gained: Vec<(u32, u32)> = self
-            .active
-            .iter_mut()
-            .flat_map(|(&key, active)| {
+        let mut gained: Vec<(u32, u32)> = Vec::new();
+        for &key in &self.busy {
+            if let Some(active) = self.active.get_mut(&key) {
                 active.measure(now);
-                active.gained().into_iter().map(move |file| (key, file))
-            })
-            .collect();
+                gained.extend(active.gained().into_iter().map(|file| (key, file)));
+            }
+        }
         for (key, file) in gained {
             self.event(key, Event::Gained(file));
         }
         self.sync(now);
     }
 
+    fn busy(&self) -> impl Iterator<Item = (u32, &Active)> {
+        self.busy
+            .iter()
+            .filter_map(|&key| Some((key, self.active.get(&key)?)))
+    }
+
+    fn note_busy(&mut self, key: u32) {
+        let busy = self.active.get(&key).is_some_and(|active| {
+            active.record.state() == State::Transferring || !active.record.is_idle()
+        });
+        if busy {
+            self.busy.insert(key);
+        } else {
+            self.busy.remove(&key);
+        }
+    }
+
     fn journal_all(&mut self) {
         let mut news = Vec::new();
-        for (&key, active) in &self.active {
-            if active.run.is_some() {
-                active
-                    .open
-                    .values()
-                    .for_each(|file| news.extend(file.news(key)));
-            }
+        for (key, active) in self.busy() {
+            let files = active.open.values();
+            files.for_each(|file| news.extend(file.news(key)));
         }
         self.save(news);
     }
@@ -365,10 +386,9 @@ impl Controller {
             self.synced_at = now;
             self.dirty.clear();
             let running: Vec<Arc<Root>> = self
-                .active
-                .values()
-                .filter(|active| !active.record.is_idle())
-                .filter_map(|active| active.run.as_ref()?.root().cloned())
+                .busy()
+                .filter(|(_, active)| !active.record.is_idle())
+                .filter_map(|(_, active)| active.run.as_ref()?.root().cloned())
                 .collect();
             running.into_iter().for_each(|root| self.soil(&root));
         }
@@ -389,11 +409,13 @@ impl Controller {
             return;
         }
         let now = Instant::now();
+        if self.out >= 2 * self.policy.workers {
+            return;
+        }
         let mut keys: Vec<u32> = self
-            .active
-            .iter()
+            .busy()
             .filter(|(_, active)| active.wants_work())
-            .map(|(&key, _)| key)
+            .map(|(key, _)| key)
             .collect();
         let first = keys.partition_point(|&key| key <= self.turn);
         keys.rotate_left(first);
@@ -460,8 +482,7 @@ impl Controller {
         let Some(active) = self.active.get_mut(&key) else {
             return false;
         };
-        let (Some(run), Some(table)) = (active.run.clone(), active.download.table().cloned())
-        else {
+        let (Some(run), Some(table)) = (active.run.clone(), active.download.table()) else {
             active.record.void(file);
             return false;
         };
@@ -494,8 +515,7 @@ impl Controller {
         if !active.record.may_help() {
             return false;
         }
-        let (Some(run), Some(table)) = (active.run.clone(), active.download.table().cloned())
-        else {
+        let (Some(run), Some(table)) = (active.run.clone(), active.download.table()) else {
             return false;
         };
         let Some((file, range)) = active
@@ -581,13 +601,20 @@ impl Controller {
             return;
         };
         let effects = active.record.on(event, now);
+        let ended = Ended::is_among(&effects);
         let mut changes = Vec::new();
         for effect in effects {
             active.carry_out(key, effect, &mut changes);
         }
         active.rest();
         let idle = active.record.is_idle();
+        let ended = ended.then(|| Ended::new(&active.download));
+        self.note_busy(key);
         self.save(changes);
+        // After it was saved: a killed process does not say it again.
+        if let Some(ended) = ended {
+            self.channels.ended.push(ended);
+        }
         if idle {
             self.hand_over(key);
         }
@@ -625,6 +652,7 @@ impl Controller {
                         self.policy.retry_for,
                     );
                     self.active.insert(key, Active::new(*new, record));
+                    self.note_busy(key);
                     self.publish();
                 }
                 let _ = reply.send(());
@@ -643,8 +671,9 @@ impl Controller {
                     self.undefer(key);
                 }),
             },
+            Command::Workers(workers) => self.policy.workers = workers,
             Command::Shutdown { reply } => {
-                for active in self.active.values() {
+                for (_, active) in self.busy() {
                     active.run.iter().for_each(|run| run.halt());
                 }
                 self.stopping = Some(reply);
@@ -710,7 +739,9 @@ impl Controller {
                 // It ended while the change was being committed: the journal's last word must be the truth.
                 let problem = active.record.problem().cloned();
                 let truth = match (now, download.view().completed_at) {
-                    (State::Complete, Some(at)) => Change::Complete(key, at),
+                    (State::Complete, Some(at)) => {
+                        Change::Complete(key, at, download.counts().unwrap_or_default())
+                    }
                     _ => Change::State(key, now, problem),
                 };
                 self.save(vec![truth]);
@@ -763,7 +794,7 @@ impl Controller {
             });
         }
         let key = self.next_key;
-        let id = self.ids.next();
+        let id = self.ids.make();
         self.next_key = self.next_key.checked_add(1).ok_or_else(|| {
             Refusal::StateUnwritable(
                 "this state directory has had more downloads than can be counted".into(),
@@ -894,6 +925,7 @@ impl Controller {
         let Some(active) = self.active.remove(&key) else {
             return;
         };
+        self.busy.remove(&key);
         self.publish();
         for command in active.deferred {
             self.command(command);
@@ -933,7 +965,7 @@ fn action(state: State) -> &'static str {
 
 fn file_event(outcome: Outcome) -> FileEvent {
     match outcome {
-        Outcome::Stopped => FileEvent::Stopped,
+        Outcome::Stopped | Outcome::Yielded => FileEvent::Stopped,
         Outcome::Range => FileEvent::Range,
         Outcome::Complete => FileEvent::Complete,
         Outcome::Skipped => FileEvent::Skipped,
@@ -1048,7 +1080,8 @@ impl Active {
             Effect::Complete => {
                 let at = clock::now();
                 self.download.update(|view| view.completed_at = Some(at));
-                changes.push(Change::Complete(key, at));
+                let counts = self.download.counts().unwrap_or_default();
+                changes.push(Change::Complete(key, at, counts));
             }
             Effect::Error => {
                 changes.push(Change::State(
@@ -1077,6 +1110,11 @@ impl Active {
             return;
         }
         self.run = None;
+        if self.record.state() == State::Complete {
+            self.record.forget_files();
+            self.partial.clear();
+            remember::rest(&self.download);
+        }
         for (file, open) in self.open.drain() {
             open.close();
             self.partial.insert(file, open.partial());

@@ -12,8 +12,12 @@ use crate::board::{Board, Download, Order, State, View};
 use crate::clock;
 use crate::controller::{Command, NewDownload, Prepared};
 use crate::dest::{self, Root};
+use crate::governor::Governor;
+use crate::remember;
 use crate::saved::{Change, Saved, SavedDownload, SavedFiles};
+use crate::settings::{Said, Settings};
 use crate::store::Store;
+use crate::table::FileTable;
 use crate::transfer::Hands;
 use crate::upstream::{Fault, Package, Watch};
 
@@ -26,6 +30,7 @@ pub struct Handle {
     pub store: Arc<Store<Saved>>,
     pub hands: Arc<Hands>,
     pub commands: Sender<Command>,
+    pub governor: Arc<Governor>,
 }
 
 /// Folders that were made for a download that may yet be refused.
@@ -98,6 +103,10 @@ impl Agent for Handle {
         &self.board
     }
 
+    fn files(&self, download: &Download) -> Option<Arc<FileTable>> {
+        remember::files(download, &self.store)
+    }
+
     fn create(&self, mut order: Order) -> Result<Arc<Download>, Refusal> {
         let invalid = |error: dest::DestError| Refusal::InvalidDestination(error.to_string());
         let folder = Root::validate(&order.dst_folder).map_err(invalid)?;
@@ -166,6 +175,16 @@ impl Agent for Handle {
         committed.map_err(|error| Refusal::StateUnwritable(error.to_string()))?;
         deleted
     }
+
+    fn settings(&self) -> Settings {
+        self.governor.settings()
+    }
+
+    fn change_settings(&self, said: Said) -> Result<Settings, Refusal> {
+        self.governor
+            .change(said)
+            .map_err(|error| Refusal::StateUnwritable(error.to_string()))
+    }
 }
 
 fn is_twin(other: &Download, order: &Order) -> bool {
@@ -215,6 +234,7 @@ fn saved(new: &NewDownload) -> SavedDownload {
         name: view.name,
         package_id: view.package_id,
         completed_at: None,
+        counts: None,
         problem: None,
         listed: false,
         deleting: None,

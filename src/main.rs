@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use haul::cli::{self, Command};
+use haul::client;
+use haul::get::{self, LogTarget};
 use haul::serve::{self, ServeError, Serving};
 use haul::share::{self, Share};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -23,6 +25,8 @@ fn main() -> ExitCode {
         Ok(Command::Version) => print(concat!("haul ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Serve(options)) => serve(options),
         Ok(Command::Share(options)) => share(options),
+        Ok(Command::Get(options)) => ExitCode::from(get::run(&options)),
+        Ok(Command::Ask(options)) => ExitCode::from(client::run(&options)),
         Err(error) => fail(2, &error.to_string()),
     }
 }
@@ -35,6 +39,7 @@ fn start_log() {
         builder.filter_module(noisy, log::LevelFilter::Warn);
     }
     builder
+        .target(env_logger::Target::Pipe(Box::new(LogTarget)))
         .format(|out, record| {
             let time = haul::clock::now().to_rfc3339();
             writeln!(out, "{time} {:5} {}", record.level(), record.args())
@@ -61,7 +66,7 @@ fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
-        ..limit.clone()
+        ..limit
     };
     if limit.current != limit.maximum
         && let Err(error) = setrlimit(Resource::Nofile, raised)

@@ -595,6 +595,12 @@ impl Record {
         self.state == State::Transferring && self.begun && !self.halting && self.gate.is_none()
     }
 
+    /// Lets go of the files of a complete download.
+    pub fn forget_files(&mut self) {
+        self.table = None;
+        self.hungry = VecDeque::new();
+    }
+
     /// When there may be something to do that there is not now.
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
         if self.state != State::Transferring {

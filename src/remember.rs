@@ -40,13 +40,14 @@ fn take_up(
     store: &Store<Saved>,
     retry_for: Duration,
 ) -> Remembered {
-    let table = saved.listed.then(|| load(&saved, store));
-    let damaged = matches!(table, Some(Err(_)));
+    let resting = saved.counts.filter(|_| saved.state == State::Complete);
+    let wanted = saved.listed && resting.is_none();
+    let table = wanted
+        .then(|| load(&saved.id, &saved.files, store))
+        .transpose();
     let (state, problem) = match &table {
-        Some(Err(problem)) if saved.state != State::Complete => {
-            (State::Error, Some(problem.clone()))
-        }
-        _ => (saved.state, saved.problem.clone()),
+        Err(problem) => (State::Error, Some(problem.clone())),
+        Ok(_) => (saved.state, saved.problem),
     };
     let view = View {
         state,
@@ -56,16 +57,6 @@ fn take_up(
         problem: problem.clone(),
     };
     let failed = failed_codes(&saved.files);
-    let mut partial = saved.files.partial;
-    if let Some(Ok(table)) = &table {
-        // Whole, but without its name: no byte of it is needed again.
-        for &file in saved.files.failed.keys() {
-            if file < table.len() && saved.files.done.contains(file.into()) {
-                partial.entry(file).or_default().bytes =
-                    [(0, table.size(file))].into_iter().collect();
-            }
-        }
-    }
     let download = Arc::new(Download::new(
         saved.id,
         key,
@@ -73,8 +64,22 @@ fn take_up(
         saved.created_at,
         view,
     ));
-    if let Some(Ok(table)) = table {
-        download.set_table(Arc::new(table));
+    let mut files = saved.files;
+    if let Ok(Some(table)) = &table {
+        // Whole, but without its name: no byte of it is needed again.
+        for &file in files.failed.keys() {
+            if file < table.len() && files.done.contains(file.into()) {
+                let whole = [(0, table.size(file))].into_iter().collect();
+                files.partial.entry(file).or_default().bytes = whole;
+            }
+        }
+    }
+    let (partial, begun) = (std::mem::take(&mut files.partial), files.begun);
+    let doubtful = std::mem::take(&mut files.doubtful).into_iter().collect();
+    match (table, resting) {
+        (Ok(Some(table)), _) => download.set_table(Arc::new(table)),
+        (_, Some(counts)) => download.rest(counts, files),
+        _ => {}
     }
     Remembered {
         new: NewDownload {
@@ -85,23 +90,51 @@ fn take_up(
         },
         record: Record::new(state, problem, failed, retry_for),
         partial,
-        begun: saved.files.begun,
-        doubtful: if damaged {
-            Vec::new()
-        } else {
-            saved.files.doubtful.into_iter().collect()
-        },
+        begun,
+        doubtful,
         deleting: saved.deleting,
     }
 }
 
-fn load(saved: &SavedDownload, store: &Store<Saved>) -> Result<FileTable, Problem> {
+/// A download's files, read back from disk where they rest there.
+pub fn files(download: &Download, store: &Store<Saved>) -> Option<Arc<FileTable>> {
+    if let Some(table) = download.table() {
+        return Some(table);
+    }
+    let resting = download.resting()?;
+    load(&download.id, &resting, store).ok().map(Arc::new)
+}
+
+/// Lets go of the file table of a complete download.
+pub fn rest(download: &Download) {
+    let Some(table) = download.table() else {
+        return;
+    };
+    let changed = table.changed();
+    let done = (0..table.len()).filter(|&file| table.state(file) == FileState::Complete);
+    let files = SavedFiles {
+        done: done
+            .map(|file| (u64::from(file), u64::from(file) + 1))
+            .collect(),
+        mtimes: changed.mtimes,
+        renamed: changed.renamed,
+        skipped: changed.skipped,
+        ..SavedFiles::default()
+    };
+    download.rest(table.counts(), files);
+}
+
+/// The files of a download, each where it was.
+///
+/// # Errors
+/// Its saved list of files cannot be used.
+pub fn load(id: &str, files: &SavedFiles, store: &Store<Saved>) -> Result<FileTable, Problem> {
     let table = store
-        .read_side(&side_name(&saved.id))
+        .read_side(&side_name(id))
         .map_err(|error| error.to_string())
         .and_then(|mut file| FileTable::load(&mut file).map_err(|error| error.to_string()));
     let table = table.map_err(|why| {
-        log::error!("download {}: its list of files cannot be used: {why}", saved.id);
+        log::error!("download {id}: its list of files cannot be used: {why}");
         Problem {
             code: Code::InternalError,
             message: format!("the saved list of files cannot be used ({why}); delete this download and add it again"),
@@ -109,7 +142,7 @@ fn load(saved: &SavedDownload, store: &Store<Saved>) -> Result<FileTable, Proble
             retry_at: None,
         }
     })?;
-    restore(&table, &saved.files);
+    restore(&table, files);
     Ok(table)
 }
 

@@ -8,14 +8,18 @@ use crate::board::{FileProblem, Order, Problem, State};
 use crate::clock::Timestamp;
 use crate::dest::Identity;
 use crate::intervals::Intervals;
+use crate::settings::Said;
 use crate::store;
-use crate::table::Names;
+use crate::table::{Counts, Names};
 
 /// Everything that a start needs; the content of `downloads.json`.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct Saved {
     /// The next download's key. Keys are never used twice.
     pub next_key: u32,
+    /// What was set through the API.
+    #[serde(default)]
+    pub settings: Said,
     pub downloads: BTreeMap<u32, SavedDownload>,
 }
 
@@ -37,6 +41,9 @@ pub struct SavedDownload {
     pub package_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Timestamp>,
+    /// The sums over the files of a complete download.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<Counts>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
     /// Whether the file list lies beside, in a file of its own.
@@ -98,7 +105,7 @@ pub enum Change {
     State(u32, State, Option<Problem>),
     /// Every file is in place since then.
     #[serde(rename = "complete")]
-    Complete(u32, Timestamp),
+    Complete(u32, Timestamp, Counts),
     /// Failed files are to be tried again.
     #[serde(rename = "again")]
     Again(u32),
@@ -131,6 +138,9 @@ pub enum Change {
     Deleting(Vec<u32>, bool),
     #[serde(rename = "gone")]
     Gone(Vec<u32>),
+    /// Everything that was ever set through the API.
+    #[serde(rename = "settings")]
+    Settings(Box<Said>),
 }
 
 impl Saved {
@@ -164,8 +174,9 @@ impl store::State for Saved {
                 download.state = state;
                 download.problem = problem;
             }),
-            Change::Complete(key, at) => self.with(key, |download| {
+            Change::Complete(key, at, counts) => self.with(key, |download| {
                 download.state = State::Complete;
+                download.counts = Some(counts);
                 download.completed_at = Some(at);
                 download.problem = None;
             }),
@@ -218,6 +229,7 @@ impl store::State for Saved {
                     self.downloads.remove(&key);
                 }
             }
+            Change::Settings(said) => self.settings = *said,
         }
     }
 

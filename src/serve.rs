@@ -1,25 +1,33 @@
-//! `haul serve`: starts the threads, wires them together, and stops them.
+//! Starts the threads, wires them together, and stops them: the engine, and for `haul serve` the API in front of it.
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use crate::api;
 use crate::board::Board;
 use crate::cli::{self, UsageError};
 use crate::controller::{Channels, Command, Controller, Policy};
+use crate::governor::Governor;
 use crate::handle::Handle;
+use crate::hooks::{self, Programs};
+use crate::limit::Limit;
 use crate::link::Origins;
 use crate::remember::remember;
 use crate::saved::Saved;
+use crate::schedule::Rate;
+use crate::seats::Seats;
+use crate::settings::{Defaults, MOST_WORKERS};
 use crate::store::{Store, StoreError};
 use crate::transfer::Hands;
 use crate::upstream::{Client, Options};
 use crate::vital::vital;
-use crate::{cleaner, syncer, worker};
+use crate::worker::Pool;
+use crate::{cleaner, syncer};
 
 /// How long a stop waits for the jobs; they look at their flag four times a second.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -50,11 +58,106 @@ impl From<StoreError> for ServeError {
     }
 }
 
+/// What the engine needs to know.
+pub struct Setup<'a> {
+    pub state_dir: &'a Path,
+    /// 1 to 256.
+    pub workers: usize,
+    pub rate_limit: Rate,
+    pub silence_timeout: Duration,
+    pub retry_for: Duration,
+    pub ca_file: Option<PathBuf>,
+    pub programs: Programs,
+}
+
+impl<'a> Setup<'a> {
+    fn of(options: &'a cli::Serve, programs: Programs) -> Setup<'a> {
+        Setup {
+            state_dir: &options.state_dir,
+            workers: options.workers,
+            rate_limit: options.rate_limit,
+            silence_timeout: options.silence_timeout,
+            retry_for: options.retry_for,
+            ca_file: options.ca_file.clone(),
+            programs,
+        }
+    }
+}
+
+/// The agent without its API: everything that downloads.
+pub struct Engine {
+    pub handle: Arc<Handle>,
+}
+
+impl Engine {
+    /// Takes the state directory and goes on with what is in it. `amend` sees what was saved before anything
+    /// is done about it, and may change it; what is to last it must commit as well.
+    ///
+    /// # Errors
+    /// See [`ServeError`]; what `amend` reports becomes `Start`.
+    pub fn start(
+        setup: &Setup<'_>,
+        amend: impl FnOnce(&Store<Saved>, &mut Saved) -> Result<(), String>,
+    ) -> Result<Engine, ServeError> {
+        let client = Client::new(Options {
+            // The number of workers may change; what is not there costs nothing.
+            connections: 2 * MOST_WORKERS,
+            silence: setup.silence_timeout,
+            ca_file: setup.ca_file.clone(),
+        })
+        .map_err(|message| ServeError::Usage(UsageError::new(message)))?;
+        let (store, mut saved) = Store::open(setup.state_dir)?;
+        amend(&store, &mut saved).map_err(ServeError::Start)?;
+        let store = Arc::new(store);
+        let board = Arc::new(Board::default());
+        let hands = Arc::new(Hands {
+            client,
+            store: store.clone(),
+            limit: Limit::default(),
+            seats: Seats::new(setup.workers),
+        });
+        let (commands, governor) = engine(setup, saved, &store, &board, &hands)
+            .map_err(|error| ServeError::Start(format!("the system refuses a thread: {error}")))?;
+        let handle = Arc::new(Handle {
+            board,
+            store,
+            hands,
+            commands,
+            governor,
+        });
+        Ok(Engine { handle })
+    }
+
+    /// Tells every transfer to give up. The receiver, for [`Engine::settle`], hears of it when none is left.
+    pub fn halt(&self) -> Receiver<()> {
+        let (reply, stopped) = bounded(1);
+        // A controller that is gone has dropped `reply` with the command: the wait ends at once.
+        let _ = self.handle.commands.send(Command::Shutdown { reply });
+        stopped
+    }
+
+    /// Waits until the transfers have given up, 3 s at the most. Nothing is written to a destination after that.
+    pub fn settle(&self, stopped: &Receiver<()>) {
+        if stopped.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            log::warn!(
+                "some transfers did not stop in time; what they wrote last may be fetched again"
+            );
+        }
+    }
+
+    /// Saves a last time.
+    ///
+    /// # Errors
+    /// The state could not be saved as a whole; the journal still holds it.
+    pub fn close(self) -> Result<(), StoreError> {
+        self.handle.store.close()
+    }
+}
+
 /// A running agent.
 pub struct Serving {
     api: api::Server,
-    commands: Sender<Command>,
-    store: Arc<Store<Saved>>,
+    engine: Engine,
 }
 
 impl Serving {
@@ -74,40 +177,18 @@ impl Serving {
             .map(cli::read_token)
             .transpose()
             .map_err(usage)?;
-        let client = Client::new(Options {
-            connections: 2 * options.workers,
-            silence: options.silence_timeout,
-            ca_file: options.ca_file.clone(),
-        })
-        .map_err(usage)?;
-        let (store, saved) = Store::open(&options.state_dir)?;
-        let store = Arc::new(store);
-        let board = Arc::new(Board::default());
-        let hands = Arc::new(Hands {
-            client,
-            store: store.clone(),
-        });
-        let commands = engine(&options, saved, &store, &board, &hands)
-            .map_err(|error| ServeError::Start(format!("the system refuses a thread: {error}")))?;
-        let handle = Handle {
-            board,
-            store: store.clone(),
-            hands,
-            commands: commands.clone(),
-        };
+        let programs = Programs::check(options.on_complete.as_deref(), options.on_error.as_deref())
+            .map_err(usage)?;
+        let engine = Engine::start(&Setup::of(&options, programs), |_, _| Ok(()))?;
         let config = api::Config {
             listen: options.listen,
             state_dir: options.state_dir,
             token,
             origins,
         };
-        let api = api::Server::start(config, Arc::new(handle))
+        let api = api::Server::start(config, engine.handle.clone())
             .map_err(|error| ServeError::Start(error.to_string()))?;
-        Ok(Serving {
-            api,
-            commands,
-            store,
-        })
+        Ok(Serving { api, engine })
     }
 
     /// Where the API listens.
@@ -120,25 +201,20 @@ impl Serving {
     /// # Errors
     /// The state could not be saved as a whole; the journal still holds it.
     pub fn stop(self) -> Result<(), StoreError> {
-        let (reply, stopped) = bounded(1);
-        let told = self.commands.send(Command::Shutdown { reply }).is_ok();
+        let stopped = self.engine.halt();
         self.api.stop();
-        if told && stopped.recv_timeout(PATIENCE).is_err() {
-            log::warn!(
-                "some transfers did not stop in time; what they wrote last may be fetched again"
-            );
-        }
-        self.store.close()
+        self.engine.settle(&stopped);
+        self.engine.close()
     }
 }
 
 fn engine(
-    options: &cli::Serve,
-    saved: Saved,
+    setup: &Setup<'_>,
+    mut saved: Saved,
     store: &Arc<Store<Saved>>,
     board: &Arc<Board>,
     hands: &Arc<Hands>,
-) -> std::io::Result<Sender<Command>> {
+) -> std::io::Result<(Sender<Command>, Arc<Governor>)> {
     let (command_out, command_in) = unbounded();
     let (report_out, report_in) = unbounded();
     let (errand_out, errand_in) = unbounded();
@@ -146,30 +222,25 @@ fn engine(
     let (sync_out, sync_in) = bounded(1);
     let (removal_out, removal_in) = unbounded();
     let (removed_out, removed_in) = unbounded();
-    worker::start(
-        options.workers,
-        hands,
-        board,
-        &errand_in,
-        &jobs,
-        &report_out,
-    )?;
+    let ended = hooks::start(setup.programs.clone())?;
     syncer::start(store.clone(), sync_in)?;
     cleaner::start(store.clone(), removal_in, removed_out)?;
     let next_key = saved.next_key;
-    let remembered = remember(saved, store, options.retry_for);
+    let said = std::mem::take(&mut saved.settings);
+    let remembered = remember(saved, store, setup.retry_for);
     let channels = Channels {
         commands: command_in,
         reports: report_in,
         errands: errand_out,
-        jobs: jobs.0,
+        jobs: jobs.0.clone(),
         syncs: sync_out,
         removals: removal_out,
         removed: removed_in,
+        ended,
     };
     let policy = Policy {
-        workers: options.workers,
-        retry_for: options.retry_for,
+        workers: setup.workers,
+        retry_for: setup.retry_for,
     };
     let controller = Controller::new(
         channels,
@@ -179,10 +250,24 @@ fn engine(
         remembered,
         next_key,
     );
+    let pool = Pool {
+        hands: hands.clone(),
+        board: board.clone(),
+        errands: errand_in,
+        jobs,
+        reports: report_out,
+        started: Mutex::default(),
+        awake: Arc::default(),
+    };
+    let defaults = Defaults {
+        rate_limit: setup.rate_limit,
+        workers: setup.workers,
+    };
+    let governor = Governor::start(store.clone(), pool, command_out.clone(), defaults, said)?;
     std::thread::Builder::new()
         .name("controller".into())
         .spawn(move || vital(|| controller.run()))?;
-    Ok(command_out)
+    Ok((command_out, governor))
 }
 
 /// Says on stdout that the agent is ready.

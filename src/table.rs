@@ -3,7 +3,7 @@
 //! A package can have a million files, so the names lie in one string and a file costs about
 //! a hundred bytes. Workers count bytes here, HTTP threads render from here; nobody waits.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, BufRead, Write};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
@@ -131,8 +131,16 @@ struct Extra {
     saved_mtime: Option<i64>,
 }
 
+/// What became of files since they were listed.
+#[derive(Debug, Default)]
+pub struct Changed {
+    pub renamed: BTreeMap<u32, Names>,
+    pub mtimes: BTreeMap<u32, i64>,
+    pub skipped: BTreeSet<u32>,
+}
+
 /// Sums over a table, as of now.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub bytes_total: u64,
     pub bytes_done: u64,
@@ -489,6 +497,24 @@ impl FileTable {
     fn extra(&self, file: u32, change: impl FnOnce(&mut Extra)) {
         let mut extras = self.extras.write().unwrap_or_else(PoisonError::into_inner);
         change(extras.entry(file).or_default());
+    }
+
+    /// Names that changed while transferring, modification times that were noted, and files that were skipped, by index.
+    pub fn changed(&self) -> Changed {
+        let mut changed = Changed::default();
+        let extras = self.extras.read().unwrap_or_else(PoisonError::into_inner);
+        for (&file, extra) in extras.iter() {
+            changed
+                .renamed
+                .extend(extra.renamed.clone().map(|names| (file, names)));
+            changed
+                .mtimes
+                .extend(extra.saved_mtime.map(|mtime| (file, mtime)));
+            changed
+                .skipped
+                .extend((extra.skip == Some(Skip::Exists)).then_some(file));
+        }
+        changed
     }
 
     /// Bytes of a file that are in place.

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use crate::board::{Code, FileProblem, IfExists, Problem};
 use crate::dest::{self, DestError, Folder, Published, Root, Traits};
 use crate::intervals::Intervals;
+use crate::limit::Limit;
 use crate::paths;
 use crate::ranges::{Range, Ranges};
 use crate::run::Run;
 use crate::saved::{Change, Partial, Saved};
+use crate::seats::Seats;
 use crate::session::SessionFault;
 use crate::store::Store;
 use crate::table::{FileState, FileTable, Names, Skip};
@@ -30,6 +32,8 @@ const LARGE: u64 = 1 << 20;
 pub struct Hands {
     pub client: Client,
     pub store: Arc<Store<Saved>>,
+    pub limit: Limit,
+    pub seats: Seats,
 }
 
 /// A file on its way, shared by the workers that fetch its ranges.
@@ -81,6 +85,8 @@ pub struct Job {
 pub enum Outcome {
     /// It was told to stop.
     Stopped,
+    /// It gave up its seat: there are to be fewer workers.
+    Yielded,
     /// The range is in place, the file is not whole.
     Range,
     Complete,
@@ -311,7 +317,8 @@ impl Job {
         }
     }
 
-    fn is_halted(&self) -> bool {
+    /// Whether it is to end as soon as it can.
+    pub fn is_halted(&self) -> bool {
         self.run.is_halted() || self.file.given_up.load(Ordering::Acquire)
     }
 
@@ -383,7 +390,7 @@ impl Job {
                 let range = whole.as_ref().unwrap_or(range);
                 let part = self.part(hands)?;
                 range.begin(Instant::now());
-                self.copy(&mut fetched, range, &part, skip, buffer)
+                self.copy(&mut fetched, range, &part, hands, skip, buffer)
             });
         if let Some(range) = &whole {
             self.file.put_back(range);
@@ -594,6 +601,7 @@ impl Job {
         fetched: &mut Fetched,
         range: &Range,
         part: &Part,
+        hands: &Hands,
         mut skip: u64,
         buffer: &mut [u8],
     ) -> Result<(), Outcome> {
@@ -604,7 +612,18 @@ impl Job {
             if self.is_halted() {
                 return Err(Outcome::Stopped);
             }
-            let read = match fetched.read(buffer) {
+            if hands.seats.is_crowded() && self.may_yield() && hands.seats.must_leave() {
+                return Err(Outcome::Yielded);
+            }
+            let stopped = || self.is_halted();
+            let Some(grant) = hands.limit.take(buffer.len(), stopped) else {
+                return Err(Outcome::Stopped);
+            };
+            let came = fetched.read(&mut buffer[..grant.bytes]);
+            hands
+                .limit
+                .settle(&grant, came.as_ref().copied().unwrap_or(0));
+            let read = match came {
                 Ok(read) => read,
                 Err(Fault::Stopped) => return Err(Outcome::Stopped),
                 Err(Fault::Transient {
@@ -663,6 +682,11 @@ impl Job {
             retry_after: None,
             gained: at > begun,
         })
+    }
+
+    /// Whether what was received stays of use: a server that ignores ranges would send it all again.
+    fn may_yield(&self) -> bool {
+        !self.file.progress().ranges.is_single()
     }
 
     /// The file's `.part`, opened or made.

@@ -1,18 +1,26 @@
-//! The threads that do jobs: a fixed pool for bytes, and one for what goes before them.
+//! The threads that do jobs: one pool for bytes, and one for what goes before them. They grow and never shrink: a
+//! thread without work costs next to nothing.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::begin::{self, Beginning, NoBeginning};
 use crate::board::{Board, Code, FileProblem};
+use crate::limit::Limit;
+use crate::seats::Seats;
 use crate::table::FileTable;
 use crate::transfer::{Hands, Job, Outcome};
 
 /// Bytes a worker holds between the network and the disk.
 const BUFFER: usize = 256 << 10;
+/// So long after its last job a worker lies down and gives its buffer back; the last one to do so has the
+/// connections closed. An agent that rests holds little memory.
+const DROWSY: Duration = Duration::from_secs(5);
 /// Enough for TLS and JSON with room to spare; what is not touched costs nothing.
 const STACK: usize = 512 << 10;
 
@@ -37,51 +45,121 @@ pub enum Report {
     },
 }
 
-/// Starts `workers` byte workers and as many threads for errands. They end when their channels are closed.
-///
-/// # Errors
-/// The system refuses a thread.
-pub fn start(
-    workers: usize,
-    hands: &Arc<Hands>,
-    board: &Arc<Board>,
-    errands: &Receiver<Errand>,
-    jobs: &(Sender<Job>, Receiver<Job>),
-    reports: &Sender<Report>,
-) -> std::io::Result<Vec<JoinHandle<()>>> {
-    let mut threads = Vec::new();
-    for number in 0..workers {
-        let (hands, jobs, reports) = (hands.clone(), jobs.1.clone(), reports.clone());
-        let builder = thread::Builder::new()
-            .name(format!("worker-{number}"))
-            .stack_size(STACK);
-        threads.push(builder.spawn(move || work(&hands, &jobs, &reports))?);
-    }
-    for number in 0..workers {
-        let errand = ErrandRunner {
-            hands: hands.clone(),
-            board: board.clone(),
-            jobs: jobs.0.clone(),
-            reports: reports.clone(),
-        };
-        let errands = errands.clone();
-        let builder = thread::Builder::new()
-            .name(format!("errand-{number}"))
-            .stack_size(STACK);
-        threads.push(builder.spawn(move || errands.iter().for_each(|next| errand.run(next)))?);
-    }
-    Ok(threads)
+/// Both pools. The threads end when their channels are closed.
+pub struct Pool {
+    pub hands: Arc<Hands>,
+    pub board: Arc<Board>,
+    pub errands: Receiver<Errand>,
+    pub jobs: (Sender<Job>, Receiver<Job>),
+    pub reports: Sender<Report>,
+    /// Threads in each pool; 0 at first.
+    pub started: Mutex<usize>,
+    /// How many workers have a buffer; 0 at first.
+    pub awake: Arc<AtomicUsize>,
 }
 
-fn work(hands: &Hands, jobs: &Receiver<Job>, reports: &Sender<Report>) {
-    let mut buffer = vec![0; BUFFER];
-    for job in jobs {
-        let outcome = caught(|| job.work(hands, &mut buffer));
-        if let (Outcome::Failed(_), Some(range)) = (&outcome, &job.range) {
-            // After a panic the range is still taken; putting it back twice does no harm.
-            job.file.put_back(range);
+impl Pool {
+    pub fn limit(&self) -> &Limit {
+        &self.hands.limit
+    }
+
+    pub fn seats(&self) -> &Seats {
+        &self.hands.seats
+    }
+
+    /// Sees to it that there are so many byte workers, and as many threads for errands.
+    ///
+    /// # Errors
+    /// The system refuses a thread; those that there are work on.
+    pub fn grow(&self, workers: usize) -> std::io::Result<()> {
+        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        while *started < workers {
+            self.start_worker(*started)?;
+            self.start_errand(*started)?;
+            *started += 1;
         }
-        report(reports, job, outcome);
+        Ok(())
+    }
+
+    fn start_worker(&self, number: usize) -> std::io::Result<()> {
+        let mut worker = Worker {
+            hands: self.hands.clone(),
+            jobs: self.jobs.1.clone(),
+            reports: self.reports.clone(),
+            awake: self.awake.clone(),
+            buffer: Vec::new(),
+        };
+        thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .stack_size(STACK)
+            .spawn(move || worker.work())?;
+        Ok(())
+    }
+
+    fn start_errand(&self, number: usize) -> std::io::Result<()> {
+        let errand = ErrandRunner {
+            hands: self.hands.clone(),
+            board: self.board.clone(),
+            jobs: self.jobs.0.clone(),
+            reports: self.reports.clone(),
+        };
+        let errands = self.errands.clone();
+        thread::Builder::new()
+            .name(format!("errand-{number}"))
+            .stack_size(STACK)
+            .spawn(move || errands.iter().for_each(|next| errand.run(next)))?;
+        Ok(())
+    }
+}
+
+struct Worker {
+    hands: Arc<Hands>,
+    jobs: Receiver<Job>,
+    reports: Sender<Report>,
+    /// How many workers have a buffer.
+    awake: Arc<AtomicUsize>,
+    /// Empty while at rest.
+    buffer: Vec<u8>,
+}
+
+impl Worker {
+    fn work(&mut self) {
+        while let Some(job) = self.next_job() {
+            // A job that was stopped needs no seat to say so.
+            let seats = &self.hands.seats;
+            let seated = seats.take(|| job.is_halted());
+            let outcome = caught(|| job.work(&self.hands, &mut self.buffer));
+            if seated {
+                seats.give_back(matches!(outcome, Outcome::Yielded));
+            }
+            if let (Outcome::Failed(_), Some(range)) = (&outcome, &job.range) {
+                // After a panic the range is still taken; putting it back twice does no harm.
+                job.file.put_back(range);
+            }
+            report(&self.reports, job, outcome);
+        }
+    }
+
+    /// Waits for a job, at rest where it takes long; None when there will be no more.
+    fn next_job(&mut self) -> Option<Job> {
+        if !self.buffer.is_empty() {
+            match self.jobs.recv_timeout(DROWSY) {
+                Ok(job) => return Some(job),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.rest(),
+            }
+        }
+        let job = self.jobs.recv().ok()?;
+        self.awake.fetch_add(1, Ordering::Relaxed);
+        self.buffer = vec![0; BUFFER];
+        Some(job)
+    }
+
+    fn rest(&mut self) {
+        self.buffer = Vec::new();
+        if self.awake.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.hands.client.rest();
+        }
     }
 }
 
@@ -227,13 +305,22 @@ mod tests {
         let hands = Arc::new(Hands {
             client: Client::new(Options::default()).unwrap(),
             store: Arc::new(store),
+            limit: Limit::default(),
+            seats: Seats::new(WORKERS),
         });
         let (errands, errands_in) = unbounded();
         let (jobs, jobs_in) = unbounded();
         let (reports, reports_in) = unbounded();
-        let board = Arc::default();
-        let jobs_both = (jobs.clone(), jobs_in);
-        let threads = start(WORKERS, &hands, &board, &errands_in, &jobs_both, &reports).unwrap();
+        let pool = Pool {
+            hands,
+            board: Arc::default(),
+            errands: errands_in,
+            jobs: (jobs.clone(), jobs_in),
+            reports,
+            started: Mutex::default(),
+            awake: Arc::default(),
+        };
+        pool.grow(WORKERS).unwrap();
         let run = run();
         for _ in 0..5 * WORKERS {
             jobs.send(impossible(&run)).unwrap();
@@ -250,7 +337,6 @@ mod tests {
             assert_eq!(problem.code, Code::InternalError);
             assert!(job.file.take(1).is_some(), "the range is free again");
         }
-        assert!(threads.iter().all(|thread| !thread.is_finished()));
         // They work: a job of a run that was halted is given back undone.
         run.halt();
         jobs.send(impossible(&run)).unwrap();

@@ -6,9 +6,10 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use super::error::ApiError;
-use super::fields;
+use super::{fields, settings};
 use crate::agent::Which;
 use crate::board::{IfExists, Secret, State};
+use crate::settings::Said;
 
 /// One call of the API, with everything that the request says about it.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub enum Call {
         which: Which,
         remove_files: bool,
     },
+    Settings,
+    ChangeSettings(Said),
 }
 
 /// The fields of a POST to /downloads, their types checked and nothing else.
@@ -55,6 +58,7 @@ enum Place {
     Download(String),
     Pause(String),
     Resume(String),
+    Settings,
 }
 
 /// Reads the call out of a request.
@@ -77,6 +81,7 @@ pub fn read(asked: Asked<'_>) -> Result<Call, ApiError> {
         Place::Downloads => "GET, POST, DELETE",
         Place::Download(_) => "GET, DELETE",
         Place::Pause(_) | Place::Resume(_) => "POST",
+        Place::Settings => "GET, PUT",
     };
     if !allow.split(", ").any(|allowed| allowed == method) {
         return Err(ApiError::method_not_allowed(allow));
@@ -108,6 +113,10 @@ pub fn read(asked: Asked<'_>) -> Result<Call, ApiError> {
         (Place::Download(id), _) => Ok(Call::Details(id)),
         (Place::Pause(id), _) => no_body(asked).map(|()| Call::Pause(id)),
         (Place::Resume(id), _) => no_body(asked).map(|()| Call::Resume(id)),
+        (Place::Settings, "PUT") => json_body(asked)
+            .and_then(settings::read)
+            .map(Call::ChangeSettings),
+        (Place::Settings, _) => Ok(Call::Settings),
     }
 }
 
@@ -128,6 +137,7 @@ fn locate(path: &str) -> Result<Place, ApiError> {
     match rest[..] {
         [] | [""] => Ok(Place::Index),
         ["health"] => Ok(Place::Health),
+        ["settings"] => Ok(Place::Settings),
         ["downloads"] => Ok(Place::Downloads),
         ["downloads", id] if !id.is_empty() => Ok(Place::Download(id.into())),
         ["downloads", id, "pause"] if !id.is_empty() => Ok(Place::Pause(id.into())),
@@ -231,15 +241,20 @@ fn no_body(asked: Asked<'_>) -> Result<(), ApiError> {
     }
 }
 
-fn create(asked: Asked<'_>) -> Result<NewDownload, ApiError> {
+/// For calls that take one.
+fn json_body(asked: Asked<'_>) -> Result<&[u8], ApiError> {
     // Without a body there is nothing whose type could be wrong.
     let untyped = asked.body.is_empty() && asked.content_type.is_none();
     if !is_json(asked.content_type) && !untyped {
         return Err(ApiError::unsupported_media_type());
     }
+    Ok(asked.body)
+}
+
+fn create(asked: Asked<'_>) -> Result<NewDownload, ApiError> {
     let (mut url, mut dst_folder, mut password) = (None, None, None);
     let mut if_exists = IfExists::default();
-    for (name, value) in fields::read(asked.body)? {
+    for (name, value) in fields::read(json_body(asked)?)? {
         match (name.as_str(), value) {
             ("url", Value::String(text)) => url = Some(Secret::new(text)),
             ("dst_folder", Value::String(text)) => dst_folder = Some(text),

@@ -25,7 +25,8 @@ pub fn perform(call: Call, agent: &dyn Agent, origins: &Origins) -> Result<Answe
         Call::List(states) => Ok(Answer::json(200, list(agent.board(), states.as_deref()))),
         Call::Details(id) => {
             let found = agent.board().find(&id);
-            Ok(details(found.ok_or(Refusal::DownloadNotFound)?))
+            let found = found.ok_or(Refusal::DownloadNotFound)?;
+            Ok(details(agent, found))
         }
         Call::Create(new) => create(new, agent, origins),
         Call::Pause(id) => Ok(summary(200, &*agent.pause(&id)?)),
@@ -37,10 +38,15 @@ pub fn perform(call: Call, agent: &dyn Agent, origins: &Origins) -> Result<Answe
             let deleted = agent.delete(which, remove_files)?;
             Ok(Answer::json(200, json(&deleted)))
         }
+        Call::Settings => Ok(Answer::json(200, json(&agent.settings()))),
+        Call::ChangeSettings(said) => {
+            let settings = agent.change_settings(said)?;
+            Ok(Answer::json(200, json(&settings)))
+        }
     }
 }
 
-const INDEX: &str = r#"{"calls":["GET /api/v1/health","POST /api/v1/downloads","GET /api/v1/downloads","GET /api/v1/downloads/{download_id}","POST /api/v1/downloads/{download_id}/pause","POST /api/v1/downloads/{download_id}/resume","DELETE /api/v1/downloads/{download_id}","DELETE /api/v1/downloads"]}"#;
+const INDEX: &str = r#"{"calls":["GET /api/v1/health","POST /api/v1/downloads","GET /api/v1/downloads","GET /api/v1/downloads/{download_id}","POST /api/v1/downloads/{download_id}/pause","POST /api/v1/downloads/{download_id}/resume","DELETE /api/v1/downloads/{download_id}","DELETE /api/v1/downloads","GET /api/v1/settings","PUT /api/v1/settings"]}"#;
 
 fn create(new: NewDownload, agent: &dyn Agent, origins: &Origins) -> Result<Answer, ApiError> {
     let link = origins.parse(new.url.reveal())?;
@@ -91,7 +97,7 @@ fn list(board: &Board, states: Option<&[State]>) -> Vec<u8> {
 }
 
 /// The summary with `files` at its end.
-fn details(download: Arc<Download>) -> Answer {
+fn details(agent: &dyn Agent, download: Arc<Download>) -> Answer {
     let summary = download.summary();
     // Files are shown as of the same state as the summary.
     let state = summary.state;
@@ -100,8 +106,10 @@ fn details(download: Arc<Download>) -> Answer {
     debug_assert_eq!(brace, Some(b'}'), "a summary is a JSON object");
     out.extend_from_slice(b",\"files\":[");
     // The summary counts no files while the listing has not been read, and shows none.
-    let table = download.table().filter(|_| summary.files_total.is_some());
-    let Some(table) = table.cloned() else {
+    let table = agent
+        .files(&download)
+        .filter(|_| summary.files_total.is_some());
+    let Some(table) = table else {
         out.extend_from_slice(b"]}");
         return Answer::json(200, out);
     };

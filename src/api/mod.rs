@@ -13,6 +13,7 @@ mod error;
 mod fields;
 mod gate;
 mod guard;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -39,7 +40,7 @@ use crate::link::Origins;
 
 /// POSTs of links at a time; each waits for the network, for 10 s at the most.
 const CREATORS: usize = 64;
-/// Pauses, resumes and deletions at a time; each waits for the disk.
+/// Pauses, resumes, deletions and changes of settings at a time; each waits for the disk.
 const CHANGERS: usize = 16;
 /// Bytes of an answer that surely fit into the socket's buffer, so that writing them does not
 /// wait for the reader.
@@ -157,7 +158,9 @@ impl Service {
         };
         let crew = match &call {
             Call::Create(_) => &self.creators,
-            Call::Pause(_) | Call::Resume(_) | Call::Delete { .. } => &self.changers,
+            Call::Pause(_) | Call::Resume(_) | Call::Delete { .. } | Call::ChangeSettings(_) => {
+                &self.changers
+            }
             _ => return self.perform(request, call),
         };
         let service = self.clone();

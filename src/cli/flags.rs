@@ -1,5 +1,5 @@
-//! The one table of flags. Parsing, environment variables and `--help` all read it, and so can
-//! whatever writes the manual page and the shells' completions.
+//! The one table of flags. Parsing, environment variables, `--help`, the manual page and the shells'
+//! completions all read it.
 
 use std::fmt::Write as _;
 
@@ -8,24 +8,85 @@ use std::fmt::Write as _;
 pub enum Verb {
     Serve,
     Share,
+    Get,
+    Add,
+    Ls,
+    Show,
+    Pause,
+    Resume,
+    Rm,
+    Wait,
+    Completions,
+    Man,
 }
+
+/// The commands that ask a running agent.
+const CLIENTS: &[Verb] = &[
+    Verb::Ls,
+    Verb::Show,
+    Verb::Pause,
+    Verb::Resume,
+    Verb::Rm,
+    Verb::Wait,
+];
 
 impl Verb {
     /// Every subcommand, in the order in which `--help` lists them.
-    pub const ALL: [Verb; 2] = [Verb::Serve, Verb::Share];
+    pub const ALL: [Verb; 12] = [
+        Verb::Get,
+        Verb::Serve,
+        Verb::Add,
+        Verb::Ls,
+        Verb::Show,
+        Verb::Pause,
+        Verb::Resume,
+        Verb::Rm,
+        Verb::Wait,
+        Verb::Share,
+        Verb::Completions,
+        Verb::Man,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Verb::Serve => "serve",
             Verb::Share => "share",
+            Verb::Get => "get",
+            Verb::Add => "add",
+            Verb::Ls => "ls",
+            Verb::Show => "show",
+            Verb::Pause => "pause",
+            Verb::Resume => "resume",
+            Verb::Rm => "rm",
+            Verb::Wait => "wait",
+            Verb::Completions => "completions",
+            Verb::Man => "man",
         }
     }
 
     /// What follows the name on the command line, apart from flags.
     pub fn operand(self) -> &'static str {
         match self {
-            Verb::Serve => "",
+            Verb::Serve | Verb::Ls | Verb::Man => "",
             Verb::Share => " DIR",
+            Verb::Get => " LINK [DIR]",
+            Verb::Add => " LINK DIR",
+            Verb::Show | Verb::Wait => " ID",
+            Verb::Pause | Verb::Resume | Verb::Rm => " ID...",
+            Verb::Completions => " SHELL",
+        }
+    }
+
+    /// How many words may follow, flags aside: at least and at most.
+    pub fn operands(self) -> (usize, usize) {
+        match self {
+            Verb::Serve | Verb::Ls | Verb::Man => (0, 0),
+            Verb::Share | Verb::Show | Verb::Wait => (1, 1),
+            // Without the word the answer is what words there are.
+            Verb::Completions => (0, 1),
+            Verb::Get => (1, 2),
+            Verb::Add => (2, 2),
+            Verb::Pause | Verb::Resume | Verb::Rm => (1, usize::MAX),
         }
     }
 
@@ -34,17 +95,54 @@ impl Verb {
         match self {
             Verb::Serve => "Run the download agent and its local REST API",
             Verb::Share => "Offer a folder as a package that a haul can download",
+            Verb::Get => "Download a package here and now; the same command again goes on",
+            Verb::Add => "Have the running agent download a package; prints its ID",
+            Verb::Ls => "List the agent's downloads",
+            Verb::Show => "Show one download and its files",
+            Verb::Pause => "Pause downloads",
+            Verb::Resume => "Let paused or failed downloads go on",
+            Verb::Rm => "Remove downloads from the agent's list",
+            Verb::Wait => "Wait until a download is complete (exit 0), paused or in error (exit 1)",
+            Verb::Completions => "Print what completes haul's command line in bash, zsh or fish",
+            Verb::Man => "Print the manual page, for man -l -",
         }
     }
 }
 
-/// One flag of one subcommand. Every flag takes a value.
+impl Verb {
+    /// What else there is to know, for `--help` and the manual page; one line each.
+    pub fn notes(self) -> &'static [&'static str] {
+        match self {
+            Verb::Get => &[
+                "LINK can be - (the first line of stdin) or @FILE (the first line of FILE): others on this machine \
+                 can see arguments, and the link's secret in them. DIR is the current directory where it is left out.",
+                "Ctrl-C pauses. Where everything is in place already, nothing is done; a file that is missing is \
+                 downloaded again.",
+                "Exit status: 0 complete, 1 failed, 2 bad usage, 3 refused by the link's server (not found, expired, \
+                 password), 130 interrupted by SIGINT or SIGTERM.",
+            ],
+            Verb::Add => &[
+                "LINK can be - (the first line of stdin) or @FILE (the first line of FILE): others on this machine \
+                 can see arguments, and the link's secret in them. DIR is on the agent's machine.",
+            ],
+            Verb::Show | Verb::Pause | Verb::Resume | Verb::Rm | Verb::Wait => {
+                &["Of an ID its end, as ls shows it, or its beginning is enough."]
+            }
+            Verb::Serve | Verb::Share | Verb::Ls | Verb::Completions | Verb::Man => &[],
+        }
+    }
+}
+
+/// One flag of one subcommand, or of several to which it means the same.
 #[derive(Debug)]
 pub struct Flag {
     pub verb: Verb,
+    /// The other subcommands that have it.
+    pub also: &'static [Verb],
     /// Without the dashes.
     pub name: &'static str,
-    /// What stands for the value in `--help`.
+    /// What stands for the value in `--help`. Empty where it takes none: given, it means `true`,
+    /// and its variable is `true` or `false`.
     pub value: &'static str,
     /// The environment variable that is read where the flag is not given.
     pub env: &'static str,
@@ -66,6 +164,7 @@ const fn flag(
 ) -> Flag {
     Flag {
         verb,
+        also: &[],
         name,
         value,
         env,
@@ -75,29 +174,48 @@ const fn flag(
     }
 }
 
+/// The same flag, for other subcommands too.
+const fn also(verbs: &'static [Verb], flag: Flag) -> Flag {
+    Flag {
+        also: verbs,
+        ..flag
+    }
+}
+
 /// Every flag there is.
 #[rustfmt::skip]
 pub const FLAGS: &[Flag] = &[
     flag(Verb::Serve, "listen", "HOST:PORT", "HAUL_LISTEN", "127.0.0.1:8080",
         "Where the API listens; port 0 takes a free one. Anything but a loopback address needs --token-file"),
-    flag(Verb::Serve, "state-dir", "DIR", "HAUL_STATE_DIR", "",
-        "Where downloads are remembered (default: $STATE_DIRECTORY, else $XDG_STATE_HOME/haul, else ~/.local/state/haul)"),
-    flag(Verb::Serve, "workers", "N", "HAUL_WORKERS", "16",
-        "Connections that transfer at the same time, 1 to 256"),
+    also(&[Verb::Get], flag(Verb::Serve, "state-dir", "DIR", "HAUL_STATE_DIR", "",
+        "Where downloads are remembered (default: $STATE_DIRECTORY, else $XDG_STATE_HOME/haul, else ~/.local/state/haul)")),
+    also(&[Verb::Get], flag(Verb::Serve, "workers", "N", "HAUL_WORKERS", "16",
+        "Connections that transfer at the same time, 1 to 256")),
+    also(&[Verb::Get], flag(Verb::Serve, "rate-limit", "RATE", "HAUL_RATE_LIMIT", "",
+        "Bytes of files per second, all downloads together; k, M and G stand for thousands, millions and billions: \
+         500k, 10M (default: no limit). What PUT /api/v1/settings has set wins, also after a restart; so it is \
+         with --workers")),
     Flag {
         repeats: true,
+        also: &[Verb::Get],
         ..flag(Verb::Serve, "origin", "LINK_BASE=API_BASE", "HAUL_ORIGIN", "",
             "Accept links that start with LINK_BASE and ask API_BASE about them; may be repeated \
              (in HAUL_ORIGIN: separated by commas or spaces)")
     },
     flag(Verb::Serve, "token-file", "FILE", "HAUL_TOKEN_FILE", "",
         "Ask callers of the API for the token that is this file's first line"),
-    flag(Verb::Serve, "silence-timeout", "SECONDS", "HAUL_SILENCE_TIMEOUT", "30",
-        "Give up a connection that brings no byte for this long"),
-    flag(Verb::Serve, "retry-for", "SECONDS", "HAUL_RETRY_FOR", "86400",
-        "Retry for this long without a byte before a fault is final"),
-    flag(Verb::Serve, "ca-file", "FILE", "HAUL_CA_FILE", "",
-        "Trust the certificate authorities in this PEM file as well"),
+    also(&[Verb::Get], flag(Verb::Serve, "silence-timeout", "SECONDS", "HAUL_SILENCE_TIMEOUT", "30",
+        "Give up a connection that brings no byte for this long")),
+    also(&[Verb::Get], flag(Verb::Serve, "retry-for", "SECONDS", "HAUL_RETRY_FOR", "86400",
+        "Retry for this long without a byte before a fault is final")),
+    also(&[Verb::Get], flag(Verb::Serve, "ca-file", "FILE", "HAUL_CA_FILE", "",
+        "Trust the certificate authorities in this PEM file as well")),
+    flag(Verb::Serve, "on-complete", "PROGRAM", "HAUL_ON_COMPLETE", "",
+        "Run this program, without arguments or a shell, when a download is complete. Its environment says which: \
+         HAUL_DOWNLOAD_ID, HAUL_STATE, HAUL_NAME, HAUL_DST_FOLDER, HAUL_LINK, HAUL_BYTES_TOTAL, HAUL_FILES_TOTAL. \
+         It has 10 minutes, and runs at most once"),
+    flag(Verb::Serve, "on-error", "PROGRAM", "HAUL_ON_ERROR", "",
+        "The same when a download fails; HAUL_ERROR_CODE and HAUL_ERROR_MESSAGE say why"),
     flag(Verb::Share, "listen", "HOST:PORT", "HAUL_LISTEN", "127.0.0.1:9090",
         "Where the folder is served; port 0 takes a free one"),
     flag(Verb::Share, "name", "NAME", "HAUL_NAME", "",
@@ -113,19 +231,42 @@ pub const FLAGS: &[Flag] = &[
          (default: http:// and the listening address)"),
     flag(Verb::Share, "address-lifetime", "SECONDS", "HAUL_ADDRESS_LIFETIME", "3600",
         "How long the address of a file's bytes is good for"),
+    also(&[Verb::Add], flag(Verb::Get, "password", "PASSWORD", "HAUL_PASSWORD", "",
+        "The link's password. Others on this machine can see flags: rather set HAUL_PASSWORD")),
+    also(&[Verb::Add], flag(Verb::Get, "if-exists", "WHAT", "HAUL_IF_EXISTS", "rename",
+        "What to do where a file of that name is there already: rename, overwrite or skip")),
+    flag(Verb::Get, "json", "", "HAUL_JSON", "",
+        "Print one JSON object a line for each event"),
+    flag(Verb::Get, "quiet", "", "HAUL_QUIET", "",
+        "Print nothing but errors"),
+    also(CLIENTS, flag(Verb::Add, "server", "URL", "HAUL_SERVER", "http://127.0.0.1:8080",
+        "The agent to ask")),
+    also(CLIENTS, flag(Verb::Add, "token-file", "FILE", "HAUL_TOKEN_FILE", "",
+        "The agent's token is this file's first line")),
+    flag(Verb::Ls, "states", "STATES", "HAUL_STATES", "",
+        "Only downloads in these states, separated by commas: transferring, paused, complete, error"),
+    also(&[Verb::Add, Verb::Show], flag(Verb::Ls, "json", "", "HAUL_JSON", "",
+        "Print the API's answer as it is")),
+    flag(Verb::Rm, "remove-files", "", "HAUL_REMOVE_FILES", "",
+        "Remove the files that they downloaded, too"),
 ];
+
+/// What `--help` and the manual page say of flags and variables.
+pub const PRECEDENCE: &str =
+    "A flag wins over its environment variable; an empty variable counts as unset.";
 
 /// The flags of one subcommand.
 pub fn of(verb: Verb) -> impl Iterator<Item = &'static Flag> {
-    FLAGS.iter().filter(move |flag| flag.verb == verb)
+    FLAGS
+        .iter()
+        .filter(move |flag| flag.verb == verb || flag.also.contains(&verb))
 }
 
 /// What `haul --help` prints.
 pub fn overview() -> String {
     let mut text = format!("haul: {}\n\nUsage:\n", env!("CARGO_PKG_DESCRIPTION"));
     for verb in Verb::ALL {
-        let usage = format!("haul {}{} [FLAGS]", verb.name(), verb.operand());
-        line(&mut text, &usage, verb.about());
+        line(&mut text, &usage(verb), verb.about());
     }
     text.push_str("\nFlags:\n");
     line(
@@ -139,28 +280,33 @@ pub fn overview() -> String {
 
 /// What `haul VERB --help` prints.
 pub fn help(verb: Verb) -> String {
-    let mut text = format!(
-        "{}\n\nUsage: haul {}{} [FLAGS]\n\nFlags:\n",
-        verb.about(),
-        verb.name(),
-        verb.operand()
-    );
+    let mut text = format!("{}\n\nUsage: {}\n\nFlags:\n", verb.about(), usage(verb));
     for flag in of(verb) {
-        let _ = writeln!(text, "  --{} {}", flag.name, flag.value);
+        let flag_and_value = format!("--{} {}", flag.name, flag.value);
+        let _ = writeln!(text, "  {}", flag_and_value.trim_end());
         let _ = writeln!(text, "        {}", flag.help);
         let _ = match flag.default {
             "" => writeln!(text, "        [env: {}]", flag.env),
             default => writeln!(text, "        [default: {default}] [env: {}]", flag.env),
         };
     }
-    text.push_str(
-        "  -h, --help\n        Print this\n\
-         \nA flag wins over its environment variable; an empty variable counts as unset.\n",
-    );
+    text.push_str("  -h, --help\n        Print this\n");
+    for note in verb.notes() {
+        let _ = writeln!(text, "\n{note}");
+    }
+    if of(verb).next().is_some() {
+        let _ = writeln!(text, "\n{PRECEDENCE}");
+    }
     text
+}
+
+/// A command as it is written: its name, its operand, and whether flags may follow.
+pub fn usage(verb: Verb) -> String {
+    let flags = of(verb).next().map_or("", |_| " [FLAGS]");
+    format!("haul {}{}{flags}", verb.name(), verb.operand())
 }
 
 fn line(text: &mut String, left: &str, right: &str) {
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "  {left:<28}{right}");
+    let _ = writeln!(text, "  {left:<32}{right}");
 }

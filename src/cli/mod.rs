@@ -1,6 +1,8 @@
 //! The command line: from arguments and environment to a command, or to one line about what is wrong.
 
+mod completions;
 mod flags;
+mod man;
 mod values;
 
 #[cfg(test)]
@@ -14,7 +16,8 @@ use std::time::Duration;
 
 use lexopt::Arg;
 
-use crate::board::Secret;
+use crate::board::{IfExists, Secret, State};
+use crate::schedule::Rate;
 
 pub use flags::{FLAGS, Flag, Verb, help, of as flags_of, overview};
 pub use values::{is_loopback, read_token};
@@ -24,6 +27,8 @@ pub use values::{is_loopback, read_token};
 pub enum Command {
     Serve(Serve),
     Share(Share),
+    Get(Get),
+    Ask(Ask),
     /// Print this text on stdout and exit 0.
     Help(String),
     /// Print the version on stdout and exit 0.
@@ -37,6 +42,7 @@ pub struct Serve {
     pub state_dir: PathBuf,
     /// 1 to 256.
     pub workers: usize,
+    pub rate_limit: Rate,
     /// `LINK_BASE=API_BASE` pairs, as given.
     pub origins: Vec<String>,
     pub token_file: Option<PathBuf>,
@@ -45,6 +51,9 @@ pub struct Serve {
     /// How long without a byte before a fault is final.
     pub retry_for: Duration,
     pub ca_file: Option<PathBuf>,
+    /// Programs to be run; as given.
+    pub on_complete: Option<PathBuf>,
+    pub on_error: Option<PathBuf>,
 }
 
 /// `haul share`.
@@ -59,6 +68,73 @@ pub struct Share {
     /// Without a slash at its end.
     pub public_url: Option<String>,
     pub address_lifetime: Duration,
+}
+
+/// `haul get`.
+#[derive(Debug)]
+pub struct Get {
+    /// As given; `-` and `@FILE` say where it is.
+    pub link: Secret,
+    /// As given; the current directory where it was not.
+    pub dir: PathBuf,
+    pub password: Option<Secret>,
+    pub if_exists: IfExists,
+    pub state_dir: PathBuf,
+    /// 1 to 256.
+    pub workers: usize,
+    pub rate_limit: Rate,
+    /// `LINK_BASE=API_BASE` pairs, as given.
+    pub origins: Vec<String>,
+    pub silence_timeout: Duration,
+    pub retry_for: Duration,
+    pub ca_file: Option<PathBuf>,
+    pub output: Output,
+}
+
+/// What `haul get` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Bars on a terminal, else lines.
+    Human,
+    Json,
+    Quiet,
+}
+
+/// A question to a running agent, or an order.
+#[derive(Debug)]
+pub struct Ask {
+    /// `http://host:port`, without a slash at its end.
+    pub server: String,
+    pub token_file: Option<PathBuf>,
+    pub what: What,
+}
+
+/// What the agent is asked.
+#[derive(Debug)]
+pub enum What {
+    List {
+        states: Vec<State>,
+        json: bool,
+    },
+    Add {
+        /// As given; `-` and `@FILE` say where it is.
+        link: Secret,
+        dir: PathBuf,
+        password: Option<Secret>,
+        if_exists: IfExists,
+        json: bool,
+    },
+    Show {
+        id: String,
+        json: bool,
+    },
+    Pause(Vec<String>),
+    Resume(Vec<String>),
+    Remove {
+        ids: Vec<String>,
+        files: bool,
+    },
+    Wait(String),
 }
 
 /// Bad usage. Its text is one line, for stderr; the exit status is 2.
@@ -104,7 +180,11 @@ pub fn parse(
             .find(|verb| word == verb.name())
             .ok_or_else(|| UsageError::new(format!("there is no command {word:?}")))?,
         Some(other) => return Err(unusable(other.unexpected())),
-        None => return Err(UsageError::new("a command is missing: serve or share")),
+        None => {
+            return Err(UsageError::new(
+                "a command is missing, such as get, serve or share",
+            ));
+        }
     };
     // An empty variable counts as unset, wherever it is looked at.
     let env = |name: &str| env(name).filter(|value| !value.is_empty());
@@ -118,11 +198,14 @@ pub fn parse(
                 let Some(flag) = flag else {
                     return Err(unusable(arg.unexpected()));
                 };
-                let value = parser.value().map_err(unusable)?;
+                let value = match flag.value {
+                    "" => "true".into(),
+                    _ => parser.value().map_err(unusable)?,
+                };
                 given.flags.push((flag.name, value));
             }
-            Arg::Value(word) if !verb.operand().is_empty() && given.operand.is_none() => {
-                given.operand = Some(word);
+            Arg::Value(word) if given.operands.len() < verb.operands().1 => {
+                given.operands.push(word);
             }
             other => return Err(unusable(other.unexpected())),
         }
@@ -130,6 +213,12 @@ pub fn parse(
     match verb {
         Verb::Serve => given.serve().map(Command::Serve),
         Verb::Share => given.share().map(Command::Share),
+        Verb::Get => given.get().map(Command::Get),
+        Verb::Add | Verb::Ls | Verb::Show | Verb::Pause | Verb::Resume | Verb::Rm | Verb::Wait => {
+            given.ask().map(Command::Ask)
+        }
+        Verb::Completions => given.completions().map(Command::Help),
+        Verb::Man => Ok(Command::Help(man::page())),
     }
 }
 
@@ -159,7 +248,7 @@ impl Found {
 struct Given<'a> {
     verb: Verb,
     flags: Vec<(&'static str, OsString)>,
-    operand: Option<OsString>,
+    operands: Vec<OsString>,
     env: &'a dyn Fn(&str) -> Option<OsString>,
 }
 
@@ -168,7 +257,7 @@ impl<'a> Given<'a> {
         Given {
             verb,
             flags: Vec::new(),
-            operand: None,
+            operands: Vec::new(),
             env,
         }
     }
@@ -257,22 +346,48 @@ impl<'a> Given<'a> {
         Ok(list)
     }
 
-    fn serve(self) -> Result<Serve, UsageError> {
-        let state_dir = self
-            .path("state-dir")?
+    /// Whether a flag without a value is set.
+    fn is_set(&self, name: &str) -> Result<bool, UsageError> {
+        Ok(self.one(name, values::boolean)?.unwrap_or(false))
+    }
+
+    fn state_dir(&self) -> Result<PathBuf, UsageError> {
+        self.path("state-dir")?
             .or_else(|| values::default_state_dir(self.env))
-            .ok_or_else(|| UsageError::new("--state-dir is needed, since HOME is not set"))?;
+            .ok_or_else(|| UsageError::new("--state-dir is needed, since HOME is not set"))
+    }
+
+    fn workers(&self) -> Result<usize, UsageError> {
+        self.set("workers", |text| values::number(text, 1, 256))
+    }
+
+    fn rate_limit(&self) -> Result<Rate, UsageError> {
+        Ok(self.one("rate-limit", values::rate)?.unwrap_or_default())
+    }
+
+    fn silence_timeout(&self) -> Result<Duration, UsageError> {
+        self.set("silence-timeout", |text| {
+            values::seconds(text, 0.1, 86_400.0)
+        })
+    }
+
+    fn retry_for(&self) -> Result<Duration, UsageError> {
+        self.set("retry-for", |text| values::seconds(text, 0.0, 31_536_000.0))
+    }
+
+    fn serve(self) -> Result<Serve, UsageError> {
         let serve = Serve {
             listen: self.set("listen", values::listen)?,
-            state_dir,
-            workers: self.set("workers", |text| values::number(text, 1, 256))?,
+            state_dir: self.state_dir()?,
+            workers: self.workers()?,
+            rate_limit: self.rate_limit()?,
             origins: self.list("origin")?,
             token_file: self.path("token-file")?,
-            silence_timeout: self.set("silence-timeout", |text| {
-                values::seconds(text, 0.1, 86_400.0)
-            })?,
-            retry_for: self.set("retry-for", |text| values::seconds(text, 0.0, 31_536_000.0))?,
+            silence_timeout: self.silence_timeout()?,
+            retry_for: self.retry_for()?,
             ca_file: self.path("ca-file")?,
+            on_complete: self.path("on-complete")?,
+            on_error: self.path("on-error")?,
         };
         if serve.token_file.is_none() && !is_loopback(serve.listen) {
             return Err(UsageError::new(format!(
@@ -283,12 +398,17 @@ impl<'a> Given<'a> {
         Ok(serve)
     }
 
+    fn completions(self) -> Result<String, UsageError> {
+        let script = self.operands.first().and_then(|shell| shell.to_str());
+        script.and_then(completions::script).ok_or_else(|| {
+            let shells = completions::SHELLS.join(", ");
+            UsageError::new(format!("completions needs the name of a shell: {shells}"))
+        })
+    }
+
     fn share(mut self) -> Result<Share, UsageError> {
-        let dir = self.operand.take().filter(|dir| !dir.is_empty());
         Ok(Share {
-            dir: dir.map(PathBuf::from).ok_or_else(|| {
-                UsageError::new("share needs the folder to offer: haul share DIR")
-            })?,
+            dir: self.operands()?.remove(0).into(),
             listen: self.set("listen", values::listen)?,
             name: self.one("name", values::name)?,
             password: self.one("password", values::secret)?,
@@ -298,6 +418,78 @@ impl<'a> Given<'a> {
             address_lifetime: self.set("address-lifetime", |text| {
                 values::seconds(text, 1.0, 604_800.0)
             })?,
+        })
+    }
+
+    /// The words that are no flags: as many as the command needs, and none of them empty.
+    fn operands(&mut self) -> Result<Vec<OsString>, UsageError> {
+        let words = std::mem::take(&mut self.operands);
+        if words.len() < self.verb.operands().0 || words.iter().any(|word| word.is_empty()) {
+            let (name, operand) = (self.verb.name(), self.verb.operand());
+            let message = format!("{name} needs more to go on: haul {name}{operand}");
+            return Err(UsageError::new(message));
+        }
+        Ok(words)
+    }
+
+    fn get(mut self) -> Result<Get, UsageError> {
+        let mut operands = self.operands()?.into_iter();
+        let link = operands.next().unwrap_or_default();
+        let output = match (self.is_set("json")?, self.is_set("quiet")?) {
+            (true, true) => return Err(UsageError::new("--json and --quiet exclude each other")),
+            (true, false) => Output::Json,
+            (false, true) => Output::Quiet,
+            (false, false) => Output::Human,
+        };
+        Ok(Get {
+            link: values::link(link)?,
+            dir: operands.next().unwrap_or_else(|| ".".into()).into(),
+            password: self.one("password", values::secret)?,
+            if_exists: self.set("if-exists", values::if_exists)?,
+            state_dir: self.state_dir()?,
+            workers: self.workers()?,
+            rate_limit: self.rate_limit()?,
+            origins: self.list("origin")?,
+            silence_timeout: self.silence_timeout()?,
+            retry_for: self.retry_for()?,
+            ca_file: self.path("ca-file")?,
+            output,
+        })
+    }
+
+    fn ask(mut self) -> Result<Ask, UsageError> {
+        let mut operands = self.operands()?;
+        let what = match self.verb {
+            Verb::Add => {
+                let dir = operands.pop().unwrap_or_default().into();
+                What::Add {
+                    link: values::link(operands.pop().unwrap_or_default())?,
+                    dir,
+                    password: self.one("password", values::secret)?,
+                    if_exists: self.set("if-exists", values::if_exists)?,
+                    json: self.is_set("json")?,
+                }
+            }
+            Verb::Show => What::Show {
+                id: values::id(operands.pop().unwrap_or_default())?,
+                json: self.is_set("json")?,
+            },
+            Verb::Wait => What::Wait(values::id(operands.pop().unwrap_or_default())?),
+            Verb::Pause => What::Pause(values::ids(operands)?),
+            Verb::Resume => What::Resume(values::ids(operands)?),
+            Verb::Rm => What::Remove {
+                ids: values::ids(operands)?,
+                files: self.is_set("remove-files")?,
+            },
+            _ => What::List {
+                states: self.one("states", values::states)?.unwrap_or_default(),
+                json: self.is_set("json")?,
+            },
+        };
+        Ok(Ask {
+            server: self.set("server", values::base_url)?,
+            token_file: self.path("token-file")?,
+            what,
         })
     }
 }

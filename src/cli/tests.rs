@@ -42,6 +42,8 @@ fn serve_has_the_documented_defaults() {
     assert_eq!(serve.workers, 16);
     assert_eq!(serve.silence_timeout, Duration::from_secs(30));
     assert_eq!(serve.retry_for, Duration::from_secs(86_400));
+    assert_eq!(serve.rate_limit, Rate(None));
+    assert!(serve.on_complete.is_none() && serve.on_error.is_none());
     assert!(serve.origins.is_empty() && serve.token_file.is_none() && serve.ca_file.is_none());
 }
 
@@ -72,9 +74,10 @@ fn every_flag_has_a_variable_of_its_own_that_is_read() {
             assert!(!seen.contains(&flag.env));
             seen.push(flag.env);
             let look = std::cell::RefCell::new(Vec::new());
-            let args = [verb.name(), "DIR"];
-            let args = &args[..1 + usize::from(!verb.operand().is_empty())];
-            parse(args.iter().map(OsString::from), &|name| {
+            // A folder to the one command, a shell to the other.
+            let operands = std::iter::repeat_n("bash", verb.operands().0);
+            let args = std::iter::once(verb.name()).chain(operands);
+            parse(args.map(OsString::from), &|name| {
                 look.borrow_mut().push(name.to_owned());
                 (name == "HOME").then(|| "/root".into())
             })
@@ -85,6 +88,21 @@ fn every_flag_has_a_variable_of_its_own_that_is_read() {
                 flag.env
             );
         }
+    }
+}
+
+#[test]
+fn rates_have_decimal_units() {
+    for (said, meant) in [
+        ("1000", 1000),
+        ("500k", 500_000),
+        ("500K", 500_000),
+        ("10M", 10_000_000),
+        ("1G", 1_000_000_000),
+        ("0", 0),
+    ] {
+        let serve = serve(&["--rate-limit", said], &[]);
+        assert_eq!(serve.rate_limit, Rate::new(meant).unwrap(), "{said}");
     }
 }
 
@@ -165,7 +183,8 @@ fn help_and_version() {
             panic!("no help");
         };
         for flag in flags_of(verb) {
-            assert!(text.contains(&format!("--{} {}", flag.name, flag.value)));
+            let shown = format!("--{} {}", flag.name, flag.value);
+            assert!(text.contains(shown.trim_end()));
             assert!(text.contains(flag.env) && text.contains(flag.default));
         }
     }
@@ -177,7 +196,7 @@ fn help_and_version() {
 fn bad_usage_is_said_in_one_line() {
     let home = [("HOME", "/r")];
     for (args, hint) in [
-        (&[][..], "serve or share"),
+        (&[][..], "get, serve or share"),
         (&["fetch"], "fetch"),
         (&["--loud"], "--loud"),
         (&["serve", "--loud"], "--loud"),
@@ -187,6 +206,11 @@ fn bad_usage_is_said_in_one_line() {
         (&["serve", "--workers", "0"], "1 to 256"),
         (&["serve", "--workers", "257"], "1 to 256"),
         (&["serve", "--silence-timeout", "NaN"], "seconds"),
+        (&["serve", "--rate-limit", "M"], "500k"),
+        (&["serve", "--rate-limit", "1.5M"], "500k"),
+        (&["serve", "--rate-limit", "-1"], "500k"),
+        (&["serve", "--rate-limit", "10MB"], "500k"),
+        (&["serve", "--rate-limit", "99999999999G"], "at most"),
         (&["serve", "--retry-for", "-1"], "seconds"),
         (&["serve", "--state-dir", ""], "empty"),
         (&["share"], "DIR"),
@@ -200,6 +224,22 @@ fn bad_usage_is_said_in_one_line() {
             "--public-url",
         ),
         (&["share", "a", "--address-lifetime", "0"], "seconds"),
+        (&["get"], "LINK [DIR]"),
+        (&["get", ""], "LINK [DIR]"),
+        (&["get", "a", "b", "c"], "\"c\""),
+        (&["get", "a", "--if-exists", "ask"], "--if-exists"),
+        (&["get", "a", "--json", "--quiet"], "--quiet"),
+        (&["get", "a", "--json=yes"], "--json"),
+        (&["add", "link"], "LINK DIR"),
+        (&["ls", "--states", "idle"], "idle"),
+        (&["ls", "--server", "localhost:8080"], "--server"),
+        (&["rm"], "ID"),
+        (&["rm", ""], "ID"),
+        (&["wait", "../x"], "ID"),
+        (&["pause", "01A", "a/b"], "a/b"),
+        (&["completions"], "bash, zsh, fish"),
+        (&["completions", "csh"], "bash, zsh, fish"),
+        (&["man", "haul"], "haul"),
         (&["two\nlines"], "two"),
     ] {
         let text = complaint(args, &home);
@@ -221,6 +261,72 @@ fn secrets_come_from_the_environment_and_are_never_shown() {
     assert!(!shown.contains("pässword") && !shown.contains("s3cret"));
     let text = complaint(&["share", "d", "--password", " hunter2"], &[]);
     assert!(!text.contains("hunter2"), "{text}");
+}
+
+fn get(args: &[&str], env: &[(&str, &str)]) -> Get {
+    let args: Vec<&str> = [&["get"], args].concat();
+    let env: Vec<_> = [&[("HOME", "/home/me")], env].concat();
+    match run(&args, &env) {
+        Ok(Command::Get(get)) => get,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn ask(args: &[&str], env: &[(&str, &str)]) -> Ask {
+    match run(args, env) {
+        Ok(Command::Ask(ask)) => ask,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn get_downloads_into_the_current_directory_unless_told_otherwise() {
+    let plain = get(&["https://x/y?secret=s3cret"], &[]);
+    assert_eq!(plain.dir, PathBuf::from("."));
+    assert_eq!(
+        (plain.output, plain.if_exists),
+        (Output::Human, IfExists::Rename)
+    );
+    assert_eq!(plain.state_dir, PathBuf::from("/home/me/.local/state/haul"));
+    assert!(!format!("{plain:?}").contains("s3cret"));
+    let told = get(
+        &["l", "in", "--json", "--if-exists", "skip"],
+        &[("HAUL_PASSWORD", "p")],
+    );
+    assert_eq!(told.dir, PathBuf::from("in"));
+    assert_eq!(
+        (told.output, told.if_exists),
+        (Output::Json, IfExists::Skip)
+    );
+    assert_eq!(told.password.unwrap().reveal(), "p");
+    assert_eq!(get(&["l"], &[("HAUL_QUIET", "1")]).output, Output::Quiet);
+    assert_eq!(get(&["l"], &[("HAUL_QUIET", "0")]).output, Output::Human);
+    assert!(
+        complaint(&["get", "l"], &[("HOME", "/r"), ("HAUL_JSON", "maybe")]).contains("HAUL_JSON")
+    );
+}
+
+#[test]
+fn questions_go_to_the_server_that_is_named() {
+    let asked = ask(&["ls", "--states", "paused,error"], &[]);
+    assert_eq!(asked.server, "http://127.0.0.1:8080");
+    assert!(
+        matches!(asked.what, What::List { states, json: false } if states == [State::Paused, State::Error])
+    );
+    let asked = ask(
+        &["rm", "01abc", "9Z", "--remove-files"],
+        &[
+            ("HAUL_SERVER", "https://nas:8443/"),
+            ("HAUL_TOKEN_FILE", "/t"),
+        ],
+    );
+    assert_eq!(asked.server, "https://nas:8443");
+    assert_eq!(asked.token_file, Some(PathBuf::from("/t")));
+    assert!(matches!(asked.what, What::Remove { ids, files: true } if ids == ["01ABC", "9Z"]));
+    assert!(matches!(
+        ask(&["rm", "A"], &[]).what,
+        What::Remove { files: false, .. }
+    ));
 }
 
 #[test]

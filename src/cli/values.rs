@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::board::Secret;
+use super::UsageError;
+use crate::board::{IfExists, Secret, State};
+use crate::schedule::Rate;
 
 /// A token file is looked at this far, in bytes.
 const TOKEN_FILE_LIMIT: u64 = 4096;
@@ -50,6 +52,76 @@ pub fn seconds(text: &str, min: f64, max: f64) -> Result<Duration, String> {
             "{text:?} is no number of seconds from {min} to {max}"
         )),
     }
+}
+
+/// A flag without a value, said by its variable.
+pub fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
+    }
+}
+
+/// What is to be done with a name that is taken.
+pub fn if_exists(text: &str) -> Result<IfExists, String> {
+    match text {
+        "rename" => Ok(IfExists::Rename),
+        "overwrite" => Ok(IfExists::Overwrite),
+        "skip" => Ok(IfExists::Skip),
+        _ => Err(format!("{text:?} is not rename, overwrite or skip")),
+    }
+}
+
+/// States of downloads, separated by commas.
+pub fn states(text: &str) -> Result<Vec<State>, String> {
+    text.split(',')
+        .map(|name| {
+            State::from_name(name.trim())
+                .ok_or_else(|| format!("{name:?} is not transferring, paused, complete or error"))
+        })
+        .collect()
+}
+
+/// A package link, or where it is to be read. Its text is never part of an error.
+pub fn link(word: OsString) -> Result<Secret, UsageError> {
+    word.into_string()
+        .map(Secret::new)
+        .map_err(|_| UsageError::new("the link is not UTF-8"))
+}
+
+/// A download's identifier, or enough of its end or beginning.
+pub fn id(word: OsString) -> Result<String, UsageError> {
+    let text = word.to_str().unwrap_or_default();
+    if (1..=26).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Ok(text.to_ascii_uppercase());
+    }
+    Err(UsageError::new(format!(
+        "{word:?} is no download's ID; haul ls lists them"
+    )))
+}
+
+/// Several of them.
+pub fn ids(words: Vec<OsString>) -> Result<Vec<String>, UsageError> {
+    words.into_iter().map(id).collect()
+}
+
+/// Bytes per second: `1000`, `500k`, `10M`, `1G`. The letters are decimal and their case does not matter; 0 is no
+/// limit.
+pub fn rate(text: &str) -> Result<Rate, String> {
+    let (digits, unit) = match text.chars().last() {
+        Some('k' | 'K') => (&text[..text.len() - 1], 1_000),
+        Some('m' | 'M') => (&text[..text.len() - 1], 1_000_000),
+        Some('g' | 'G') => (&text[..text.len() - 1], 1_000_000_000),
+        _ => (text, 1),
+    };
+    let number = Some(digits)
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|digits| digits.parse::<u64>().ok())
+        .ok_or_else(|| {
+            format!("{text:?} is no rate in bytes per second such as 1000, 500k or 10M")
+        })?;
+    Rate::new(number.saturating_mul(unit))
 }
 
 /// Text for people: a package's name.

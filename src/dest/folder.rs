@@ -247,6 +247,13 @@ impl Folder {
         Some(Kind::of(&stat))
     }
 
+    /// The length of a regular file, in bytes, links not followed. None: there is none of that name, or nothing
+    /// that can be looked at.
+    pub fn file_len(&self, name: &str) -> Option<u64> {
+        let stat = self.stat(checked(name).ok()?).ok()??;
+        (Kind::of(&stat) == Kind::File).then(|| u64::try_from(stat.st_size).unwrap_or(0))
+    }
+
     pub(super) fn remove_folder(&self, name: &str) -> bool {
         fs::unlinkat(&self.dir, name, AtFlags::REMOVEDIR).is_ok()
     }

@@ -1,7 +1,7 @@
 //! One GET and its answer: which agent sends it, what a pooled connection may cost, redirects, statuses.
 
 use std::io::Read;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::header::{
@@ -64,11 +64,18 @@ pub struct Exchange {
     connections: usize,
     silence: Duration,
     given: Vec<Certificate<'static>>,
-    plain: Agent,
-    local: OnceLock<Option<Agent>>,
-    bundled: OnceLock<Agent>,
+    agents: Mutex<Agents>,
     /// Hosts whose certificate only the roots compiled in vouch for.
     bundled_hosts: Mutex<Vec<String>>,
+}
+
+/// Each is made when it is first needed.
+#[derive(Default)]
+struct Agents {
+    plain: Option<Agent>,
+    /// Inside: None where there are no roots but those compiled in.
+    local: Option<Option<Agent>>,
+    bundled: Option<Agent>,
 }
 
 impl Exchange {
@@ -81,11 +88,50 @@ impl Exchange {
             connections,
             silence,
             given,
-            plain: agent(connections, silence, RootCerts::WebPki),
-            local: OnceLock::new(),
-            bundled: OnceLock::new(),
+            agents: Mutex::default(),
             bundled_hosts: Mutex::default(),
         }
+    }
+
+    /// Closes the connections that nobody uses and forgets the roots, which is some megabytes. Both come
+    /// back with the next request; those under way go on.
+    pub fn rest(&self) {
+        let agents = std::mem::take(&mut *self.agents());
+        // Closing may take a moment, and needs no lock.
+        drop(agents);
+    }
+
+    fn agents(&self) -> MutexGuard<'_, Agents> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn agent(&self, roots: RootCerts) -> Agent {
+        agent(self.connections, self.silence, roots)
+    }
+
+    fn plain(&self) -> Agent {
+        let mut agents = self.agents();
+        let plain = &mut agents.plain;
+        plain
+            .get_or_insert_with(|| self.agent(RootCerts::WebPki))
+            .clone()
+    }
+
+    fn local(&self) -> Option<Agent> {
+        let mut agents = self.agents();
+        let local = agents.local.get_or_insert_with(|| {
+            let roots = trust::local_roots(&self.given)?;
+            Some(self.agent(roots))
+        });
+        local.clone()
+    }
+
+    fn bundled(&self) -> Agent {
+        let mut agents = self.agents();
+        let bundled = &mut agents.bundled;
+        bundled
+            .get_or_insert_with(|| self.agent(RootCerts::WebPki))
+            .clone()
     }
 
     /// Sends a GET and follows its redirects. Runs under the caller's context, and leaves a limit there that
@@ -125,27 +171,23 @@ impl Exchange {
         let result = if url.secure {
             self.send_secure(url, &request)
         } else {
-            attempt(&self.plain, &request)
+            attempt(&self.plain(), &request)
         };
         result.map_err(|error| fault::from_ureq(error, url))
     }
 
     fn send_secure(&self, url: &Url, request: &Request<()>) -> Result<Response<Body>, Error> {
-        let bundled = || {
-            self.bundled
-                .get_or_init(|| agent(self.connections, self.silence, RootCerts::WebPki))
+        let local = match self.is_bundled_host(&url.host) {
+            true => None,
+            false => self.local(),
         };
-        let local = self.local.get_or_init(|| {
-            let roots = trust::local_roots(&self.given)?;
-            Some(agent(self.connections, self.silence, roots))
-        });
-        let Some(local) = local.as_ref().filter(|_| !self.is_bundled_host(&url.host)) else {
-            return attempt(bundled(), request);
+        let Some(local) = local else {
+            return attempt(&self.bundled(), request);
         };
-        match attempt(local, request) {
+        match attempt(&local, request) {
             Err(error) if fault::is_unknown_issuer(&error) => {
                 // Where neither knows the issuer, the first answer is as good as the second.
-                let response = attempt(bundled(), request).map_err(|_| error)?;
+                let response = attempt(&self.bundled(), request).map_err(|_| error)?;
                 self.remember_bundled_host(&url.host);
                 Ok(response)
             }

@@ -113,6 +113,11 @@ impl Client {
         })
     }
 
+    /// Gives back what only kept-alive connections need. For when nothing is under way; a call that is goes on.
+    pub fn rest(&self) {
+        self.exchange.rest();
+    }
+
     /// Step 1: asks what a link leads to.
     ///
     /// # Errors

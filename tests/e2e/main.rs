@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod client;
 mod create;
 mod crowds;
 mod delete;
@@ -14,6 +15,8 @@ mod errors;
 mod faults_disk;
 mod faults_state;
 mod faults_upstream;
+mod get;
+mod hooks;
 mod list_and_inspect;
 mod mounts;
 mod names;
@@ -22,6 +25,7 @@ mod pause_resume;
 mod power_cut;
 mod resume_after_kill;
 mod security;
+mod settings;
 mod share;
 mod support;
 mod system_calls;

@@ -7,6 +7,8 @@ use crate::agent::{Agent, Deleted, Refusal, Which};
 use crate::board::{Board, Download, Order, Secret, State, View};
 use crate::clock::Timestamp;
 use crate::link::Link;
+use crate::schedule::Rate;
+use crate::settings::{Defaults, Said, Settings};
 use crate::table::{NewFile, ROOT, TableBuilder};
 
 #[derive(Default)]
@@ -16,6 +18,7 @@ pub struct FakeAgent {
     pub refusal: Mutex<Option<Refusal>>,
     pub orders: Mutex<Vec<Order>>,
     pub deletions: Mutex<Vec<(Which, bool)>>,
+    pub said: Mutex<Said>,
     /// Whether calls that change something panic.
     pub panics: AtomicBool,
     /// While true, calls that change something wait.
@@ -152,5 +155,21 @@ impl Agent for FakeAgent {
             deleted: vec!["01A".into()],
             files_removed: 3,
         })
+    }
+
+    fn settings(&self) -> Settings {
+        let defaults = Defaults {
+            rate_limit: Rate(None),
+            workers: 16,
+        };
+        Settings::new(&self.said.lock().unwrap(), defaults, Timestamp(0))
+    }
+
+    fn change_settings(&self, said: Said) -> Result<Settings, Refusal> {
+        self.begin()?;
+        let mut before = self.said.lock().unwrap();
+        *before = before.and(said);
+        drop(before);
+        Ok(self.settings())
     }
 }

@@ -5,6 +5,7 @@ mod client;
 mod errors;
 mod lines;
 mod reads;
+mod settings;
 mod writes;
 
 use std::sync::Arc;

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-pub use ledger::{Kind, Ledger, Seen};
+pub use ledger::{Kind, Ledger, Seen, Tally};
 pub use reply::{Gate, Reply};
 pub use world::{LINK_ID, SECRET, SECRET_ENCODED, TOKEN};
 

@@ -1,0 +1,34 @@
+//! The settings: from a PUT's body to what it says.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::error::ApiError;
+use super::fields;
+use crate::settings::Said;
+
+/// Reads what is to be set; what is not there stays as it is.
+///
+/// # Errors
+/// `invalid_json`, `invalid_request`.
+pub fn read(body: &[u8]) -> Result<Said, ApiError> {
+    let mut said = Said::default();
+    for (name, value) in fields::read(body)? {
+        match name.as_str() {
+            "rate_limit" => said.rate_limit = Some(field(&name, value)?),
+            "workers" => said.workers = Some(field(&name, value)?),
+            "schedule" => said.schedule = Some(field(&name, value)?),
+            _ => {
+                return Err(ApiError::invalid_request(
+                    "there is an unknown field; settings are rate_limit, workers and schedule",
+                ));
+            }
+        }
+    }
+    Ok(said)
+}
+
+fn field<T: DeserializeOwned>(name: &str, value: Value) -> Result<T, ApiError> {
+    serde_json::from_value(value)
+        .map_err(|error| ApiError::invalid_request(format!("\"{name}\": {error}")))
+}
