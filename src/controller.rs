@@ -798,7 +798,7 @@ impl Controller {
             });
         }
         let key = self.next_key;
-        let id = self.ids.next();
+        let id = self.ids.make();
         self.next_key = self.next_key.checked_add(1).ok_or_else(|| {
             Refusal::StateUnwritable(
                 "this state directory has had more downloads than can be counted".into(),

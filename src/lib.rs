@@ -17,6 +17,8 @@ pub mod get;
 pub mod governor;
 pub mod handle;
 pub mod hooks;
+#[cfg(test)]
+mod hostile;
 pub mod human;
 pub mod id;
 pub mod intervals;

@@ -66,7 +66,7 @@ fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
-        ..limit.clone()
+        ..limit
     };
     if limit.current != limit.maximum
         && let Err(error) = setrlimit(Resource::Nofile, raised)

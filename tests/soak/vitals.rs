@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 pub struct Vitals {
     begun: Instant,
-    /// The memory that counts as normal is that of this much of the run.
+    /// The memory and the threads that count as normal are those of this much of the run.
     settling: Duration,
     first: u64,
     last: u64,
@@ -36,6 +36,8 @@ impl Vitals {
         let now = memory(pid);
         if self.begun.elapsed() < self.settling {
             self.first = self.first.max(now);
+            // Some are started when they are first needed.
+            self.threads = self.threads.max(threads(pid));
         }
         self.last = now;
     }
