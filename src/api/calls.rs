@@ -312,6 +312,7 @@ mod tests {
         ) {
             let target = String::from_utf8_lossy(&target);
             let asked = Asked {
+                last_event_id: None,
                 method,
                 target: &target,
                 content_type: typed.then_some("application/json"),
