@@ -1,10 +1,10 @@
 //! Removes what a deleted download leaves: its `.part` files and, if asked, everything that it made.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use rayon::prelude::*;
@@ -16,9 +16,6 @@ use crate::remember;
 use crate::saved::{Change, Saved};
 use crate::store::Store;
 use crate::table::{FileState, FileTable, ROOT};
-
-/// How long to wait before a change is tried again that a full state directory refused.
-const AGAIN: Duration = Duration::from_secs(5);
 
 /// Starts the thread that cleans up, one download after the other. It ends when its channel is closed.
 ///
@@ -34,20 +31,33 @@ pub fn start(
         .spawn(move || {
             for removal in removals {
                 let key = removal.download.key;
-                let files = clean(&removal, &store);
-                while let Err(error) = store.commit(&[Change::Gone(vec![key])]) {
-                    log::error!(
-                        "download {}: its removal could not be saved: {error}",
-                        removal.download.id
-                    );
-                    thread::sleep(AGAIN);
-                }
-                store.remove_side(&side_name(&removal.download.id));
+                let files = catch_unwind(AssertUnwindSafe(|| clean(&removal, &store))).unwrap_or_else(|_| {
+                    log::error!("download {}: haul itself failed while removing its files; please report it", removal.download.id);
+                    0
+                });
+                forget(&store, &removal);
                 if removed.send((key, files)).is_err() {
                     return;
                 }
             }
         })
+}
+
+/// The download is gone. Where that cannot be saved now, it is known to be deleted at least: the next start
+/// would only find nothing left to remove. Nobody waits for room.
+fn forget(store: &Store<Saved>, removal: &Removal) {
+    let gone = Change::Gone(vec![removal.download.key]);
+    match store.commit(std::slice::from_ref(&gone)) {
+        Ok(()) => store.remove_side(&side_name(&removal.download.id)),
+        Err(error) => {
+            log::error!(
+                "download {}: its removal cannot be saved yet: {error}",
+                removal.download.id
+            );
+            // It is kept, and the error is the one that was just logged.
+            let _ = store.queue(vec![gone]);
+        }
+    }
 }
 
 /// Removes files and folders; returns how many completed files it removed.

@@ -135,7 +135,7 @@ struct Active {
     /// Files below this index may have one from before this process.
     begun_before: u32,
     restarted: bool,
-    doubtful: Vec<u32>,
+    unsettled: bool,
     rate: Rate,
     /// The counts when the rate was last measured.
     counted: Counts,
@@ -191,7 +191,7 @@ pub struct Remembered {
     pub record: Record,
     pub partial: BTreeMap<u32, Partial>,
     pub begun: u32,
-    pub doubtful: Vec<u32>,
+    pub unsettled: bool,
     pub deleting: Option<bool>,
 }
 
@@ -237,7 +237,7 @@ impl Controller {
             active.begun = one.begun;
             active.begun_before = one.begun;
             active.restarted = true;
-            active.doubtful = one.doubtful;
+            active.unsettled = one.unsettled;
             controller.active.insert(key, active);
             controller.note_busy(key);
         }
@@ -449,7 +449,8 @@ impl Controller {
                     run,
                     identity: active.identity,
                     restarted: std::mem::take(&mut active.restarted),
-                    doubtful: std::mem::take(&mut active.doubtful),
+                    unsettled: std::mem::take(&mut active.unsettled),
+                    begun: active.begun_before,
                 };
                 self.out += 1;
                 let _ = self
@@ -566,7 +567,7 @@ impl Controller {
                     Err(no_beginning) => {
                         if let Some(active) = self.active.get_mut(&key) {
                             active.restarted |= beginning.restarted;
-                            active.doubtful = beginning.doubtful;
+                            active.unsettled |= beginning.unsettled;
                             active.run = None;
                         }
                         match no_beginning {
@@ -797,7 +798,7 @@ impl Controller {
             });
         }
         let key = self.next_key;
-        let id = self.ids.next();
+        let id = self.ids.make();
         self.next_key = self.next_key.checked_add(1).ok_or_else(|| {
             Refusal::StateUnwritable(
                 "this state directory has had more downloads than can be counted".into(),
@@ -1001,7 +1002,7 @@ impl Active {
             begun: 0,
             begun_before: 0,
             restarted: false,
-            doubtful: Vec::new(),
+            unsettled: false,
             rate: Rate::default(),
             counted: Counts::default(),
             committing: false,

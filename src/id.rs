@@ -28,7 +28,7 @@ impl Ids {
     }
 
     /// The next identifier: 26 characters.
-    pub fn next(&mut self) -> String {
+    pub fn make(&mut self) -> String {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn each_is_greater_than_the_one_before() {
         let mut ids = Ids::default();
-        let made: Vec<String> = (0..1000).map(|_| ids.next()).collect();
+        let made: Vec<String> = (0..1000).map(|_| ids.make()).collect();
         assert!(made.is_sorted_by(|a, b| a < b));
         assert!(made.iter().all(|id| id.len() == 26));
     }
@@ -73,7 +73,7 @@ mod tests {
         let future = encode(u128::from(u64::MAX) << 62);
         let mut ids = Ids::default();
         ids.seen(&future);
-        assert!(ids.next() > future);
+        assert!(ids.make() > future);
         ids.seen("not an id");
     }
 

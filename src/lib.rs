@@ -17,6 +17,8 @@ pub mod get;
 pub mod governor;
 pub mod handle;
 pub mod hooks;
+#[cfg(test)]
+mod hostile;
 pub mod human;
 pub mod id;
 pub mod intervals;
@@ -44,4 +46,5 @@ pub mod table;
 pub mod transfer;
 pub mod upstream;
 pub mod url;
+pub mod vital;
 pub mod worker;

@@ -10,6 +10,7 @@ use haul::client;
 use haul::get::{self, LogTarget};
 use haul::serve::{self, ServeError, Serving};
 use haul::share::{self, Share};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -59,7 +60,23 @@ fn fail(code: u8, message: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Every worker and every caller takes descriptors; the usual soft limit of 1024 is there for programs that
+/// use select(2), which this one does not.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        log::warn!("the limit on open files stays as it is: {error}");
+    }
+}
+
 fn serve(options: cli::Serve) -> ExitCode {
+    raise_descriptor_limit();
     // Before anything can be acknowledged, so that a signal never finds the default action in place.
     let mut signals = match Signals::new([SIGINT, SIGTERM]) {
         Ok(signals) => signals,

@@ -182,7 +182,7 @@ impl Ranges {
 
     /// Whether [`Ranges::take`] would find a range.
     pub fn has_free(&self) -> bool {
-        !(self.single && !self.running.is_empty()) && self.free().is_some()
+        (!self.single || self.running.is_empty()) && self.free().is_some()
     }
 
     fn free_total(&self) -> u64 {

@@ -26,6 +26,7 @@ use crate::settings::{Defaults, MOST_WORKERS};
 use crate::store::{Store, StoreError};
 use crate::transfer::Hands;
 use crate::upstream::{Client, Options};
+use crate::vital::vital;
 use crate::worker::Pool;
 use crate::{cleaner, syncer};
 
@@ -267,7 +268,7 @@ fn engine(
     let governor = Governor::start(store.clone(), pool, command_out.clone(), defaults, said)?;
     std::thread::Builder::new()
         .name("controller".into())
-        .spawn(move || controller.run())?;
+        .spawn(move || vital(|| controller.run()))?;
     Ok((command_out, governor))
 }
 

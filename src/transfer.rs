@@ -229,6 +229,9 @@ impl From<Refusal> for Outcome {
 
 impl From<DestError> for Outcome {
     fn from(error: DestError) -> Outcome {
+        if let DestError::Short(message) = error {
+            return passing(message);
+        }
         Outcome::Failed(FileProblem {
             code: error.code(),
             message: error.to_string(),
@@ -236,8 +239,20 @@ impl From<DestError> for Outcome {
     }
 }
 
+/// The outcome of what will do when it is tried again.
+fn passing(message: String) -> Outcome {
+    Outcome::Fault {
+        message,
+        retry_after: None,
+        gained: false,
+    }
+}
+
 /// The outcome of a destination that cannot be used at all.
 fn broken(error: &DestError) -> Outcome {
+    if let DestError::Short(message) = error {
+        return passing(message.clone());
+    }
     Outcome::Broken(Problem {
         code: error.code(),
         message: error.to_string(),

@@ -236,3 +236,119 @@ impl ErrandRunner {
         report(&self.reports, job, outcome);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crossbeam_channel::unbounded;
+
+    use super::*;
+    use crate::board::{Download, IfExists, Order, Secret, State, View};
+    use crate::clock::Timestamp;
+    use crate::link::Link;
+    use crate::run::Run;
+    use crate::session::Session;
+    use crate::store::Store;
+    use crate::table::TableBuilder;
+    use crate::transfer::OpenFile;
+    use crate::upstream::{Client, Options};
+
+    const WORKERS: usize = 2;
+
+    fn run() -> Arc<Run> {
+        let link = Link {
+            public: "http://localhost:1/A".into(),
+            api: "http://localhost:1".into(),
+            id: "A".into(),
+            secret: Secret::new("s"),
+        };
+        let order = Order {
+            link,
+            password: None,
+            dst_folder: "/nowhere".into(),
+            if_exists: IfExists::Rename,
+        };
+        let view = View {
+            state: State::Transferring,
+            name: None,
+            package_id: None,
+            completed_at: None,
+            problem: None,
+        };
+        let download = Download::new("D".into(), 1, order, Timestamp(0), view);
+        Arc::new(Run::new(Arc::new(download), Session::new(None)))
+    }
+
+    /// A job for a file that is not in its table, which is a mistake of ours and ends in a panic.
+    fn impossible(run: &Arc<Run>) -> Job {
+        let file = Arc::new(OpenFile::new(
+            7,
+            10,
+            crate::saved::Partial::default(),
+            false,
+        ));
+        let range = file.take(1);
+        Job {
+            run: run.clone(),
+            table: Arc::new(TableBuilder::default().finish()),
+            file,
+            range,
+            address: None,
+        }
+    }
+
+    #[test]
+    fn a_panic_is_its_files_error_and_the_pool_keeps_its_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open_in_boot(dir.path(), "boot").unwrap();
+        let hands = Arc::new(Hands {
+            client: Client::new(Options::default()).unwrap(),
+            store: Arc::new(store),
+            meter: Default::default(),
+            limit: Limit::default(),
+            seats: Seats::new(WORKERS),
+        });
+        let (errands, errands_in) = unbounded();
+        let (jobs, jobs_in) = unbounded();
+        let (reports, reports_in) = unbounded();
+        let pool = Pool {
+            hands,
+            board: Arc::default(),
+            errands: errands_in,
+            jobs: (jobs.clone(), jobs_in),
+            reports,
+            started: Mutex::default(),
+            awake: Arc::default(),
+        };
+        pool.grow(WORKERS).unwrap();
+        let run = run();
+        // More than there are threads: one that died of it would not do another, nor one that kept its seat.
+        for _ in 0..5 * WORKERS {
+            jobs.send(impossible(&run)).unwrap();
+            errands.send(Errand::Address(impossible(&run))).unwrap();
+        }
+        for _ in 0..10 * WORKERS {
+            let report = reports_in.recv_timeout(Duration::from_secs(30)).unwrap();
+            let Report::Job { job, outcome, .. } = report else {
+                panic!("no beginning was asked for")
+            };
+            let Outcome::Failed(problem) = outcome else {
+                panic!("{outcome:?}")
+            };
+            assert_eq!(problem.code, Code::InternalError);
+            assert!(job.file.take(1).is_some(), "the range is free again");
+        }
+        // They work: a job of a run that was halted is given back undone.
+        run.halt();
+        jobs.send(impossible(&run)).unwrap();
+        let report = reports_in.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(matches!(
+            report,
+            Report::Job {
+                outcome: Outcome::Stopped,
+                ..
+            }
+        ));
+    }
+}

@@ -280,3 +280,52 @@ fn policy(text: &str) -> Result<IfExists, ApiError> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+    use crate::hostile;
+
+    const BODIES: &[&str] = &[
+        "",
+        r#"{"url":"https://get.massive.app/A?secret=b","dst_folder":"/in"}"#,
+        r#"{"url":"https://get.massive.app/A?secret=b","dst_folder":"/in","password":"\u00e9","if_exists":"overwrite"}"#,
+    ];
+    const TARGETS: &[&str] = &[
+        "/api/v1/downloads",
+        "/api/v1/downloads?states=complete%2Cerror&remove_files=true",
+        "/api/v1/downloads/01M84KQ5TV97SDPX23N95RP0H1/pause",
+        "/api/v1/downloads/01M84KQ5TV97SDPX23N95RP0H1?remove_files=false",
+        "/",
+    ];
+
+    proptest! {
+        #[test]
+        fn hostile_requests_are_read_or_refused(
+            target in hostile::near(TARGETS),
+            body in hostile::near(BODIES),
+            method in select(vec!["GET", "HEAD", "POST", "DELETE", "PUT", ""]),
+            typed: bool,
+        ) {
+            let target = String::from_utf8_lossy(&target);
+            let asked = Asked {
+                method,
+                target: &target,
+                content_type: typed.then_some("application/json"),
+                body: &body,
+            };
+            // A DELETE of everything is never read into what says something else.
+            if let Ok(Call::Delete { which: Which::States(states), .. }) = read(asked)
+                && states.len() == State::ALL.len()
+            {
+                let query = target.split_once('?').map_or("", |(_, query)| query);
+                let all = ["transferring", "paused", "complete", "error"];
+                let decoded = percent_decode_str(query).decode_utf8_lossy().into_owned();
+                prop_assert!(!query.contains("states") || all.iter().all(|state| decoded.contains(state)), "{target}");
+            }
+        }
+    }
+}

@@ -15,7 +15,9 @@ pub enum DestError {
     Full(String),
     /// Read-only, not permitted, not a directory, unmounted, replaced, something in the way.
     Unwritable(String),
-    /// The agent itself is short of something (descriptors, memory), or asked for nonsense.
+    /// The agent itself is short of descriptors or memory, which passes.
+    Short(String),
+    /// The agent asked for nonsense.
     Other(String),
 }
 
@@ -25,7 +27,7 @@ impl DestError {
         match self {
             DestError::Full(_) => Code::InsufficientStorage,
             DestError::Unwritable(_) => Code::DestinationUnwritable,
-            DestError::Other(_) => Code::InternalError,
+            DestError::Short(_) | DestError::Other(_) => Code::InternalError,
         }
     }
 
@@ -44,7 +46,7 @@ impl DestError {
                 ));
             }
             Errno::MFILE | Errno::NFILE | Errno::NOMEM => {
-                return DestError::Other(format!(
+                return DestError::Short(format!(
                     "cannot {action} {path}: {}; the agent is short of it, raise its limits",
                     text(error)
                 ));
@@ -90,9 +92,10 @@ fn text(error: Errno) -> String {
 impl fmt::Display for DestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            DestError::Full(text) | DestError::Unwritable(text) | DestError::Other(text) => {
-                f.write_str(text)
-            }
+            DestError::Full(text)
+            | DestError::Unwritable(text)
+            | DestError::Short(text)
+            | DestError::Other(text) => f.write_str(text),
         }
     }
 }

@@ -61,8 +61,11 @@ pub trait State: Default + Clone + Serialize + DeserializeOwned + Send + 'static
     /// once the data was synced.
     fn is_data(change: &Self::Change) -> bool;
 
-    /// Takes note of a data change that does not count, because a power cut came before the sync.
-    fn doubt(&mut self, _change: Self::Change) {}
+    /// The change to be made at the first start in another boot, after those that count: the disk may hold
+    /// more, or less, than they say.
+    fn rebooted() -> Option<Self::Change> {
+        None
+    }
 }
 
 /// A point in the sequence of changes.

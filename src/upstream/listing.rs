@@ -334,3 +334,38 @@ impl<'de> Visitor<'de> for Mtime {
         IgnoredAny.visit_map(map).map(|_| None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::hostile;
+
+    const LISTINGS: &[&str] = &[
+        "[]",
+        r#"[{"id":"F1","kind":"file","name":"a.mov","path":"day 1/cam","size":28176354,"last_modified":"2026-11-23T10:00:00.5Z","virus_detected":true}]"#,
+        r#"[{"id":"D","kind":"directory","path":"empty","name":null,"size":-1},{"id":"F","kind":"file","name":"\u00e9\n","size":1e3,"x":{"y":[null,{}]}}]"#,
+        r#"[{"id":"Z","kind":"zip_mac","name":"all.zip"},{"id":"F2","kind":"file","name":"b","path":null,"size":0,"last_modified":"0001-01-01T00:00:00.000Z","virus_detected":false}]"#,
+    ];
+
+    proptest! {
+        #[test]
+        fn hostile_listings_are_read_or_refused(text in hostile::near(LISTINGS), delimited: bool) {
+            let lost = |error: io::Error| Fault::Malformed(error.to_string());
+            let mut all = Vec::new();
+            let read = read(&text[..], delimited, lost, &mut |listed| {
+                all.push(listed);
+                Ok(())
+            });
+            if read.is_ok() {
+                let text = text.trim_ascii();
+                prop_assert!(text.starts_with(b"[") && text.ends_with(b"]"));
+            }
+            for listed in all {
+                let path = listed.path.as_ref().map_or(0, String::len);
+                prop_assert!(listed.id.len() + listed.name.len() + path <= LONGEST_STRINGS);
+            }
+        }
+    }
+}

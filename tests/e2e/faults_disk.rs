@@ -290,3 +290,54 @@ fn a_destination_that_becomes_a_file_is_unwritable() {
     rig.agent.resume(&id).expect(200);
     rig.complete(&id);
 }
+
+/// An agent that folders without write permission stop, also where the tests are run by root.
+fn unprivileged(origin: &Origin) -> Agent {
+    let setup = Setup::new().origin(origin);
+    match rustix::process::geteuid().is_root() {
+        true => setup
+            .wrapper(&["setpriv", "--bounding-set=-all", "--inh-caps=-all"])
+            .start(),
+        false => setup.start(),
+    }
+}
+
+#[test]
+fn a_whole_file_that_could_not_get_its_name_needs_no_byte_again() {
+    for restarted in [false, true] {
+        let size = 100_000;
+        let origin = Origin::new(Package::new().file("d/a", size).file("b", 10));
+        let gate = Gate::new();
+        origin.on(Kind::Bytes, {
+            let gate = gate.clone();
+            move |seen| match seen.is_for("F1") {
+                true => Reply::stall_after(size / 2, &gate),
+                false => Reply::serve(),
+            }
+        });
+        let mut agent = unprivileged(&origin);
+        let dir = tempfile::tempdir().unwrap();
+        let id = agent.create(&origin, dir.path());
+        agent.wait(&id, "half of it", |record| {
+            record["bytes_done"].as_u64() > Some(10_000)
+        });
+        let mode = |bits| {
+            let bits = std::os::unix::fs::PermissionsExt::from_mode(bits);
+            fs::set_permissions(dir.path().join("d"), bits).unwrap();
+        };
+        mode(0o555);
+        gate.open();
+        let record = agent.wait_state(&id, "error");
+        assert_eq!(record["error"]["code"], "destination_unwritable");
+        mode(0o755);
+        if restarted {
+            agent.kill9();
+            agent.restart();
+        }
+        agent.resume(&id).expect(200);
+        agent.wait_state(&id, "complete");
+        assert_eq!(tree::paths(dir.path()), ["b", "d/", "d/a"]);
+        tree::assert_file(&dir.path().join("d/a"), 1, size);
+        assert_eq!(origin.served_of("F1"), size, "no byte came twice");
+    }
+}

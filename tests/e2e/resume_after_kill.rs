@@ -79,6 +79,47 @@ fn five_kills_in_a_row_harm_nothing() {
     assert!(twice <= 5 * BOUND, "{twice} bytes fetched twice");
 }
 
+/// Kills at moments that nobody chose; `HAUL_TEST_KILLS` says how many.
+#[test]
+fn kills_at_random_instants_harm_nothing() {
+    let kills: u64 = std::env::var("HAUL_TEST_KILLS").map_or(25, |kills| kills.parse().unwrap());
+    let package = Package::new()
+        .file("large.mov", LARGE)
+        .file("reel/b", 5 << 20)
+        .file("empty", 0)
+        .many(300, 20_000);
+    let size = package.size();
+    let mut rig = Rig::new(package);
+    rig.origin.only_count();
+    let rate = size / (kills / 4).max(1);
+    rig.origin.throttle(rate);
+    let id = rig.create();
+    let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+    for _ in 0..kills {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        std::thread::sleep(Duration::from_millis(random % 400));
+        let before = rig.agent.inspect(&id);
+        kill_and_restart(&mut rig);
+        let after = rig.agent.inspect(&id);
+        assert!(after["state"] == "transferring" || before["state"] != "transferring");
+        let (before, after) = (bytes_done(&before), bytes_done(&after));
+        assert!(
+            after + rate / 2 + (512 << 10) >= before,
+            "{before}, then {after}"
+        );
+    }
+    rig.origin.unthrottle();
+    rig.complete(&id);
+    let twice = rig.origin.served() - size;
+    let bound = kills * (rate * 35 / 100 + (512 << 10));
+    assert!(
+        twice <= bound,
+        "{twice} bytes fetched twice, {bound} allowed"
+    );
+}
+
 #[test]
 fn a_clean_stop_loses_nothing() {
     let (mut rig, id) = begun(Package::new().file("large.mov", LARGE), LARGE / 2);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 pub struct Vitals {
     begun: Instant,
-    /// The memory that counts as normal is that of this much of the run.
+    /// The memory and the threads that count as normal are those of this much of the run.
     settling: Duration,
     first: u64,
     last: u64,
@@ -36,6 +36,8 @@ impl Vitals {
         let now = memory(pid);
         if self.begun.elapsed() < self.settling {
             self.first = self.first.max(now);
+            // Some are started when they are first needed.
+            self.threads = self.threads.max(threads(pid));
         }
         self.last = now;
     }
@@ -53,7 +55,8 @@ impl Vitals {
         loop {
             let (files, sockets) = descriptors(pid);
             let threads = threads(pid);
-            let few = files <= self.files && sockets <= self.sockets + 2 * workers;
+            // What may be used again: upstream by each worker and each errand, and a few inside the API.
+            let few = files <= self.files && sockets <= self.sockets + 2 * workers + 8;
             if few && threads <= self.threads {
                 return;
             }

@@ -413,14 +413,3 @@ fn too_much_that_waits_costs_the_oldest_news_of_data() {
     );
     assert!(kept.len() < limit as usize);
 }
-
-#[test]
-fn a_mark_says_nothing_about_what_came_after_it() {
-    let (dir, _disk, store) = sick_store();
-    store.append(&data([1])).unwrap();
-    let mark = store.mark();
-    store.append(&data([2])).unwrap();
-    store.synced(mark).unwrap();
-    drop(store);
-    assert_eq!(reopened(dir.path(), OTHER_BOOT), data([1]));
-}

@@ -9,6 +9,11 @@ use proptest::prelude::*;
 use super::super::{JOURNAL, JSON};
 use super::*;
 
+/// A case takes many syncs: fewer than usual, but for those who ask for more.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").map_or(96, |cases| cases.parse().unwrap())
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Append(Vec<bool>),
@@ -159,7 +164,7 @@ impl Run<'_> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_restart_finds_what_was_acknowledged_in_order(steps in steps(), last: (u8, bool)) {

@@ -53,7 +53,7 @@ impl Setup {
         self
     }
 
-    pub fn wrapper(mut self, words: &[&str]) -> Setup {
+    pub fn wrapper<W: ToString>(mut self, words: &[W]) -> Setup {
         self.wrapper = words.iter().map(ToString::to_string).collect();
         self
     }

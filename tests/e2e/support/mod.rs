@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod content;
 pub mod http;
+pub mod namespace;
 pub mod nginx;
 pub mod origin;
 pub mod package;

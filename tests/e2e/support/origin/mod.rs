@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 pub use ledger::{Kind, Ledger, Seen, Tally};
 pub use reply::{Gate, Reply};
@@ -83,7 +83,10 @@ impl Origin {
     }
 
     fn bound(host: Ipv4Addr, package: Package) -> Origin {
-        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        // Not for the agents that this process starts.
+        let flags = SocketFlags::CLOEXEC;
+        let socket =
+            rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
         rustix::net::bind(&socket, &SocketAddrV4::new(host, 0)).unwrap();
         let address = rustix::net::getsockname(&socket).unwrap();
         let address = SocketAddr::try_from(address).unwrap();

@@ -1,0 +1,174 @@
+//! A state directory without room: refused is what cannot be saved, and nothing that was acknowledged is lost.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::agent::{Agent, DOWNLOADS, Setup, one};
+use crate::support::namespace::Namespace;
+use crate::support::origin::{Gate, Kind, Origin, Reply};
+use crate::support::package::Package;
+use crate::support::tree;
+
+/// More changes than fit into the room that is set aside for them.
+const MANY: usize = 20_000;
+
+struct Cramped {
+    agent: Agent,
+    origin: Origin,
+    namespace: Namespace,
+    home: TempDir,
+}
+
+impl Cramped {
+    fn new(package: Package) -> Option<Cramped> {
+        let setup = Setup::new();
+        let state = setup.state_dir();
+        let script = format!(
+            "mkdir -p '{0}'; mount -t tmpfs -o size=2m none '{0}'",
+            state.display()
+        );
+        let namespace = Namespace::new(&script)?;
+        let origin = Origin::new(package);
+        let agent = setup.origin(&origin).wrapper(&namespace.enter()).start();
+        let home = tempfile::tempdir().unwrap();
+        Some(Cramped {
+            agent,
+            origin,
+            namespace,
+            home,
+        })
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.namespace.seen(&self.agent.state_dir()).join("filler")
+    }
+
+    fn fill(&self) {
+        let mut filler = File::options()
+            .create(true)
+            .append(true)
+            .open(self.filler())
+            .unwrap();
+        let chunk = [0; 4096];
+        loop {
+            match filler.write(&chunk) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::StorageFull => return,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.filler()).unwrap();
+    }
+
+    fn create(&self, folder: &str) -> String {
+        self.agent
+            .create(&self.origin, &self.home.path().join(folder))
+    }
+
+    /// Pauses and resumes until that is refused; the state that was acknowledged last.
+    fn use_up(&self, id: &str) -> &'static str {
+        let mut last = "transferring";
+        for _ in 0..MANY {
+            // What was set aside is given back when the journal is written anew.
+            self.fill();
+            let (answer, next) = match last {
+                "paused" => (self.agent.resume(id), "transferring"),
+                _ => (self.agent.pause(id), "paused"),
+            };
+            if answer.status != 200 {
+                assert!((500..600).contains(&answer.status), "{answer:?}");
+                let message = answer.json()["error"]["message"].to_string();
+                assert!(
+                    message.contains("space") || message.contains("full"),
+                    "{message}"
+                );
+                return last;
+            }
+            last = next;
+        }
+        panic!("{MANY} changes fit on a full disk");
+    }
+}
+
+#[test]
+fn a_full_state_directory_refuses_changes_and_loses_none() {
+    let Some(mut rig) = Cramped::new(Package::new().file("large", 8 << 20).many(50, 20_000)) else {
+        return;
+    };
+    let done = rig.create("done");
+    rig.agent.wait_state(&done, "complete");
+    rig.origin.throttle(1 << 20);
+    let busy = rig.create("busy");
+    let toggled = rig.create("toggled");
+    rig.origin.await_served(10 << 20);
+    let acknowledged = rig.use_up(&toggled);
+
+    // Nothing new is taken, nothing is forgotten, and everything can still be read.
+    let folder = rig.home.path().join("refused");
+    let order = json!({"url": rig.origin.link(), "dst_folder": folder});
+    let answer = rig.agent.order(&order);
+    assert!((500..600).contains(&answer.status), "{answer:?}");
+    assert!(!folder.exists(), "a refused order leaves nothing behind");
+    let answer = rig.agent.delete(&one(&done));
+    assert!((500..600).contains(&answer.status), "{answer:?}");
+    assert_eq!(rig.agent.ids(), [done.as_str(), &busy, &toggled]);
+    assert_eq!(rig.agent.inspect(&toggled)["state"], acknowledged);
+    assert_eq!(rig.agent.inspect(&done)["state"], "complete");
+    rig.agent.get(DOWNLOADS).expect(200);
+
+    // A kill in the middle of it: the start works, and what was acknowledged still holds.
+    rig.agent.kill9();
+    rig.agent.restart();
+    assert_eq!(rig.agent.ids(), [done.as_str(), &busy, &toggled]);
+    assert_eq!(rig.agent.inspect(&toggled)["state"], acknowledged);
+
+    // With room, everything goes on by itself.
+    rig.make_room();
+    rig.origin.unthrottle();
+    rig.agent.wait_state(&busy, "complete");
+    rig.agent.resume(&toggled).expect(200);
+    rig.agent.wait_state(&toggled, "complete");
+    for folder in ["done", "busy", "toggled"] {
+        for entry in rig.origin.package().entries {
+            let path = entry.path.unwrap_or_default();
+            let path = rig.home.path().join(folder).join(path).join(entry.name);
+            tree::assert_file(&path, entry.seed, entry.size);
+        }
+    }
+    rig.agent.kill9();
+    rig.agent.restart();
+    for id in [done, busy, toggled] {
+        assert_eq!(rig.agent.inspect(&id)["state"], "complete");
+    }
+}
+
+#[test]
+fn a_file_that_has_to_start_over_while_nothing_can_be_saved_arrives_later() {
+    let Some(rig) = Cramped::new(Package::new().file("large", 16 << 20)) else {
+        return;
+    };
+    let gate = Gate::new();
+    let broken = Reply::stall_after(1000, &gate).and_cut(1000);
+    rig.origin.always(Kind::Bytes, broken);
+    let busy = rig.create("busy");
+    rig.origin.await_requests(Kind::Bytes, 4);
+    let toggled = rig.create("toggled");
+    rig.use_up(&toggled);
+    // Whatever is asked for from now on, the whole file comes, and what was said of its ranges must be taken back.
+    rig.origin.always(Kind::Bytes, Reply::ignore_range());
+    gate.open();
+    rig.agent.wait(&busy, "the reason", |record| {
+        let error = record["error"]["message"].as_str().unwrap_or_default();
+        error.contains("space") || error.contains("full")
+    });
+    rig.make_room();
+    rig.agent.wait_state(&busy, "complete");
+    tree::assert_file(&rig.home.path().join("busy/large"), 1, 16 << 20);
+}

@@ -1,0 +1,116 @@
+//! A destination that goes away under a transfer: what is under its mount point is never written to.
+
+use std::fs;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use crate::support::agent::{Agent, Setup};
+use crate::support::namespace::Namespace;
+use crate::support::origin::Origin;
+use crate::support::package::Package;
+use crate::support::rig::Rig;
+use crate::support::tree;
+
+const FILES: usize = 600;
+const SIZE: u64 = 20_000;
+const RATE: u64 = 2 << 20;
+
+/// An agent whose destination is a disk of its own.
+struct Mounted {
+    namespace: Namespace,
+    agent: Agent,
+    origin: Origin,
+    home: TempDir,
+}
+
+impl Mounted {
+    fn new() -> Option<Mounted> {
+        let home = tempfile::tempdir().unwrap();
+        let dst = home.path().join("disk");
+        fs::create_dir(&dst).unwrap();
+        let script = format!("mount -t tmpfs none '{}'", dst.display());
+        let namespace = Namespace::new(&script)?;
+        let origin = Origin::new(Package::new().many(FILES, SIZE));
+        let agent = Setup::new()
+            .origin(&origin)
+            .wrapper(&namespace.enter())
+            .start();
+        Some(Mounted {
+            namespace,
+            agent,
+            origin,
+            home,
+        })
+    }
+
+    fn dst(&self) -> PathBuf {
+        self.home.path().join("disk")
+    }
+
+    /// What is under the mount point; from outside of the namespace nothing else is seen.
+    fn underneath(&self) -> Vec<String> {
+        tree::paths(&self.dst())
+    }
+
+    fn unmount(&self) {
+        self.namespace
+            .run(&format!("umount --lazy '{}'", self.dst().display()));
+    }
+}
+
+#[test]
+fn nothing_is_written_under_a_mount_point_that_is_unmounted_midway() {
+    let Some(rig) = Mounted::new() else { return };
+    rig.origin.throttle(RATE);
+    let id = rig.agent.create(&rig.origin, &rig.dst());
+    rig.origin.await_served(RATE / 2);
+    rig.unmount();
+    let record = rig.agent.wait_state(&id, "error");
+    assert_eq!(
+        record["error"]["code"], "destination_unwritable",
+        "{record:#}"
+    );
+    assert_eq!(record["error"]["recoverable"], true, "{record:#}");
+    assert_eq!(rig.underneath(), Vec::<String>::new());
+    rig.agent.resume(&id).expect(200);
+    rig.agent.wait_state(&id, "error");
+    assert_eq!(rig.underneath(), Vec::<String>::new());
+}
+
+#[test]
+fn nothing_is_written_under_a_mount_point_that_is_missing_at_a_start() {
+    let Some(mut rig) = Mounted::new() else {
+        return;
+    };
+    rig.origin.throttle(RATE);
+    let id = rig.agent.create(&rig.origin, &rig.dst());
+    rig.origin.await_served(RATE / 2);
+    rig.agent.kill9();
+    rig.unmount();
+    rig.agent.restart();
+    rig.agent.wait_state(&id, "error");
+    assert_eq!(rig.underneath(), Vec::<String>::new());
+    let target = format!("{}?remove_files=true", crate::support::agent::one(&id));
+    rig.agent.delete(&target).expect(200);
+    assert!(rig.dst().exists(), "the mount point is not ours");
+}
+
+#[test]
+fn a_folder_that_takes_the_place_of_the_destination_stays_empty() {
+    let rig = Rig::new(Package::new().many(FILES, SIZE));
+    rig.origin.throttle(RATE);
+    let id = rig.create();
+    rig.origin.await_served(RATE / 2);
+    let aside = rig.dir().join("aside");
+    fs::rename(rig.dst(), &aside).unwrap();
+    fs::create_dir(rig.dst()).unwrap();
+    rig.agent.wait_state(&id, "error");
+    assert_eq!(tree::paths(&rig.dst()), Vec::<String>::new());
+    // Once it is back, it goes on.
+    fs::remove_dir(rig.dst()).unwrap();
+    fs::rename(&aside, rig.dst()).unwrap();
+    rig.origin.unthrottle();
+    rig.agent.resume(&id).expect(200);
+    rig.complete(&id);
+}
