@@ -47,4 +47,5 @@ pub mod transfer;
 pub mod upstream;
 pub mod url;
 pub mod vital;
+pub mod whole;
 pub mod worker;

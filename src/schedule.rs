@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::clock::Timestamp;
 use crate::limit;
+use crate::whole::Whole;
 
 /// Windows of a schedule, at most.
 pub const MOST_WINDOWS: usize = 100;
@@ -57,8 +58,8 @@ impl Serialize for Rate {
 
 impl<'de> Deserialize<'de> for Rate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Rate, D::Error> {
-        let number = Option::<u64>::deserialize(deserializer)?;
-        Rate::new(number.unwrap_or(0)).map_err(serde::de::Error::custom)
+        let number = Option::<Whole>::deserialize(deserializer)?;
+        Rate::new(number.map_or(0, |Whole(number)| number)).map_err(serde::de::Error::custom)
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::clock::Timestamp;
 use crate::schedule::{self, MOST_WINDOWS, Rate, Window};
+use crate::whole::Whole;
 
 /// Connections that may move bytes at the same time, at most.
 pub const MOST_WORKERS: usize = 256;
@@ -31,7 +32,7 @@ fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Opti
 
 /// Connections that move bytes at the same time, 1 to [`MOST_WORKERS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u64")]
+#[serde(try_from = "Whole")]
 pub struct Workers(usize);
 
 impl Workers {
@@ -40,10 +41,10 @@ impl Workers {
     }
 }
 
-impl TryFrom<u64> for Workers {
+impl TryFrom<Whole> for Workers {
     type Error = String;
 
-    fn try_from(number: u64) -> Result<Workers, String> {
+    fn try_from(Whole(number): Whole) -> Result<Workers, String> {
         match usize::try_from(number) {
             Ok(number) if (1..=MOST_WORKERS).contains(&number) => Ok(Workers(number)),
             _ => Err(format!("there are 1 to {MOST_WORKERS} workers")),
