@@ -297,6 +297,8 @@ mod tests {
             let begin = Instant::now();
             let mut now = begin;
             let mut bucket = Bucket::new(NonZeroU64::new(rate).unwrap(), begin);
+            // As above: each give-back may be a nanosecond short.
+            let rounding = 1 + reads.len() as u128 * (1 + u128::from(rate) / 1_000_000_000);
             let mut sum = 0_u128;
             for wanted in reads {
                 now += bucket.wait(now);
@@ -306,7 +308,7 @@ mod tests {
                 sum += came as u128;
             }
             let share = now.duration_since(begin).as_nanos() * u128::from(rate) / 1_000_000_000;
-            prop_assert!(sum + 1 >= share, "{sum} of {share}");
+            prop_assert!(sum + rounding >= share, "{sum} of {share}");
         }
     }
 

@@ -305,6 +305,7 @@ mod tests {
         let hands = Arc::new(Hands {
             client: Client::new(Options::default()).unwrap(),
             store: Arc::new(store),
+            meter: Default::default(),
             limit: Limit::default(),
             seats: Seats::new(WORKERS),
         });
@@ -322,6 +323,7 @@ mod tests {
         };
         pool.grow(WORKERS).unwrap();
         let run = run();
+        // More than there are threads: one that died of it would not do another, nor one that kept its seat.
         for _ in 0..5 * WORKERS {
             jobs.send(impossible(&run)).unwrap();
             errands.send(Errand::Address(impossible(&run))).unwrap();

@@ -136,7 +136,9 @@ fn more_workers_begin_at_once() {
     let id = rig.create();
     rig.origin.await_requests(Kind::Bytes, 1);
     put(&rig.agent, &json!({"workers": 5})).expect(200);
-    rig.origin.await_requests(Kind::Bytes, 5);
+    rig.origin
+        .ledger()
+        .wait("five connections", |tally| tally.active == 5);
     rig.origin.heal(Kind::Bytes);
     gate.open();
     rig.complete(&id);
