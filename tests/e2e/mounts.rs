@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::agent::{Agent, Setup};
@@ -26,12 +28,17 @@ struct Mounted {
 
 impl Mounted {
     fn new() -> Option<Mounted> {
+        Mounted::on("tmpfs", Package::new().many(FILES, SIZE))
+    }
+
+    /// On a file system of this type.
+    fn on(kind: &str, package: Package) -> Option<Mounted> {
         let home = tempfile::tempdir().unwrap();
         let dst = home.path().join("disk");
         fs::create_dir(&dst).unwrap();
-        let script = format!("mount -t tmpfs none '{}'", dst.display());
+        let script = format!("mount -t {kind} none '{}'", dst.display());
         let namespace = Namespace::new(&script)?;
-        let origin = Origin::new(Package::new().many(FILES, SIZE));
+        let origin = Origin::new(package);
         let agent = Setup::new()
             .origin(&origin)
             .wrapper(&namespace.enter())
@@ -51,6 +58,14 @@ impl Mounted {
     /// What is under the mount point; from outside of the namespace nothing else is seen.
     fn underneath(&self) -> Vec<String> {
         tree::paths(&self.dst())
+    }
+
+    fn assert_arrived(&self, record: &Value) {
+        let rows = record["files"].as_array().unwrap();
+        for (row, entry) in rows.iter().zip(self.origin.package().entries) {
+            let path = self.dst().join(row["path"].as_str().unwrap());
+            tree::assert_file(&self.namespace.seen(&path), entry.seed, entry.size);
+        }
     }
 
     fn unmount(&self) {
@@ -113,4 +128,50 @@ fn a_folder_that_takes_the_place_of_the_destination_stays_empty() {
     rig.origin.unthrottle();
     rig.agent.resume(&id).expect(200);
     rig.complete(&id);
+}
+
+#[test]
+fn a_file_system_that_cannot_preallocate_will_do() {
+    let package = Package::new().file("large", 12 << 20).many(20, 10_000);
+    let Some(mut rig) = Mounted::on("ramfs", package) else {
+        return;
+    };
+    rig.origin.throttle(8 << 20);
+    let id = rig.agent.create(&rig.origin, &rig.dst());
+    rig.origin.await_served(6 << 20);
+    rig.agent.kill9();
+    rig.agent.restart();
+    let record = rig.agent.wait_state(&id, "complete");
+    rig.assert_arrived(&record);
+}
+
+#[test]
+fn a_destination_that_is_read_only_is_an_error_until_it_is_not() {
+    let Some(rig) = Mounted::new() else { return };
+    rig.origin.throttle(RATE);
+    let id = rig.agent.create(&rig.origin, &rig.dst());
+    rig.origin.await_served(RATE / 2);
+    rig.agent.pause(&id).expect(200);
+    assert!(rig.origin.is_idle_within(Duration::from_secs(1)));
+    let dst = rig.dst();
+    let remount = |how: &str| {
+        // The last descriptors may still be being closed.
+        let script = format!(
+            "for n in 1 2 3 4 5 6 7 8 9; do mount -o remount,{how} '{0}' && exit 0; sleep 0.2; done; exit 1",
+            dst.display()
+        );
+        rig.namespace.run(&script);
+    };
+    remount("ro");
+    rig.agent.resume(&id).expect(200);
+    let record = rig.agent.wait_state(&id, "error");
+    assert_eq!(
+        record["error"]["code"], "destination_unwritable",
+        "{record:#}"
+    );
+    remount("rw");
+    rig.origin.unthrottle();
+    rig.agent.resume(&id).expect(200);
+    let record = rig.agent.wait_state(&id, "complete");
+    rig.assert_arrived(&record);
 }

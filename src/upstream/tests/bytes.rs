@@ -163,3 +163,18 @@ fn nothing_shown_holds_the_signature() {
     let fault = answered(None, || Reply::raw("", Then::Close)).unwrap_err();
     assert!(!format!("{fault} {fault:?}").contains("s3cret"));
 }
+
+#[test]
+fn heads_have_an_end() {
+    let many = |count: usize, length: usize| {
+        let value = "x".repeat(length);
+        let lines: String = (0..count).map(|n| format!("X-{n}: {value}\r\n")).collect();
+        move || {
+            let head = format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: 2\r\n\r\nok");
+            Reply::raw(head, Then::Close)
+        }
+    };
+    assert!(answered(None, many(10, 100)).is_ok());
+    assert!(answered(None, many(10, 1 << 20)).is_err(), "large lines");
+    assert!(answered(None, many(100_000, 10)).is_err(), "many lines");
+}

@@ -141,3 +141,16 @@ fn only_links_of_known_hosts_cause_requests() {
     let requests = Kind::ALL.map(|kind| stranger.count(kind));
     assert_eq!(requests, [0; 5]);
 }
+
+#[test]
+fn a_name_that_cannot_be_resolved_is_waited_for() {
+    // RFC 6761, 6.4: this one never can.
+    let pair = "http://haul.invalid=http://haul.invalid/v1";
+    let agent = Setup::new().args(&["--origin", pair]).start();
+    let dir = tempfile::tempdir().unwrap();
+    let order = json!({"url": "http://haul.invalid/A?secret=b", "dst_folder": dir.path()});
+    let summary = agent.order(&order).expect(201);
+    let id = summary["download_id"].as_str().unwrap();
+    let record = agent.wait(id, "a fault", |record| !record["error"].is_null());
+    assert_retrying(&record);
+}
