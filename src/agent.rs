@@ -48,10 +48,27 @@ pub enum Refusal {
     StateUnwritable(String),
 }
 
+/// How the agent is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vitals {
+    /// Threads that transfer bytes, and those of them that have a job now.
+    pub workers: usize,
+    pub workers_busy: usize,
+    /// Bytes of files since the start, those that were fetched twice too.
+    pub bytes_received: u64,
+    /// Length of the journal in the state directory.
+    pub journal_bytes: u64,
+    /// Whether the last write to the state directory succeeded.
+    pub state_writable: bool,
+}
+
 /// The agent as the API sees it. Every call blocks until what it answers is on disk.
 pub trait Agent: Send + Sync {
     /// Every download, for reading.
     fn board(&self) -> &Board;
+
+    /// How it is doing, as of now; asks nobody and waits for nothing.
+    fn vitals(&self) -> Vitals;
 
     /// The package's files, for reading; read back from disk for a complete download. None where they are not listed yet.
     fn files(&self, download: &Download) -> Option<Arc<FileTable>> {

@@ -27,8 +27,10 @@ pub struct Beginning {
     pub identity: Identity,
     /// The download goes on after a start: its files' state on disk is not known for certain.
     pub restarted: bool,
-    /// Files that were whole before a power cut, but whose bytes may not have reached the disk.
-    pub doubtful: Vec<u32>,
+    /// So much so that a begun file may have its final name although its bytes are not all there.
+    pub unsettled: bool,
+    /// Files below this index may have been begun before this process.
+    pub begun: u32,
 }
 
 /// Why a run did not begin.
@@ -298,22 +300,50 @@ fn settle(
         }
         Ok(())
     })?;
-    for &index in beginning
-        .doubtful
-        .iter()
-        .filter(|&&index| index < table.len())
-    {
-        let Ok(folder) = root.folder(&table.dir_components(table.dir_of(index)), false) else {
-            continue;
-        };
-        let names = table.names(index);
-        if let Published::Done = folder.publish(&names.last, &names.part, false)? {
-            log::info!(
-                "download {}: {} is fetched again after a power cut",
-                download.id,
-                table.path(index)
-            );
-        }
+    if beginning.unsettled {
+        take_names_back(beginning, root, table)?;
+        let settled = hands.store.append(&[Change::Settled(download.key)]);
+        settled.map_err(|error| NoBeginning::Fault {
+            message: error.to_string(),
+            retry_after: None,
+            malformed: false,
+        })?;
     }
     Ok(())
+}
+
+/// After a power cut a rename may be on disk, but neither the bytes nor what the journal said of them: what looks like
+/// such a file is a `.part` again.
+fn take_names_back(
+    beginning: &Beginning,
+    root: &Root,
+    table: &FileTable,
+) -> Result<(), NoBeginning> {
+    let download = &beginning.run.download;
+    let begun = (0..beginning.begun.min(table.len())).into_par_iter();
+    let open = begun
+        .filter(|&file| !matches!(table.state(file), FileState::Complete | FileState::Skipped));
+    open.try_for_each(|index| {
+        let Ok(folder) = root.folder(&table.dir_components(table.dir_of(index)), false) else {
+            return Ok(());
+        };
+        let names = table.names(index);
+        // Its name was free when the download began. Time and length may not have reached the disk either.
+        let looks_like_it = folder
+            .length(&names.last)
+            .is_some_and(|length| length <= table.size(index));
+        if looks_like_it
+            && matches!(
+                folder.publish(&names.last, &names.part, false)?,
+                Published::Done
+            )
+        {
+            let path = table.path(index);
+            log::info!(
+                "download {}: {path} is fetched again after a power cut",
+                download.id
+            );
+        }
+        Ok(())
+    })
 }

@@ -6,12 +6,13 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::link::Link;
+use crate::pulse::Pulse;
 use crate::saved::SavedFiles;
 use crate::table::{Counts, FileTable};
 
@@ -170,6 +171,19 @@ pub struct Download {
     content: RwLock<Content>,
     /// Bytes per second over the last few seconds.
     rate: AtomicU64,
+    /// How often the view was changed or the table published.
+    changes: AtomicU64,
+    /// The board's, once it is on one.
+    pulse: OnceLock<Arc<Pulse>>,
+}
+
+/// What tells two looks at a download apart, without copying its names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Print {
+    /// Differs where the state, the error or a name may differ, or the listing was read.
+    pub changes: u64,
+    pub counts: Counts,
+    pub rate: u64,
 }
 
 /// A download's summary, field for field as the API answers it.
@@ -204,6 +218,36 @@ impl Download {
             view: RwLock::new(view),
             content: RwLock::new(Content::Unlisted),
             rate: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+            pulse: OnceLock::new(),
+        }
+    }
+
+    /// Something that the summary shows has changed; whoever listens looks at it.
+    pub fn touch(&self) {
+        if let Some(pulse) = self.pulse.get() {
+            pulse.beat();
+        }
+    }
+
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+        self.touch();
+    }
+
+    /// The download's print as of now.
+    pub fn print(&self) -> Print {
+        // Read first: what changes while the rest is read makes the next print another one.
+        let changes = self.changes.load(Ordering::Acquire);
+        let moving = self.state() == State::Transferring;
+        Print {
+            changes,
+            counts: self.counts().unwrap_or_default(),
+            rate: if moving {
+                self.rate.load(Ordering::Relaxed)
+            } else {
+                0
+            },
         }
     }
 
@@ -225,6 +269,7 @@ impl Download {
     /// Changes the view; the controller's privilege.
     pub fn update(&self, change: impl FnOnce(&mut View)) {
         change(&mut self.view.write().unwrap_or_else(PoisonError::into_inner));
+        self.changed();
     }
 
     fn content(&self) -> RwLockReadGuard<'_, Content> {
@@ -242,6 +287,7 @@ impl Download {
     /// Publishes the package's files.
     pub fn set_table(&self, table: Arc<FileTable>) {
         *self.content.write().unwrap_or_else(PoisonError::into_inner) = Content::Open(table);
+        self.changed();
     }
 
     /// Lets go of the files of a complete download: `counts` are shown from here on, and `files` says what has
@@ -268,8 +314,9 @@ impl Download {
         }
     }
 
-    pub fn set_rate(&self, bytes_per_second: u64) {
-        self.rate.store(bytes_per_second, Ordering::Relaxed);
+    /// Returns the rate until now.
+    pub fn set_rate(&self, bytes_per_second: u64) -> u64 {
+        self.rate.swap(bytes_per_second, Ordering::Relaxed)
     }
 
     /// The summary as of now.
@@ -311,6 +358,7 @@ impl Download {
 #[derive(Default)]
 pub struct Board {
     downloads: RwLock<Arc<Vec<Arc<Download>>>>,
+    pulse: Arc<Pulse>,
 }
 
 impl Board {
@@ -319,6 +367,11 @@ impl Board {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Beats when a download comes, changes or goes.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     pub fn find(&self, id: &str) -> Option<Arc<Download>> {
@@ -333,9 +386,13 @@ impl Board {
     /// Replaces the list; the controller's privilege. `downloads` are sorted by identifier.
     pub fn publish(&self, downloads: Vec<Arc<Download>>) {
         debug_assert!(downloads.is_sorted_by(|a, b| a.id < b.id));
+        for download in &downloads {
+            download.pulse.get_or_init(|| self.pulse.clone());
+        }
         *self
             .downloads
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(downloads);
+        self.pulse.beat();
     }
 }

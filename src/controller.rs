@@ -24,7 +24,7 @@ use crate::saved::{Change, Partial, Saved};
 use crate::session::Session;
 use crate::store::Store;
 use crate::syncer::SyncRequest;
-use crate::table::FileState;
+use crate::table::{Counts, FileState};
 use crate::transfer::{Job, OpenFile, Outcome};
 use crate::upstream::Package;
 use crate::worker::{Errand, Report};
@@ -135,8 +135,10 @@ struct Active {
     /// Files below this index may have one from before this process.
     begun_before: u32,
     restarted: bool,
-    doubtful: Vec<u32>,
+    unsettled: bool,
     rate: Rate,
+    /// The counts when the rate was last measured.
+    counted: Counts,
     /// A change is being committed: others wait.
     committing: bool,
     deferred: VecDeque<Command>,
@@ -189,7 +191,7 @@ pub struct Remembered {
     pub record: Record,
     pub partial: BTreeMap<u32, Partial>,
     pub begun: u32,
-    pub doubtful: Vec<u32>,
+    pub unsettled: bool,
     pub deleting: Option<bool>,
 }
 
@@ -235,7 +237,7 @@ impl Controller {
             active.begun = one.begun;
             active.begun_before = one.begun;
             active.restarted = true;
-            active.doubtful = one.doubtful;
+            active.unsettled = one.unsettled;
             controller.active.insert(key, active);
             controller.note_busy(key);
         }
@@ -447,7 +449,8 @@ impl Controller {
                     run,
                     identity: active.identity,
                     restarted: std::mem::take(&mut active.restarted),
-                    doubtful: std::mem::take(&mut active.doubtful),
+                    unsettled: std::mem::take(&mut active.unsettled),
+                    begun: active.begun_before,
                 };
                 self.out += 1;
                 let _ = self
@@ -564,7 +567,7 @@ impl Controller {
                     Err(no_beginning) => {
                         if let Some(active) = self.active.get_mut(&key) {
                             active.restarted |= beginning.restarted;
-                            active.doubtful = beginning.doubtful;
+                            active.unsettled |= beginning.unsettled;
                             active.run = None;
                         }
                         match no_beginning {
@@ -606,6 +609,7 @@ impl Controller {
         for effect in effects {
             active.carry_out(key, effect, &mut changes);
         }
+        active.download.touch();
         active.rest();
         let idle = active.record.is_idle();
         let ended = ended.then(|| Ended::new(&active.download));
@@ -998,8 +1002,9 @@ impl Active {
             begun: 0,
             begun_before: 0,
             restarted: false,
-            doubtful: Vec::new(),
+            unsettled: false,
             rate: Rate::default(),
+            counted: Counts::default(),
             committing: false,
             deferred: VecDeque::new(),
             deleting: None,
@@ -1031,8 +1036,12 @@ impl Active {
         if self.record.state() == State::Transferring
             && let Some(table) = self.download.table()
         {
-            self.download
-                .set_rate(self.rate.measure(now, table.counts().bytes_done));
+            let counts = table.counts();
+            let rate = self.rate.measure(now, counts.bytes_done);
+            let before = std::mem::replace(&mut self.counted, counts);
+            if self.download.set_rate(rate) != rate || before != counts {
+                self.download.touch();
+            }
         }
     }
 

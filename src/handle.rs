@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 
-use crate::agent::{Agent, Deleted, Refusal, Which};
+use crate::agent::{Agent, Deleted, Refusal, Vitals, Which};
 use crate::board::{Board, Download, Order, State, View};
 use crate::clock;
 use crate::controller::{Command, NewDownload, Prepared};
@@ -101,6 +101,17 @@ impl Handle {
 impl Agent for Handle {
     fn board(&self) -> &Board {
         &self.board
+    }
+
+    fn vitals(&self) -> Vitals {
+        let journal = self.store.journal_health();
+        Vitals {
+            workers: self.settings().workers,
+            workers_busy: self.hands.seats.taken(),
+            bytes_received: self.hands.meter.received(),
+            journal_bytes: journal.bytes,
+            state_writable: journal.writable,
+        }
     }
 
     fn files(&self, download: &Download) -> Option<Arc<FileTable>> {

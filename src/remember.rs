@@ -75,7 +75,7 @@ fn take_up(
         }
     }
     let (partial, begun) = (std::mem::take(&mut files.partial), files.begun);
-    let doubtful = std::mem::take(&mut files.doubtful).into_iter().collect();
+    let unsettled = std::mem::take(&mut files.unsettled);
     match (table, resting) {
         (Ok(Some(table)), _) => download.set_table(Arc::new(table)),
         (_, Some(counts)) => download.rest(counts, files),
@@ -91,7 +91,7 @@ fn take_up(
         record: Record::new(state, problem, failed, retry_for),
         partial,
         begun,
-        doubtful,
+        unsettled,
         deleting: saved.deleting,
     }
 }

@@ -75,9 +75,9 @@ pub struct SavedFiles {
     pub failed: BTreeMap<u32, FileProblem>,
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub skipped: BTreeSet<u32>,
-    /// Files that were whole before a power cut, but whose bytes may not have reached the disk.
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-    pub doubtful: BTreeSet<u32>,
+    /// The machine was started anew: a begun file may have its final name although its bytes are not all there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unsettled: bool,
 }
 
 /// The bytes of one unfinished file.
@@ -138,6 +138,12 @@ pub enum Change {
     Deleting(Vec<u32>, bool),
     #[serde(rename = "gone")]
     Gone(Vec<u32>),
+    /// The first start in another boot.
+    #[serde(rename = "rebooted")]
+    Rebooted,
+    /// What the disk holds was looked at since then.
+    #[serde(rename = "settled")]
+    Settled(u32),
     /// Everything that was ever set through the API.
     #[serde(rename = "settings")]
     Settings(Box<Said>),
@@ -224,6 +230,11 @@ impl store::State for Saved {
                     self.with(key, |download| download.deleting = Some(remove_files));
                 }
             }
+            Change::Rebooted => {
+                let downloads = self.downloads.values_mut();
+                downloads.for_each(|download| download.files.unsettled = true);
+            }
+            Change::Settled(key) => self.files(key, |files| files.unsettled = false),
             Change::Gone(keys) => {
                 for key in keys {
                     self.downloads.remove(&key);
@@ -233,12 +244,8 @@ impl store::State for Saved {
         }
     }
 
-    fn doubt(&mut self, change: Change) {
-        if let Change::Done(key, file) | Change::DoneAt(key, file, _) = change {
-            self.files(key, |files| {
-                files.doubtful.insert(file);
-            });
-        }
+    fn rebooted() -> Option<Change> {
+        Some(Change::Rebooted)
     }
 
     fn is_data(change: &Change) -> bool {
@@ -257,7 +264,6 @@ impl SavedFiles {
     fn finish(&mut self, file: u32) {
         self.partial.remove(&file);
         self.failed.remove(&file);
-        self.doubtful.remove(&file);
         self.done.insert(file.into(), u64::from(file) + 1);
     }
 }

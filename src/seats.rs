@@ -53,6 +53,11 @@ impl Seats {
         self.crowded.store(state.is_crowded(), Ordering::Relaxed);
     }
 
+    /// How many are taken.
+    pub fn taken(&self) -> usize {
+        self.state().taken
+    }
+
     /// From now on so many.
     pub fn set(&self, allowed: usize) {
         let mut state = self.state();

@@ -17,6 +17,7 @@ use crate::handle::Handle;
 use crate::hooks::{self, Programs};
 use crate::limit::Limit;
 use crate::link::Origins;
+use crate::meter::Meter;
 use crate::remember::remember;
 use crate::saved::Saved;
 use crate::schedule::Rate;
@@ -113,6 +114,7 @@ impl Engine {
         let hands = Arc::new(Hands {
             client,
             store: store.clone(),
+            meter: Meter::default(),
             limit: Limit::default(),
             seats: Seats::new(setup.workers),
         });

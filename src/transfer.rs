@@ -9,6 +9,7 @@ use crate::board::{Code, FileProblem, IfExists, Problem};
 use crate::dest::{self, DestError, Folder, Published, Root, Traits};
 use crate::intervals::Intervals;
 use crate::limit::Limit;
+use crate::meter::Meter;
 use crate::paths;
 use crate::ranges::{Range, Ranges};
 use crate::run::Run;
@@ -32,6 +33,7 @@ const LARGE: u64 = 1 << 20;
 pub struct Hands {
     pub client: Client,
     pub store: Arc<Store<Saved>>,
+    pub meter: Meter,
     pub limit: Limit,
     pub seats: Seats,
 }
@@ -647,6 +649,7 @@ impl Job {
             if read == 0 {
                 break;
             }
+            hands.meter.add_received(read as u64);
             let skipped = skip.min(read as u64);
             skip -= skipped;
             let bytes = &buffer[skipped as usize..read];

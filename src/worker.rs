@@ -305,6 +305,7 @@ mod tests {
         let hands = Arc::new(Hands {
             client: Client::new(Options::default()).unwrap(),
             store: Arc::new(store),
+            meter: Default::default(),
             limit: Limit::default(),
             seats: Seats::new(WORKERS),
         });

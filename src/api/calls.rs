@@ -1,25 +1,40 @@
 //! From a request to the call it means: path, method, query, content type, JSON, in this order.
 
-use std::borrow::Cow;
-
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use super::error::ApiError;
+use super::routes::{self, Endpoint};
 use super::{fields, settings};
 use crate::agent::Which;
 use crate::board::{IfExists, Secret, State};
 use crate::settings::Said;
 
+/// Seconds that a long poll can ask for at the most.
+const LONGEST_WAIT: u64 = 60;
+
 /// One call of the API, with everything that the request says about it.
 #[derive(Debug)]
 pub enum Call {
+    /// The page for people.
+    Page,
+    Metrics,
     /// The list of calls.
     Index,
     Health,
+    OpenApi,
+    /// The stream of events, after the one with this number where it is known.
+    Events {
+        after: Option<u64>,
+    },
     /// The summaries of the downloads in these states; all where there are none.
     List(Option<Vec<State>>),
-    Details(String),
+    /// One download, at once or once its state has changed.
+    Details {
+        id: String,
+        /// Seconds to wait for a change, 0 to [`LONGEST_WAIT`].
+        wait: u64,
+    },
     Create(NewDownload),
     Pause(String),
     Resume(String),
@@ -48,17 +63,8 @@ pub struct Asked<'a> {
     /// Path and query, percent-encoded.
     pub target: &'a str,
     pub content_type: Option<&'a str>,
+    pub last_event_id: Option<&'a str>,
     pub body: &'a [u8],
-}
-
-enum Place {
-    Index,
-    Health,
-    Downloads,
-    Download(String),
-    Pause(String),
-    Resume(String),
-    Settings,
 }
 
 /// Reads the call out of a request.
@@ -71,28 +77,8 @@ pub fn read(asked: Asked<'_>) -> Result<Call, ApiError> {
         Some((path, query)) => (path, Some(query)),
         None => (asked.target, None),
     };
-    let place = locate(path)?;
-    let method = match asked.method {
-        "HEAD" => "GET",
-        method => method,
-    };
-    let allow = match place {
-        Place::Index | Place::Health => "GET",
-        Place::Downloads => "GET, POST, DELETE",
-        Place::Download(_) => "GET, DELETE",
-        Place::Pause(_) | Place::Resume(_) => "POST",
-        Place::Settings => "GET, PUT",
-    };
-    if !allow.split(", ").any(|allowed| allowed == method) {
-        return Err(ApiError::method_not_allowed(allow));
-    }
-    let known: &[&str] = match (&place, method) {
-        (Place::Downloads, "GET") => &["states"],
-        (Place::Downloads, "DELETE") => &["states", "remove_files"],
-        (Place::Download(_), "DELETE") => &["remove_files"],
-        _ => &[],
-    };
-    let query = Query::read(query, known)?;
+    let routes::Found { route, download_id } = routes::find(asked.method, path)?;
+    let query = Query::read(query, route.query)?;
     let delete = |which| {
         no_body(asked)?;
         let remove_files = query.remove_files.unwrap_or(false);
@@ -101,60 +87,38 @@ pub fn read(asked: Asked<'_>) -> Result<Call, ApiError> {
             remove_files,
         })
     };
-    match (place, method) {
-        (Place::Index, _) => Ok(Call::Index),
-        (Place::Health, _) => Ok(Call::Health),
-        (Place::Downloads, "POST") => create(asked).map(Call::Create),
-        (Place::Downloads, "DELETE") => {
-            delete(Which::States(query.states.unwrap_or(State::ALL.to_vec())))
-        }
-        (Place::Downloads, _) => Ok(Call::List(query.states)),
-        (Place::Download(id), "DELETE") => delete(Which::One(id)),
-        (Place::Download(id), _) => Ok(Call::Details(id)),
-        (Place::Pause(id), _) => no_body(asked).map(|()| Call::Pause(id)),
-        (Place::Resume(id), _) => no_body(asked).map(|()| Call::Resume(id)),
-        (Place::Settings, "PUT") => json_body(asked)
+    match route.endpoint {
+        Endpoint::Page => Ok(Call::Page),
+        Endpoint::Metrics => Ok(Call::Metrics),
+        Endpoint::Index => Ok(Call::Index),
+        Endpoint::Health => Ok(Call::Health),
+        Endpoint::OpenApi => Ok(Call::OpenApi),
+        Endpoint::Events => Ok(Call::Events {
+            // What is no number of ours is not remembered: the stream begins anew.
+            after: asked.last_event_id.and_then(|id| id.parse().ok()),
+        }),
+        Endpoint::Create => create(asked).map(Call::Create),
+        Endpoint::List => Ok(Call::List(query.states)),
+        Endpoint::DeleteMany => delete(Which::States(query.states.unwrap_or(State::ALL.to_vec()))),
+        Endpoint::Details => Ok(Call::Details {
+            id: download_id,
+            wait: query.wait.unwrap_or(0),
+        }),
+        Endpoint::DeleteOne => delete(Which::One(download_id)),
+        Endpoint::Pause => no_body(asked).map(|()| Call::Pause(download_id)),
+        Endpoint::Resume => no_body(asked).map(|()| Call::Resume(download_id)),
+        Endpoint::Settings => Ok(Call::Settings),
+        Endpoint::ChangeSettings => json_body(asked)
             .and_then(settings::read)
             .map(Call::ChangeSettings),
-        (Place::Settings, _) => Ok(Call::Settings),
     }
-}
-
-/// A trailing slash makes another path, one that is not there: `DELETE /downloads/$ID` with an
-/// empty `$ID` must not mean all downloads. Only the list of calls is also at `/api/v1/`.
-fn locate(path: &str) -> Result<Place, ApiError> {
-    let mut parts = path.split('/').map(decoded);
-    let base = [parts.next(), parts.next(), parts.next()];
-    if base
-        .iter()
-        .map(Option::as_deref)
-        .ne([Some(""), Some("api"), Some("v1")])
-    {
-        return Err(ApiError::not_found());
-    }
-    let rest: Vec<Cow<'_, str>> = parts.take(4).collect();
-    let rest: Vec<&str> = rest.iter().map(AsRef::as_ref).collect();
-    match rest[..] {
-        [] | [""] => Ok(Place::Index),
-        ["health"] => Ok(Place::Health),
-        ["settings"] => Ok(Place::Settings),
-        ["downloads"] => Ok(Place::Downloads),
-        ["downloads", id] if !id.is_empty() => Ok(Place::Download(id.into())),
-        ["downloads", id, "pause"] if !id.is_empty() => Ok(Place::Pause(id.into())),
-        ["downloads", id, "resume"] if !id.is_empty() => Ok(Place::Resume(id.into())),
-        _ => Err(ApiError::not_found()),
-    }
-}
-
-/// A path component; what is no UTF-8 is mended, and then found nowhere.
-fn decoded(component: &str) -> Cow<'_, str> {
-    percent_decode_str(component).decode_utf8_lossy()
 }
 
 #[derive(Default)]
 struct Query {
     states: Option<Vec<State>>,
     remove_files: Option<bool>,
+    wait: Option<u64>,
 }
 
 impl Query {
@@ -178,10 +142,10 @@ impl Query {
                     ),
                 }));
             }
-            let again = if name == "states" {
-                read.states.replace(states(&value)?).is_some()
-            } else {
-                read.remove_files.replace(boolean(&value)?).is_some()
+            let again = match name.as_ref() {
+                "states" => read.states.replace(states(&value)?).is_some(),
+                "wait" => read.wait.replace(seconds(&value)?).is_some(),
+                _ => read.remove_files.replace(boolean(&value)?).is_some(),
             };
             if again {
                 return Err(ApiError::invalid_parameter(format!(
@@ -216,6 +180,18 @@ fn boolean(value: &str) -> Result<bool, ApiError> {
             "remove_files must be true or false",
         )),
     }
+}
+
+fn seconds(value: &str) -> Result<u64, ApiError> {
+    Some(value)
+        .filter(|value| value.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|value| value.parse().ok())
+        .filter(|&seconds| seconds <= LONGEST_WAIT)
+        .ok_or_else(|| {
+            ApiError::invalid_parameter(format!(
+                "wait must be a whole number of seconds, 0 to {LONGEST_WAIT}"
+            ))
+        })
 }
 
 /// Whether the content type is JSON; parameters such as a charset do not matter.

@@ -1,12 +1,14 @@
 //! The calls about downloads: asks the agent and the board, and renders what they say.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::answer::{Answer, Body};
-use super::calls::{Call, NewDownload};
+use super::calls::NewDownload;
 use super::error::ApiError;
+use super::events::Hub;
 use crate::agent::{Agent, Refusal};
-use crate::board::{Board, Download, Order, State};
+use crate::board::{Board, Code, Download, Order, State};
 use crate::link::Origins;
 
 /// Files up to which a download's details are rendered in memory and sent with their length.
@@ -14,41 +16,45 @@ const SMALL_TABLE: u32 = 2_000;
 /// Files rendered at a time beyond that.
 const SLICE: u32 = 256;
 
-/// Answers the call.
+/// The array of summaries, oldest first, of the downloads in these states; of all where there
+/// are none.
+pub fn list(board: &Board, states: Option<&[State]>) -> Answer {
+    Answer::json(200, summaries(board, states))
+}
+
+/// One download with its files: as it is now, or once its state or its error has changed,
+/// `wait` seconds from now at the most. One that does not transfer has nothing to wait for.
+///
+/// # Errors
+/// `DownloadNotFound`, then or now; `overloaded` without a thread to wait on.
+pub fn details(hub: &Arc<Hub>, agent: &dyn Agent, id: &str, wait: u64) -> Result<Answer, ApiError> {
+    let board = agent.board();
+    let find = || board.find(id).ok_or(Refusal::DownloadNotFound);
+    let mut download = find()?;
+    if wait > 0 && download.state() == State::Transferring {
+        let deadline = Instant::now() + Duration::from_secs(wait);
+        let before = standing(&download);
+        let watcher = hub.watch().map_err(|_| ApiError::overloaded())?;
+        watcher.wait_until(deadline, || {
+            standing(&download) != before || board.find(id).is_none()
+        });
+        download = find()?;
+    }
+    Ok(rendered(agent, download))
+}
+
+/// What a long poll waits for to change. The time of the next attempt changes at each one, and
+/// says nothing new.
+fn standing(download: &Download) -> (State, Option<Code>) {
+    let view = download.view();
+    (view.state, view.problem.map(|problem| problem.code))
+}
+
+/// Adds a download.
 ///
 /// # Errors
 /// What the agent refuses, and links that cannot be.
-pub fn perform(call: Call, agent: &dyn Agent, origins: &Origins) -> Result<Answer, ApiError> {
-    match call {
-        Call::Index => Ok(Answer::json(200, INDEX.into())),
-        Call::Health => Ok(Answer::json(200, br#"{"status":"ok"}"#.into())),
-        Call::List(states) => Ok(Answer::json(200, list(agent.board(), states.as_deref()))),
-        Call::Details(id) => {
-            let found = agent.board().find(&id);
-            let found = found.ok_or(Refusal::DownloadNotFound)?;
-            Ok(details(agent, found))
-        }
-        Call::Create(new) => create(new, agent, origins),
-        Call::Pause(id) => Ok(summary(200, &*agent.pause(&id)?)),
-        Call::Resume(id) => Ok(summary(200, &*agent.resume(&id)?)),
-        Call::Delete {
-            which,
-            remove_files,
-        } => {
-            let deleted = agent.delete(which, remove_files)?;
-            Ok(Answer::json(200, json(&deleted)))
-        }
-        Call::Settings => Ok(Answer::json(200, json(&agent.settings()))),
-        Call::ChangeSettings(said) => {
-            let settings = agent.change_settings(said)?;
-            Ok(Answer::json(200, json(&settings)))
-        }
-    }
-}
-
-const INDEX: &str = r#"{"calls":["GET /api/v1/health","POST /api/v1/downloads","GET /api/v1/downloads","GET /api/v1/downloads/{download_id}","POST /api/v1/downloads/{download_id}/pause","POST /api/v1/downloads/{download_id}/resume","DELETE /api/v1/downloads/{download_id}","DELETE /api/v1/downloads","GET /api/v1/settings","PUT /api/v1/settings"]}"#;
-
-fn create(new: NewDownload, agent: &dyn Agent, origins: &Origins) -> Result<Answer, ApiError> {
+pub fn create(new: NewDownload, agent: &dyn Agent, origins: &Origins) -> Result<Answer, ApiError> {
     let link = origins.parse(new.url.reveal())?;
     let download = agent.create(Order {
         link,
@@ -62,8 +68,14 @@ fn create(new: NewDownload, agent: &dyn Agent, origins: &Origins) -> Result<Answ
     Ok(answer)
 }
 
-fn summary(status: u16, download: &Download) -> Answer {
+/// A download's summary.
+pub fn summary(status: u16, download: &Download) -> Answer {
     Answer::json(status, json(&download.summary()))
+}
+
+/// What is small and made of strings and numbers, as JSON.
+pub fn answer(value: &impl serde::Serialize) -> Answer {
+    Answer::json(200, json(value))
 }
 
 fn json(value: &impl serde::Serialize) -> Vec<u8> {
@@ -76,8 +88,7 @@ fn put(value: &impl serde::Serialize, out: &mut Vec<u8>) {
     serde_json::to_writer(out, value).expect("strings and numbers can be written to memory");
 }
 
-/// The array of summaries, oldest first.
-fn list(board: &Board, states: Option<&[State]>) -> Vec<u8> {
+fn summaries(board: &Board, states: Option<&[State]>) -> Vec<u8> {
     let wanted = |state| states.is_none_or(|states| states.contains(&state));
     let all = board.all();
     let mut out = Vec::with_capacity(if states.is_none() { all.len() * 512 } else { 0 } + 2);
@@ -97,7 +108,7 @@ fn list(board: &Board, states: Option<&[State]>) -> Vec<u8> {
 }
 
 /// The summary with `files` at its end.
-fn details(agent: &dyn Agent, download: Arc<Download>) -> Answer {
+fn rendered(agent: &dyn Agent, download: Arc<Download>) -> Answer {
     let summary = download.summary();
     // Files are shown as of the same state as the summary.
     let state = summary.state;

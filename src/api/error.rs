@@ -6,6 +6,39 @@ use super::answer::Answer;
 use crate::agent::Refusal;
 use crate::link::LinkError;
 
+/// Every code with its status, as the API's description lists them.
+pub const CODES: &[(u16, &str)] = &[
+    (400, "invalid_json"),
+    (400, "invalid_request"),
+    (400, "invalid_link"),
+    (400, "unsupported_link_host"),
+    (400, "invalid_destination"),
+    (400, "invalid_parameter"),
+    (401, "unauthorized"),
+    (403, "link_password_required"),
+    (403, "link_password_wrong"),
+    (403, "forbidden_host"),
+    (403, "forbidden_origin"),
+    (404, "download_not_found"),
+    (404, "link_not_found"),
+    (404, "not_found"),
+    (405, "method_not_allowed"),
+    (408, "request_timeout"),
+    (409, "invalid_transition"),
+    (409, "duplicate_download"),
+    (410, "link_expired"),
+    (413, "body_too_large"),
+    (415, "unsupported_media_type"),
+    (417, "expectation_failed"),
+    (431, "headers_too_large"),
+    (500, "internal_error"),
+    (501, "not_implemented"),
+    (503, "shutting_down"),
+    (503, "overloaded"),
+    (505, "http_version_not_supported"),
+    (507, "insufficient_storage"),
+];
+
 /// An answer of 4xx or 5xx. Whoever returns one has changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
@@ -18,12 +51,13 @@ pub struct ApiError {
     /// The download that is in the way, for `duplicate_download`.
     pub download_id: Option<String>,
     /// The methods that would do, for `method_not_allowed`.
-    pub allow: Option<&'static str>,
+    pub allow: Option<String>,
 }
 
 impl ApiError {
-    /// An error without any of the rarer parts.
+    /// An error without any of the rarer parts; status and code are one of [`CODES`].
     pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> ApiError {
+        debug_assert!(CODES.contains(&(status, code)), "{status} {code}");
         ApiError {
             status,
             code,
@@ -50,7 +84,7 @@ impl ApiError {
     }
 
     /// 405 `method_not_allowed`; `allow` names the methods that would do.
-    pub fn method_not_allowed(allow: &'static str) -> ApiError {
+    pub fn method_not_allowed(allow: String) -> ApiError {
         let message = format!("this path does not take that method; it takes {allow}");
         ApiError {
             allow: Some(allow),
@@ -68,6 +102,12 @@ impl ApiError {
     pub fn body_too_large(limit: usize) -> ApiError {
         let message = format!("the request's body is larger than {limit} bytes");
         ApiError::new(413, "body_too_large", message)
+    }
+
+    /// 503 `overloaded`: the system gives no more.
+    pub fn overloaded() -> ApiError {
+        let message = "haul is out of descriptors, memory or threads; try again in a moment";
+        ApiError::new(503, "overloaded", message)
     }
 
     /// 503 `shutting_down`.

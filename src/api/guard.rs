@@ -45,16 +45,11 @@ impl Guard {
         Ok(Guard { listen, token })
     }
 
-    /// Checks the header fields of those names, in this order.
+    /// Checks the site that a request is sent to, and the one that sends it.
     ///
     /// # Errors
-    /// `forbidden_host`, `forbidden_origin`, `unauthorized`.
-    pub fn check(
-        &self,
-        host: Option<&str>,
-        origin: Option<&str>,
-        authorization: Option<&str>,
-    ) -> Result<(), ApiError> {
+    /// `forbidden_host`, `forbidden_origin`.
+    pub fn check_site(&self, host: Option<&str>, origin: Option<&str>) -> Result<(), ApiError> {
         if self.token.is_none() && !host.is_some_and(|host| self.is_ours(host)) {
             return Err(ApiError::new(
                 403,
@@ -72,6 +67,14 @@ impl Guard {
                 "haul does not take requests from web pages of other sites",
             ));
         }
+        Ok(())
+    }
+
+    /// Checks the token, where one is asked for.
+    ///
+    /// # Errors
+    /// `unauthorized`.
+    pub fn check_token(&self, authorization: Option<&str>) -> Result<(), ApiError> {
         match &self.token {
             Some(token) if !bearer(authorization).is_some_and(|given| token.accepts(given)) => {
                 Err(ApiError::new(
@@ -144,6 +147,18 @@ mod tests {
 
     fn code(result: Result<(), ApiError>) -> &'static str {
         result.err().map_or("", |error| error.code)
+    }
+
+    impl Guard {
+        fn check(
+            &self,
+            host: Option<&str>,
+            origin: Option<&str>,
+            authorization: Option<&str>,
+        ) -> Result<(), ApiError> {
+            self.check_site(host, origin)?;
+            self.check_token(authorization)
+        }
     }
 
     fn open() -> Guard {

@@ -10,9 +10,13 @@ mod calls;
 mod crew;
 mod downloads;
 mod error;
+mod events;
 mod fields;
 mod gate;
 mod guard;
+mod health;
+mod page;
+mod routes;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -31,9 +35,11 @@ use self::backend::{Backend, Handler};
 use self::calls::{Asked, Call};
 use self::crew::Crew;
 use self::error::ApiError;
+use self::events::Hub;
 use self::gate::Gate;
 use self::gate::limits::Limits;
 use self::guard::Guard;
+use self::health::Tally;
 use crate::agent::Agent;
 use crate::board::Secret;
 use crate::link::Origins;
@@ -42,6 +48,8 @@ use crate::link::Origins;
 const CREATORS: usize = 64;
 /// Pauses, resumes, deletions and changes of settings at a time; each waits for the disk.
 const CHANGERS: usize = 16;
+/// The description of the API for machines.
+const OPENAPI: &str = include_str!("openapi.json");
 /// Bytes of an answer that surely fit into the socket's buffer, so that writing them does not
 /// wait for the reader.
 const SHORT_ANSWER: usize = 64 << 10;
@@ -90,6 +98,7 @@ impl std::error::Error for ApiStartError {}
 
 /// The running API; dropping it stops it.
 pub struct Server {
+    hub: Arc<Hub>,
     gate: Gate,
 }
 
@@ -111,20 +120,13 @@ impl Server {
         let listener = TcpListener::bind(config.listen).map_err(listen)?;
         let guard = Guard::new(config.listen.ip(), config.token.as_ref())
             .map_err(|_| ApiStartError::Random)?;
-        let service = Arc::new(Service {
-            guard,
-            agent,
-            origins: config.origins,
-            body_bytes: limits.body_bytes as u64,
-            creators: Crew::new("api-create", CREATORS),
-            changers: Crew::new("api-change", CHANGERS),
-            writers: Crew::new("api-write", limits.connections),
-        });
+        let service = Arc::new(Service::new(&limits, guard, config.origins, agent));
+        let hub = service.hub.clone();
         let handler: Handler = Arc::new(move |request| service.handle(request));
         let inner = |error| ApiStartError::Inner(config.state_dir.clone(), error);
         let backend = Backend::start(&config.state_dir, handler).map_err(inner)?;
         let gate = Gate::start(listener, backend, limits).map_err(inner)?;
-        Ok(Server { gate })
+        Ok(Server { hub, gate })
     }
 
     /// The address that it listens on, with the real port.
@@ -134,7 +136,15 @@ impl Server {
 
     /// Stops the API: what still arrives gets `shutting_down`, answers under way have two
     /// seconds, then every connection is closed and the inner socket removed.
-    pub fn stop(mut self) {
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Streams and long polls end by this; nobody has to be waited for.
+        self.hub.close();
         self.gate.stop();
     }
 }
@@ -145,12 +155,38 @@ struct Service {
     agent: Arc<dyn Agent>,
     origins: Origins,
     body_bytes: u64,
+    hub: Arc<Hub>,
+    tally: Tally,
     creators: Crew,
     changers: Crew,
     writers: Crew,
+    /// Event streams, one thread each.
+    streams: Crew,
+    most_streams: usize,
+    /// Long polls, one thread each.
+    waiters: Crew,
 }
 
 impl Service {
+    fn new(limits: &Limits, guard: Guard, origins: Origins, agent: Arc<dyn Agent>) -> Service {
+        // They stay for long: half of the connections are left to those who only ask.
+        let most_streams = (limits.connections / 4).max(1);
+        Service {
+            guard,
+            hub: Hub::new(agent.clone()),
+            agent,
+            origins,
+            body_bytes: limits.body_bytes as u64,
+            tally: Tally::new(),
+            creators: Crew::new("api-create", CREATORS),
+            changers: Crew::new("api-change", CHANGERS),
+            writers: Crew::new("api-write", limits.connections),
+            streams: Crew::new("api-events", most_streams),
+            most_streams,
+            waiters: Crew::new("api-wait", most_streams),
+        }
+    }
+
     fn handle(self: &Arc<Service>, mut request: Request) {
         let call = match guarded(|| self.read(&mut request)) {
             Ok(call) => call,
@@ -161,59 +197,106 @@ impl Service {
             Call::Pause(_) | Call::Resume(_) | Call::Delete { .. } | Call::ChangeSettings(_) => {
                 &self.changers
             }
-            _ => return self.perform(request, call),
+            Call::Details { wait: 1.., .. } => &self.waiters,
+            Call::Events { .. } => {
+                if self.hub.watchers() >= self.most_streams {
+                    self.hub.knock();
+                }
+                &self.streams
+            }
+            _ => return self.respond(request, self.perform(call)),
         };
         let service = self.clone();
-        crew.run(Box::new(move || service.perform(request, call)));
+        // The thread is for this request alone, and may wait for its reader.
+        crew.run(Box::new(move || {
+            let answer = service.perform(call);
+            service.send(request, answer);
+        }));
     }
 
     /// Checks who asks, and reads what for.
     fn read(&self, request: &mut Request) -> Result<Call, ApiError> {
-        let field = |name| {
-            let mut headers = request.headers().iter();
-            let header = headers.find(|header| header.field.equiv(name))?;
-            Some(header.value.as_str())
-        };
-        self.guard
-            .check(field("Host"), field("Origin"), field("Authorization"))?;
         let mut body = Vec::new();
+        self.admit(request)?;
         if request.body_length().is_some_and(|length| length > 0) {
             let mut reader = request.as_reader().take(self.body_bytes);
             reader
                 .read_to_end(&mut body)
                 .map_err(|_| ApiError::internal())?;
         }
-        let mut headers = request.headers().iter();
-        let content_type = headers.find(|header| header.field.equiv("Content-Type"));
         calls::read(Asked {
             method: request.method().as_str(),
             target: request.url(),
-            content_type: content_type.map(|header| header.value.as_str()),
+            content_type: field(request, "Content-Type"),
+            last_event_id: field(request, "Last-Event-ID"),
             body: &body,
         })
     }
 
-    fn perform(&self, request: Request, call: Call) {
-        let answer = guarded(|| downloads::perform(call, &*self.agent, &self.origins));
-        self.respond(request, answer.unwrap_or_else(Answer::from));
+    fn admit(&self, request: &Request) -> Result<(), ApiError> {
+        self.guard
+            .check_site(field(request, "Host"), field(request, "Origin"))?;
+        if routes::is_public(request.url()) {
+            return Ok(());
+        }
+        self.guard.check_token(field(request, "Authorization"))
+    }
+
+    fn perform(&self, call: Call) -> Answer {
+        guarded(|| self.answer(call)).unwrap_or_else(Answer::from)
+    }
+
+    fn answer(&self, call: Call) -> Result<Answer, ApiError> {
+        let agent = &*self.agent;
+        match call {
+            Call::Page => Ok(page::answer()),
+            Call::Metrics => Ok(health::metrics(agent, &self.tally, self.hub.watchers())),
+            Call::Index => Ok(Answer::json(200, routes::index())),
+            Call::Health => Ok(health::health(agent, &self.tally)),
+            Call::OpenApi => Ok(Answer::json(200, OPENAPI.into())),
+            Call::Events { after } => {
+                events::answer(&self.hub, after).map_err(|_| ApiError::overloaded())
+            }
+            Call::List(states) => Ok(downloads::list(agent.board(), states.as_deref())),
+            Call::Details { id, wait } => downloads::details(&self.hub, agent, &id, wait),
+            Call::Create(new) => downloads::create(new, agent, &self.origins),
+            Call::Pause(id) => Ok(downloads::summary(200, &*agent.pause(&id)?)),
+            Call::Resume(id) => Ok(downloads::summary(200, &*agent.resume(&id)?)),
+            Call::Delete {
+                which,
+                remove_files,
+            } => Ok(downloads::answer(&agent.delete(which, remove_files)?)),
+            Call::Settings => Ok(downloads::answer(&agent.settings())),
+            Call::ChangeSettings(said) => Ok(downloads::answer(&agent.change_settings(said)?)),
+        }
     }
 
     /// Writes the answer; a long one from another thread, since its reader may be slow.
-    fn respond(&self, request: Request, answer: Answer) {
+    fn respond(self: &Arc<Service>, request: Request, answer: Answer) {
         let short = answer.length().is_some_and(|length| length <= SHORT_ANSWER);
         if short {
-            send(request, answer);
+            self.send(request, answer);
         } else {
-            self.writers.run(Box::new(move || send(request, answer)));
+            let service = self.clone();
+            self.writers
+                .run(Box::new(move || service.send(request, answer)));
+        }
+    }
+
+    fn send(&self, request: Request, answer: Answer) {
+        self.tally.count(answer.status);
+        let head_only = *request.method() == Method::Head;
+        if let Err(error) = answer.send(head_only, &mut request.into_writer()) {
+            log::debug!("an answer was not read: {error}");
         }
     }
 }
 
-fn send(request: Request, answer: Answer) {
-    let head_only = *request.method() == Method::Head;
-    if let Err(error) = answer.send(head_only, &mut request.into_writer()) {
-        log::debug!("an answer was not read: {error}");
-    }
+/// The value of the header field of that name.
+fn field<'a>(request: &'a Request, name: &'static str) -> Option<&'a str> {
+    let mut headers = request.headers().iter();
+    let header = headers.find(|header| header.field.equiv(name))?;
+    Some(header.value.as_str())
 }
 
 /// Turns a panic into an answer.

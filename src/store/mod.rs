@@ -28,6 +28,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use rustix::fs::{FlockOperation, flock};
@@ -60,13 +61,25 @@ pub trait State: Default + Clone + Serialize + DeserializeOwned + Send + 'static
     /// once the data was synced.
     fn is_data(change: &Self::Change) -> bool;
 
-    /// Takes note of a data change that does not count, because a power cut came before the sync.
-    fn doubt(&mut self, _change: Self::Change) {}
+    /// The change to be made at the first start in another boot, after those that count: the disk may hold
+    /// more, or less, than they say.
+    fn rebooted() -> Option<Self::Change> {
+        None
+    }
 }
 
 /// A point in the sequence of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark(u64);
+
+/// See [`Store::journal_health`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JournalHealth {
+    /// Its length.
+    pub bytes: u64,
+    /// Whether the last write succeeded.
+    pub writable: bool,
+}
 
 /// The state directory, held by this process alone. Every method can be called from any thread.
 pub struct Store<S: State> {
@@ -79,6 +92,8 @@ pub struct Store<S: State> {
     base: Mutex<Base<S>>,
     sync: Mutex<Syncs>,
     journal: Mutex<Journal<S::Change>>,
+    /// Whether the last write or sync of the journal succeeded.
+    writable: AtomicBool,
     /// Locked for as long as it is open.
     _lock: File,
 }
@@ -157,6 +172,7 @@ impl<S: State> Store<S> {
             }),
             // Its file is set before anyone can write: the new generation puts its own there.
             journal: Mutex::new(Journal::new(placeholder, last, synced, recovered.tail)),
+            writable: AtomicBool::new(true),
             _lock: lock,
         };
         store.begin(found)?;
@@ -212,7 +228,16 @@ impl<S: State> Store<S> {
         self.flush(&mut lock(&self.backlog))?;
         let pushed = lock(&self.journal).push(&*self.disk, encoded);
         pushed.map_err(|error| self.fault("write", JOURNAL, error))?;
+        self.writable.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// How the journal is doing.
+    pub fn journal_health(&self) -> JournalHealth {
+        JournalHealth {
+            bytes: lock(&self.journal).len,
+            writable: self.writable.load(Ordering::Relaxed),
+        }
     }
 
     /// Appends, and returns once the changes are on disk. Callers at the same time share one sync.
@@ -313,6 +338,7 @@ impl<S: State> Store<S> {
     }
 
     fn fault(&self, doing: &'static str, name: &str, error: io::Error) -> StoreError {
+        self.writable.store(false, Ordering::Relaxed);
         StoreError::io(
             doing,
             &self.folder.path.join(name),
@@ -357,6 +383,7 @@ impl<S: State> Store<S> {
             Ok(()) => {
                 journal.waiting.retain(|other| other.last > upto);
                 sync.durable = upto;
+                self.writable.store(true, Ordering::Relaxed);
                 Ok(())
             }
             Err(error) => {

@@ -62,7 +62,7 @@ pub(super) struct Found {
 
 /// Reads both files and changes neither.
 pub(super) fn recover<S: State>(folder: &Folder, boot: &str) -> Result<Recovered<S>, StoreError> {
-    let mut whole = read_json::<S>(folder)?;
+    let whole = read_json::<S>(folder)?;
     let mut log = match folder.read(JOURNAL) {
         Ok(file) => Log::<S>::read(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Log::default(),
@@ -73,21 +73,25 @@ pub(super) fn recover<S: State>(folder: &Folder, boot: &str) -> Result<Recovered
     };
     log.report(folder, &whole);
     let same_boot = log.header.as_ref().is_some_and(|h| h.boot == boot);
-    let last = log.last.max(whole.seq);
+    let mut last = log.last.max(whole.seq);
     let synced = log.synced.min(last);
     log.put_in_order();
     let mut tail = Vec::with_capacity(log.changes.len());
     for (seq, change) in log.changes {
         let data = S::is_data(&change);
         let counts = same_boot || !data || seq <= synced;
-        if seq <= whole.seq {
-            continue;
-        }
-        if counts {
+        if seq > whole.seq && counts {
             tail.push(Entry { seq, change, data });
-        } else {
-            whole.state.doubt(change);
         }
+    }
+    let rebooted = S::rebooted().filter(|_| !same_boot && log.header.is_some());
+    if let Some(change) = rebooted {
+        last += 1;
+        tail.push(Entry {
+            seq: last,
+            change,
+            data: false,
+        });
     }
     Ok(Recovered {
         whole,

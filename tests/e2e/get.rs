@@ -1,6 +1,7 @@
 //! `haul get`: one package in the foreground, and the same command again.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -543,4 +544,55 @@ fn a_dumb_terminal_gets_lines() {
     let end = on_terminal(&desk, &[("TERM", "dumb")]);
     assert_eq!(end.code(), Some(0), "{end:?}");
     assert!(!end.stdout.contains('\u{1b}'), "{end:?}");
+}
+
+/// The script for Slurm, with a scontrol(1) that only says what it was asked.
+fn slurm_task(desk: &Desk) -> Command {
+    let bin = desk.dir.path().join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    let scontrol = bin.join("scontrol");
+    fs::write(&scontrol, "#!/bin/sh\necho \"scontrol $*\"\n").unwrap();
+    fs::set_permissions(&scontrol, fs::Permissions::from_mode(0o700)).unwrap();
+    let links = desk.dir.path().join("links.txt");
+    fs::write(&links, format!("not this one\n{}\n", desk.origin.link())).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let mut command = haul();
+    let haul = command.get_program().to_owned();
+    command = Command::new("bash");
+    command
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/scripts/packaging/batch/slurm.sbatch"
+        ))
+        .env("HAUL", haul)
+        .env("PATH", format!("{}:{path}", bin.display()))
+        .env(
+            "HAUL_ORIGIN",
+            format!("{}={}", desk.origin.base(), desk.origin.api()),
+        )
+        .env("LINKS", links)
+        .env("DEST", desk.dst())
+        .env("SLURM_JOB_ID", "78")
+        .env("SLURM_ARRAY_JOB_ID", "77")
+        .env("SLURM_ARRAY_TASK_ID", "2");
+    command
+}
+
+#[test]
+fn a_slurm_task_that_is_stopped_is_queued_again_and_goes_on() {
+    let desk = Desk::new(Package::new().file("large.mov", LARGE));
+    desk.origin.throttle(RATE);
+    let running = Running::start(&mut slurm_task(&desk));
+    desk.origin.await_served(LARGE / 2);
+    running.signal(Signal::TERM);
+    let end = end_of(running);
+    assert_eq!(end.code(), Some(130), "{end:?}");
+    assert!(end.stdout.contains("scontrol requeue 77_2\n"), "{end:?}");
+    assert_no_secret(&end);
+    desk.origin.unthrottle();
+    let end = run(&mut slurm_task(&desk));
+    assert_eq!(end.code(), Some(0), "{end:?}");
+    assert!(!end.stdout.contains("scontrol"), "{end:?}");
+    tree::assert_file(&desk.dst().join("2/large.mov"), 1, LARGE);
+    assert!(desk.origin.served() - LARGE <= SLACK);
 }

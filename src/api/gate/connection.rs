@@ -308,6 +308,5 @@ fn too_slow(part: &str) -> ApiError {
 
 fn overloaded(error: io::Error) -> End {
     log::error!("a request could not be passed on: {error}");
-    let message = "haul is out of descriptors, memory or threads; try again in a moment";
-    ApiError::new(503, "overloaded", message).into()
+    ApiError::overloaded().into()
 }

@@ -11,6 +11,7 @@ pub struct Fields<'a> {
     origin: Option<&'a [u8]>,
     authorization: Option<&'a [u8]>,
     content_type: Option<&'a [u8]>,
+    last_event_id: Option<&'a [u8]>,
     length: Option<u64>,
     transfer_coding: Option<&'a [u8]>,
     pub keep_alive: Option<bool>,
@@ -48,6 +49,8 @@ impl<'a> Fields<'a> {
             once(&mut self.authorization, value)
         } else if is("content-type") {
             once(&mut self.content_type, value)
+        } else if is("last-event-id") {
+            once(&mut self.last_event_id, value)
         } else if is("transfer-encoding") {
             once(&mut self.transfer_coding, value)
         } else if is("content-length") {
@@ -130,6 +133,7 @@ impl<'a> Fields<'a> {
             ("Origin: ", self.origin),
             ("Authorization: ", self.authorization),
             ("Content-Type: ", self.content_type),
+            ("Last-Event-ID: ", self.last_event_id),
         ] {
             let Some(value) = value else { continue };
             if !value.is_ascii() {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
-use crate::agent::{Agent, Deleted, Refusal, Which};
+use crate::agent::{Agent, Deleted, Refusal, Vitals, Which};
 use crate::board::{Board, Download, Order, Secret, State, View};
 use crate::clock::Timestamp;
 use crate::link::Link;
@@ -21,6 +21,8 @@ pub struct FakeAgent {
     pub said: Mutex<Said>,
     /// Whether calls that change something panic.
     pub panics: AtomicBool,
+    /// Whether the state directory refuses writes.
+    pub unwritable: AtomicBool,
     /// While true, calls that change something wait.
     held: Mutex<Held>,
     changed: Condvar,
@@ -80,6 +82,10 @@ impl FakeAgent {
             .publish(downloads.into_iter().map(Arc::new).collect());
     }
 
+    pub fn all(&self) -> Arc<Vec<Arc<Download>>> {
+        self.board.all()
+    }
+
     pub fn refuse(&self, refusal: Refusal) {
         *self.refusal.lock().unwrap() = Some(refusal);
     }
@@ -123,6 +129,16 @@ impl FakeAgent {
 impl Agent for FakeAgent {
     fn board(&self) -> &Board {
         &self.board
+    }
+
+    fn vitals(&self) -> Vitals {
+        Vitals {
+            workers: 4,
+            workers_busy: 1,
+            bytes_received: 1 << 40,
+            journal_bytes: 300,
+            state_writable: !self.unwritable.load(Ordering::SeqCst),
+        }
     }
 
     fn create(&self, order: Order) -> Result<Arc<Download>, Refusal> {

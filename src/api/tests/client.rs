@@ -88,6 +88,11 @@ impl Client {
         }
     }
 
+    /// Reads an answer's head.
+    pub fn head(&mut self) -> Reply {
+        self.reply(true)
+    }
+
     /// Reads one answer by its framing.
     pub fn reply(&mut self, head_only: bool) -> Reply {
         let mut head = String::new();

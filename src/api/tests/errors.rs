@@ -133,7 +133,7 @@ fn unknown_downloads_and_paths() {
         }
     }
     for path in [
-        "/",
+        "//",
         "*",
         "/api",
         "/api/v2/downloads",
@@ -168,6 +168,9 @@ fn methods_that_a_path_does_not_take() {
         ("DELETE", "/api/v1/downloads/x/resume", "POST"),
         ("POST", "/api/v1/health", "GET"),
         ("DELETE", "/api/v1", "GET"),
+        ("POST", "/", "GET"),
+        ("PUT", "/api/v1/events", "GET"),
+        ("DELETE", "/metrics", "GET"),
     ] {
         let reply = api.ask(method, path);
         assert_eq!(
@@ -212,6 +215,17 @@ fn parameters_that_are_not_understood_are_never_guessed_at() {
         ("DELETE", one, "remove_files=yes"),
         ("GET", one, "states=complete"),
         ("POST", DOWNLOADS, "states=complete"),
+        ("GET", one, "wait"),
+        ("GET", one, "wait=61"),
+        ("GET", one, "wait=-1"),
+        ("GET", one, "wait=+1"),
+        ("GET", one, "wait=1.5"),
+        ("GET", one, "wait=99999999999999999999"),
+        ("GET", one, "wait=1&wait=1"),
+        ("GET", DOWNLOADS, "wait=1"),
+        ("GET", "/", "x=1"),
+        ("GET", "/metrics", "x=1"),
+        ("GET", "/api/v1/events", "x=1"),
         ("POST", "/api/v1/downloads/0100000001/pause", "x=1"),
         ("GET", "/api/v1/health", "x=1"),
     ] {
@@ -269,6 +283,8 @@ fn strangers_are_turned_away_before_anything_else() {
     let path = "/api/v1/nowhere";
     let text = format!("GET {path} HTTP/1.1\r\nHost: evil.example\r\n\r\n");
     assert_eq!(ask(&text), is(403, "forbidden_host"));
+    let text = "GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n";
+    assert_eq!(ask(text), is(403, "forbidden_host"));
     let text = format!("GET {path} HTTP/1.0\r\n\r\n");
     assert_eq!(ask(&text), is(403, "forbidden_host"));
     let text = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nOrigin: null\r\n\r\n");
@@ -284,7 +300,14 @@ fn strangers_are_turned_away_before_anything_else() {
 fn a_token_is_asked_of_every_call() {
     let api = Api::start_with(Limits::default(), Some("t0ken"));
     let mut client = api.client();
-    for path in [DOWNLOADS, "/api/v1/health", "/api/v1", "/nowhere"] {
+    for path in [
+        DOWNLOADS,
+        "/api/v1/health",
+        "/api/v1",
+        "/metrics",
+        "/api/v1/events",
+        "/nowhere",
+    ] {
         for fields in ["", "Authorization: Bearer wrong\r\n"] {
             let reply = client.ask("GET", path, fields, None);
             assert_eq!(reply.error(), is(401, "unauthorized"));
@@ -293,6 +316,11 @@ fn a_token_is_asked_of_every_call() {
     }
     let fields = "Authorization: bearer t0ken\r\n";
     assert_eq!(client.ask("GET", DOWNLOADS, fields, None).status, 200);
+    // The page holds no secret, and asks for the token itself.
+    assert_eq!(client.ask("GET", "/", "", None).status, 200);
+    let elsewhere = "Origin: http://evil.example\r\n";
+    let reply = client.ask("GET", "/", elsewhere, None);
+    assert_eq!(reply.error(), is(403, "forbidden_origin"));
     client.send(format!(
         "GET {DOWNLOADS} HTTP/1.1\r\nHost: nas.example\r\n{fields}\r\n"
     ));

@@ -1,9 +1,12 @@
 //! The API from outside: real sockets, and an agent that does what its test tells it to.
 
-mod agent;
+pub mod agent;
 mod client;
 mod errors;
+mod events;
+mod health;
 mod lines;
+mod openapi;
 mod reads;
 mod settings;
 mod writes;
@@ -62,6 +65,18 @@ impl Api {
 
     fn client(&self) -> Client {
         Client::connect(self.server.address())
+    }
+
+    /// Waits until that many streams and long polls are under way.
+    fn await_watchers(&self, count: usize) {
+        let begin = std::time::Instant::now();
+        while self.server.hub.watchers() != count {
+            assert!(
+                begin.elapsed() < Duration::from_secs(20),
+                "no {count} watchers"
+            );
+            std::thread::yield_now();
+        }
     }
 
     /// One request on a connection of its own.
