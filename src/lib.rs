@@ -12,6 +12,7 @@ pub mod clock;
 pub mod controller;
 pub mod dest;
 pub mod handle;
+pub mod hold;
 pub mod id;
 pub mod intervals;
 pub mod link;

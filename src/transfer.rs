@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::board::{Code, FileProblem, IfExists, Problem};
 use crate::dest::{self, DestError, Folder, Published, Root, Traits};
+use crate::hold::Hold;
 use crate::paths;
 use crate::ranges::{Range, Ranges};
 use crate::run::Run;
@@ -240,10 +241,10 @@ fn failed(message: &str) -> Outcome {
 
 impl Job {
     /// Does the job. What it wrote is put back into the file's ranges whatever happens.
-    pub fn work(&self, hands: &Hands, buffer: &mut [u8]) -> Outcome {
+    pub fn work(&self, hands: &Hands, hold: &mut Hold) -> Outcome {
         let fetched = match &self.range {
             Some(range) => {
-                let result = self.fetch(range, hands, buffer);
+                let result = self.fetch(range, hands, hold);
                 self.file.put_back(range);
                 result
             }
@@ -308,7 +309,7 @@ impl Job {
         mine
     }
 
-    fn fetch(&self, range: &Arc<Range>, hands: &Hands, buffer: &mut [u8]) -> Result<(), Outcome> {
+    fn fetch(&self, range: &Arc<Range>, hands: &Hands, hold: &mut Hold) -> Result<(), Outcome> {
         if self.run.is_halted() {
             return Err(Outcome::Stopped);
         }
@@ -320,7 +321,7 @@ impl Job {
         let range = whole.as_ref().unwrap_or(range);
         let part = self.part(hands)?;
         range.begin(Instant::now());
-        let copied = self.copy(&mut fetched, range, &part, skip, buffer);
+        let copied = self.copy(&mut fetched, range, &part, skip, hold);
         if let Some(range) = &whole {
             self.file.put_back(range);
         }
@@ -534,7 +535,7 @@ impl Job {
         range: &Range,
         part: &Part,
         mut skip: u64,
-        buffer: &mut [u8],
+        hold: &mut Hold,
     ) -> Result<(), Outcome> {
         let mut at = range.start;
         let begun = at;
@@ -543,8 +544,13 @@ impl Job {
             if self.run.is_halted() {
                 return Err(Outcome::Stopped);
             }
-            let read = match fetched.read(buffer) {
-                Ok(read) => read,
+            let loaded = if skip > 0 {
+                fetched.load_past(&mut skip, hold)
+            } else {
+                fetched.load(hold)
+            };
+            let load = match loaded {
+                Ok(load) => load,
                 Err(Fault::Stopped) => return Err(Outcome::Stopped),
                 Err(Fault::Transient {
                     message,
@@ -564,15 +570,12 @@ impl Job {
                     });
                 }
             };
-            if read == 0 {
+            if load.is_empty() {
                 break;
             }
-            let skipped = skip.min(read as u64);
-            skip -= skipped;
-            let bytes = &buffer[skipped as usize..read];
-            let granted = range.claim(bytes.len() as u64) as usize;
+            let granted = range.claim(load.len() as u64) as usize;
             if granted > 0 {
-                if let Err(error) = dest::write_at(&part.file, &bytes[..granted], at) {
+                if let Err(error) = hold.write(load, granted, &part.file, at) {
                     range.unclaim();
                     return Err(error.into());
                 }
@@ -586,7 +589,8 @@ impl Job {
                 at += granted as u64;
                 self.table.add_done(self.file.index, granted as u64);
             }
-            if granted < bytes.len() {
+            if granted < load.len() {
+                hold.discard();
                 return if at >= asked_end && asked_end == self.table.size(self.file.index) {
                     Err(Outcome::Over)
                 } else {

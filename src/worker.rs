@@ -8,11 +8,10 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::begin::{self, Beginning, NoBeginning};
 use crate::board::{Board, Code, FileProblem};
+use crate::hold::Hold;
 use crate::table::FileTable;
 use crate::transfer::{Hands, Job, Outcome};
 
-/// Bytes a worker holds between the network and the disk.
-const BUFFER: usize = 256 << 10;
 /// Enough for TLS and JSON with room to spare; what is not touched costs nothing.
 const STACK: usize = 512 << 10;
 
@@ -74,9 +73,9 @@ pub fn start(
 }
 
 fn work(hands: &Hands, jobs: &Receiver<Job>, reports: &Sender<Report>) {
-    let mut buffer = vec![0; BUFFER];
+    let mut hold = Hold::default();
     for job in jobs {
-        let outcome = caught(|| job.work(hands, &mut buffer));
+        let outcome = caught(|| job.work(hands, &mut hold));
         if let (Outcome::Failed(_), Some(range)) = (&outcome, &job.range) {
             // After a panic the range is still taken; putting it back twice does no harm.
             job.file.put_back(range);

@@ -72,6 +72,11 @@ pub fn write_at(file: &File, buf: &[u8], at: u64) -> Result<(), DestError> {
         .map_err(|error| DestError::of_io("write to", &path_of(file), &error))
 }
 
+/// What to say where bytes could not be written otherwise than by [`write_at`].
+pub fn write_failed(file: &File, errno: Errno) -> DestError {
+    DestError::of("write to", &path_of(file), errno)
+}
+
 /// Where an open file is now, for a message; its name is not worth keeping otherwise.
 fn path_of(file: &File) -> PathBuf {
     std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))

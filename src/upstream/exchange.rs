@@ -1,7 +1,7 @@
 //! One GET and its answer: which agent sends it, what a pooled connection may cost, redirects, statuses.
 
 use std::io::Read;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::header::{
@@ -12,6 +12,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::transport::{Connector, RustlsConnector};
 use ureq::{Agent, Body, Error};
 
+use super::direct::Parked;
 use super::fault::{self, Fault};
 use super::line::{Dialer, INPUT_BUFFER, OUTPUT_BUFFER, Tally, Unresolved};
 use super::trust;
@@ -65,6 +66,8 @@ pub struct Exchange {
     silence: Duration,
     given: Vec<Certificate<'static>>,
     plain: Agent,
+    /// Where calls that read a plain connection themselves leave it.
+    pub parked: Arc<Parked>,
     local: OnceLock<Option<Agent>>,
     bundled: OnceLock<Agent>,
     /// Hosts whose certificate only the roots compiled in vouch for.
@@ -77,11 +80,17 @@ impl Exchange {
         silence: Duration,
         given: Vec<Certificate<'static>>,
     ) -> Exchange {
+        let parked = Arc::new(Parked::new(connections, IDLE_AGE));
+        let dialer = Dialer {
+            silence,
+            parked: parked.clone(),
+        };
         Exchange {
             connections,
             silence,
             given,
-            plain: agent(connections, silence, RootCerts::WebPki),
+            plain: agent(connections, dialer, RootCerts::WebPki),
+            parked,
             local: OnceLock::new(),
             bundled: OnceLock::new(),
             bundled_hosts: Mutex::default(),
@@ -133,11 +142,11 @@ impl Exchange {
     fn send_secure(&self, url: &Url, request: &Request<()>) -> Result<Response<Body>, Error> {
         let bundled = || {
             self.bundled
-                .get_or_init(|| agent(self.connections, self.silence, RootCerts::WebPki))
+                .get_or_init(|| agent(self.connections, self.dialer(), RootCerts::WebPki))
         };
         let local = self.local.get_or_init(|| {
             let roots = trust::local_roots(&self.given)?;
-            Some(agent(self.connections, self.silence, roots))
+            Some(agent(self.connections, self.dialer(), roots))
         });
         let Some(local) = local.as_ref().filter(|_| !self.is_bundled_host(&url.host)) else {
             return attempt(bundled(), request);
@@ -150,6 +159,14 @@ impl Exchange {
                 Ok(response)
             }
             result => result,
+        }
+    }
+
+    /// For TLS: nobody reads its connections but rustls.
+    fn dialer(&self) -> Dialer {
+        Dialer {
+            silence: self.silence,
+            parked: Arc::new(Parked::new(0, IDLE_AGE)),
         }
     }
 
@@ -173,7 +190,7 @@ impl Exchange {
     }
 }
 
-fn agent(connections: usize, silence: Duration, roots: RootCerts) -> Agent {
+fn agent(connections: usize, dialer: Dialer, roots: RootCerts) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
@@ -190,9 +207,7 @@ fn agent(connections: usize, silence: Duration, roots: RootCerts) -> Agent {
         .max_idle_age(IDLE_AGE)
         .tls_config(TlsConfig::builder().root_certs(roots).build())
         .build();
-    let connector = Dialer { silence }
-        .chain(RustlsConnector::default())
-        .chain(Tally);
+    let connector = dialer.chain(RustlsConnector::default()).chain(Tally);
     Agent::with_parts(config, connector, Unresolved)
 }
 
