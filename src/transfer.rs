@@ -662,7 +662,7 @@ impl Job {
             )?;
             self.table.rename(index, names.clone());
         };
-        if let Err(error) = dest::reserve(&file, size) {
+        if let Err(error) = dest::reserve_new(&file, size) {
             // Nothing of it is worth keeping, and it may be what fills the disk.
             let _ = folder.remove_part(&names.part);
             return Err(error.into());
