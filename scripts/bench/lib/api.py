@@ -72,12 +72,12 @@ class Api:
 
     def requests(self):
         agent = self.records(1000)
+        self.say("RSS with 1,000 records, MB", round(resident(agent.pid), 1))
         one = agent.call("GET", "/downloads")[500]["download_id"]
         self.wrk("one record", agent, f"/downloads/{one}")
         self.wrk("list of 1,000", agent, "/downloads")
         self.latencies("one record, one caller", agent, f"/downloads/{one}", 2000)
         self.latencies("list of 1,000, one caller", agent, "/downloads", 100)
-        self.say("RSS with 1,000 records, MB", round(resident(agent.pid), 1))
         agent.stop()
         agent = self.records(self.options.records)
         self.latencies(f"list of {self.options.records:,}, one caller", agent, "/downloads", 50)
@@ -90,7 +90,7 @@ class Api:
         if "Non-2xx" in said:
             raise measure.Failure(f"wrk on {path}: {said}")
         self.say(f"{name}: requests/s (wrk, 8 connections)", round(float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1])))
-        self.say(f"{name}: p50 and p99 (wrk)", " and ".join(re.findall(r"(?:50|99)%\s+(\S+)", said)))
+        self.say(f"{name}: p50 and p99 (wrk)", " and ".join(re.findall(r"^ +(?:50|99)% +(\S+)$", said, re.M)))
 
     def latencies(self, name, agent, path, count):
         taken = []
@@ -121,7 +121,7 @@ class Api:
     def scale(self, files):
         self.tiny(files)
         agent = self.agent(f"scale{files}")
-        cpu, begun = measure.cpu_seconds(agent.pid), time.monotonic()
+        cpu, begun, before = measure.cpu_seconds(agent.pid), time.monotonic(), written(agent.pid)
         agent.call("POST", "/downloads", {"url": self.link(files), "dst_folder": f"{self.folder}/into/scale{files}"})
         listed = None
         while True:
@@ -138,17 +138,23 @@ class Api:
         self.say(f"{name}: µs a file", round(1e6 * wall / files, 1))
         self.say(f"{name}: CPU µs a file", round(1e6 * (measure.cpu_seconds(agent.pid) - cpu) / files, 1))
         self.say(f"{name}: peak RSS, MB", round(measure.peak_rss(agent.pid), 1))
-        self.say(f"{name}: state written, bytes a file", round(self.state_bytes(f"scale{files}") / files, 1))
+        self.say(f"{name}: state written, bytes a file", round((written(agent.pid) - before - files - self.listed_bytes(f"scale{files}")) / files, 1))
         begun = time.monotonic()
         agent.call("GET", f"/downloads/{summary['download_id']}")
         self.say(f"{name}: details, s, JSON read", round(time.monotonic() - begun, 2))
         agent.stop()
         shutil.rmtree(f"{self.folder}/into", ignore_errors=True)
 
-    def state_bytes(self, state):
-        """What the state directory holds now, the list of the files left out: it is written once, whatever finishes."""
-        names = ("downloads.json", "downloads.journal")
-        return sum(os.path.getsize(f"{self.folder}/{state}/{name}") for name in names)
+    def listed_bytes(self, state):
+        """The list of the files: it is written once, whatever finishes."""
+        folder = f"{self.folder}/{state}/side"
+        return sum(os.path.getsize(f"{folder}/{name}") for name in os.listdir(folder))
+
+
+def written(pid):
+    """Bytes that a process has handed to write calls; what goes to sockets is not among them."""
+    with open(f"/proc/{pid}/io") as io:
+        return next(int(line.split()[1]) for line in io if line.startswith("wchar:"))
 
 
 def wakeups(pid):
