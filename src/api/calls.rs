@@ -316,7 +316,6 @@ mod tests {
                 method,
                 target: &target,
                 content_type: typed.then_some("application/json"),
-                last_event_id: None,
                 body: &body,
             };
             // A DELETE of everything is never read into what says something else.
