@@ -16,6 +16,7 @@ pub mod dest;
 pub mod get;
 pub mod governor;
 pub mod handle;
+pub mod hold;
 pub mod hooks;
 #[cfg(test)]
 mod hostile;

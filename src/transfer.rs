@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::board::{Code, FileProblem, IfExists, Problem};
 use crate::dest::{self, DestError, Folder, Published, Root, Traits};
+use crate::hold::{self, Hold};
 use crate::intervals::Intervals;
 use crate::limit::Limit;
 use crate::meter::Meter;
@@ -297,10 +298,10 @@ fn failed(message: &str) -> Outcome {
 
 impl Job {
     /// Does the job. What it wrote is put back into the file's ranges whatever happens.
-    pub fn work(&self, hands: &Hands, buffer: &mut [u8]) -> Outcome {
+    pub fn work(&self, hands: &Hands, hold: &mut Hold) -> Outcome {
         let fetched = match &self.range {
             Some(range) => {
-                let result = self.fetch(range, hands, buffer);
+                let result = self.fetch(range, hands, hold);
                 self.file.put_back(range);
                 result
             }
@@ -376,7 +377,7 @@ impl Job {
         mine
     }
 
-    fn fetch(&self, range: &Arc<Range>, hands: &Hands, buffer: &mut [u8]) -> Result<(), Outcome> {
+    fn fetch(&self, range: &Arc<Range>, hands: &Hands, hold: &mut Hold) -> Result<(), Outcome> {
         if self.is_halted() {
             return Err(Outcome::Stopped);
         }
@@ -392,7 +393,7 @@ impl Job {
                 let range = whole.as_ref().unwrap_or(range);
                 let part = self.part(hands)?;
                 range.begin(Instant::now());
-                self.copy(&mut fetched, range, &part, hands, skip, buffer)
+                self.copy(&mut fetched, range, &part, hands, skip, hold)
             });
         if let Some(range) = &whole {
             self.file.put_back(range);
@@ -605,7 +606,7 @@ impl Job {
         part: &Part,
         hands: &Hands,
         mut skip: u64,
-        buffer: &mut [u8],
+        hold: &mut Hold,
     ) -> Result<(), Outcome> {
         let mut at = range.start;
         let begun = at;
@@ -618,15 +619,18 @@ impl Job {
                 return Err(Outcome::Yielded);
             }
             let stopped = || self.is_halted();
-            let Some(grant) = hands.limit.take(buffer.len(), stopped) else {
+            let Some(grant) = hands.limit.take(hold::PIPE, stopped) else {
                 return Err(Outcome::Stopped);
             };
-            let came = fetched.read(&mut buffer[..grant.bytes]);
-            hands
-                .limit
-                .settle(&grant, came.as_ref().copied().unwrap_or(0));
-            let read = match came {
-                Ok(read) => read,
+            let loaded = if skip > 0 {
+                fetched.load_past(&mut skip, hold, grant.bytes)
+            } else {
+                fetched.load(hold, grant.bytes)
+            };
+            let came = loaded.as_ref().map_or(0, |load| load.len());
+            hands.limit.settle(&grant, came);
+            let load = match loaded {
+                Ok(load) => load,
                 Err(Fault::Stopped) => return Err(Outcome::Stopped),
                 Err(Fault::Transient {
                     message,
@@ -646,16 +650,13 @@ impl Job {
                     });
                 }
             };
-            if read == 0 {
+            if load.is_empty() {
                 break;
             }
-            hands.meter.add_received(read as u64);
-            let skipped = skip.min(read as u64);
-            skip -= skipped;
-            let bytes = &buffer[skipped as usize..read];
-            let granted = range.claim(bytes.len() as u64) as usize;
+            hands.meter.add_received(load.len() as u64);
+            let granted = range.claim(load.len() as u64) as usize;
             if granted > 0 {
-                if let Err(error) = dest::write_at(&part.file, &bytes[..granted], at) {
+                if let Err(error) = hold.write(load, granted, &part.file, at) {
                     range.unclaim();
                     return Err(error.into());
                 }
@@ -669,7 +670,8 @@ impl Job {
                 at += granted as u64;
                 self.table.add_done(self.file.index, granted as u64);
             }
-            if granted < bytes.len() {
+            if granted < load.len() {
+                hold.discard();
                 return if at >= asked_end && asked_end == self.table.size(self.file.index) {
                     Err(Outcome::Over)
                 } else {
@@ -747,7 +749,7 @@ impl Job {
             )?;
             self.table.rename(index, names.clone());
         };
-        if let Err(error) = dest::reserve(&file, size) {
+        if let Err(error) = dest::reserve_new(&file, size) {
             // Nothing of it is worth keeping, and it may be what fills the disk.
             let _ = folder.remove_part(&names.part);
             return Err(error.into());

@@ -11,13 +11,12 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::begin::{self, Beginning, NoBeginning};
 use crate::board::{Board, Code, FileProblem};
+use crate::hold::Hold;
 use crate::limit::Limit;
 use crate::seats::Seats;
 use crate::table::FileTable;
 use crate::transfer::{Hands, Job, Outcome};
 
-/// Bytes a worker holds between the network and the disk.
-const BUFFER: usize = 256 << 10;
 /// So long after its last job a worker lies down and gives its buffer back; the last one to do so has the
 /// connections closed. An agent that rests holds little memory.
 const DROWSY: Duration = Duration::from_secs(5);
@@ -54,7 +53,7 @@ pub struct Pool {
     pub reports: Sender<Report>,
     /// Threads in each pool; 0 at first.
     pub started: Mutex<usize>,
-    /// How many workers have a buffer; 0 at first.
+    /// How many workers have a hold; 0 at first.
     pub awake: Arc<AtomicUsize>,
 }
 
@@ -87,7 +86,7 @@ impl Pool {
             jobs: self.jobs.1.clone(),
             reports: self.reports.clone(),
             awake: self.awake.clone(),
-            buffer: Vec::new(),
+            hold: None,
         };
         thread::Builder::new()
             .name(format!("worker-{number}"))
@@ -116,10 +115,10 @@ struct Worker {
     hands: Arc<Hands>,
     jobs: Receiver<Job>,
     reports: Sender<Report>,
-    /// How many workers have a buffer.
+    /// How many workers have a hold.
     awake: Arc<AtomicUsize>,
-    /// Empty while at rest.
-    buffer: Vec<u8>,
+    /// None while at rest.
+    hold: Option<Hold>,
 }
 
 impl Worker {
@@ -128,7 +127,8 @@ impl Worker {
             // A job that was stopped needs no seat to say so.
             let seats = &self.hands.seats;
             let seated = seats.take(|| job.is_halted());
-            let outcome = caught(|| job.work(&self.hands, &mut self.buffer));
+            let hold = self.hold.get_or_insert_default();
+            let outcome = caught(|| job.work(&self.hands, hold));
             if seated {
                 seats.give_back(matches!(outcome, Outcome::Yielded));
             }
@@ -142,7 +142,7 @@ impl Worker {
 
     /// Waits for a job, at rest where it takes long; None when there will be no more.
     fn next_job(&mut self) -> Option<Job> {
-        if !self.buffer.is_empty() {
+        if self.hold.is_some() {
             match self.jobs.recv_timeout(DROWSY) {
                 Ok(job) => return Some(job),
                 Err(RecvTimeoutError::Disconnected) => return None,
@@ -151,12 +151,12 @@ impl Worker {
         }
         let job = self.jobs.recv().ok()?;
         self.awake.fetch_add(1, Ordering::Relaxed);
-        self.buffer = vec![0; BUFFER];
+        self.hold = Some(Hold::default());
         Some(job)
     }
 
     fn rest(&mut self) {
-        self.buffer = Vec::new();
+        self.hold = None;
         if self.awake.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.hands.client.rest();
         }

@@ -14,8 +14,22 @@ use super::DestError;
 /// Bytes in a block as `st_blocks` counts them, whatever the file system's own are: stat(2).
 const STAT_BLOCK: u64 = 512;
 
+/// Files up to this size are written at once, which shows a full disk as soon as setting space aside would.
+const SMALL: u64 = 256 << 10;
+
 /// Files from this size on are first held against the free space.
 const LARGE: u64 = 1 << 20;
+
+/// Readies a file that was just made, and is empty, for `size` bytes. A small one is left as it is.
+///
+/// # Errors
+/// As [`reserve`].
+pub fn reserve_new(file: &File, size: u64) -> Result<(), DestError> {
+    if size <= SMALL {
+        return Ok(());
+    }
+    reserve(file, size)
+}
 
 /// Makes a file `size` bytes long and sets their space aside, so that a full disk shows now. Where
 /// the file system cannot set it aside, there has to be that much free. A failure changes nothing.
@@ -98,6 +112,11 @@ pub fn extents(file: &File) -> Vec<(u64, u64)> {
         return vec![(0, length)];
     }
     found
+}
+
+/// What to say where bytes could not be written otherwise than by [`write_at`].
+pub fn write_failed(file: &File, errno: Errno) -> DestError {
+    DestError::of("write to", &path_of(file), errno)
 }
 
 /// Where an open file is now, for a message; its name is not worth keeping otherwise.

@@ -1,7 +1,7 @@
 //! One GET and its answer: which agent sends it, what a pooled connection may cost, redirects, statuses.
 
 use std::io::Read;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::header::{
@@ -12,6 +12,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::transport::{Connector, RustlsConnector};
 use ureq::{Agent, Body, Error};
 
+use super::direct::Parked;
 use super::fault::{self, Fault};
 use super::line::{Dialer, INPUT_BUFFER, OUTPUT_BUFFER, Tally, Unresolved};
 use super::trust;
@@ -65,6 +66,8 @@ pub struct Exchange {
     silence: Duration,
     given: Vec<Certificate<'static>>,
     agents: Mutex<Agents>,
+    /// Where calls that read a plain connection themselves leave it.
+    pub parked: Arc<Parked>,
     /// Hosts whose certificate only the roots compiled in vouch for.
     bundled_hosts: Mutex<Vec<String>>,
 }
@@ -89,6 +92,7 @@ impl Exchange {
             silence,
             given,
             agents: Mutex::default(),
+            parked: Arc::new(Parked::new(connections, IDLE_AGE)),
             bundled_hosts: Mutex::default(),
         }
     }
@@ -99,6 +103,7 @@ impl Exchange {
         let agents = std::mem::take(&mut *self.agents());
         // Closing may take a moment, and needs no lock.
         drop(agents);
+        self.parked.close();
     }
 
     fn agents(&self) -> MutexGuard<'_, Agents> {
@@ -106,15 +111,26 @@ impl Exchange {
     }
 
     fn agent(&self, roots: RootCerts) -> Agent {
-        agent(self.connections, self.silence, roots)
+        // A secure connection is never lent, and so never parked.
+        let parked = Arc::new(Parked::new(0, IDLE_AGE));
+        let silence = self.silence;
+        agent(self.connections, Dialer { silence, parked }, roots)
+    }
+
+    fn plain_agent(&self) -> Agent {
+        let parked = self.parked.clone();
+        let silence = self.silence;
+        agent(
+            self.connections,
+            Dialer { silence, parked },
+            RootCerts::WebPki,
+        )
     }
 
     fn plain(&self) -> Agent {
         let mut agents = self.agents();
         let plain = &mut agents.plain;
-        plain
-            .get_or_insert_with(|| self.agent(RootCerts::WebPki))
-            .clone()
+        plain.get_or_insert_with(|| self.plain_agent()).clone()
     }
 
     fn local(&self) -> Option<Agent> {
@@ -195,6 +211,7 @@ impl Exchange {
         }
     }
 
+    /// For TLS: nobody reads its connections but rustls.
     fn is_bundled_host(&self, host: &str) -> bool {
         let hosts = self
             .bundled_hosts
@@ -215,7 +232,7 @@ impl Exchange {
     }
 }
 
-fn agent(connections: usize, silence: Duration, roots: RootCerts) -> Agent {
+fn agent(connections: usize, dialer: Dialer, roots: RootCerts) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
@@ -232,9 +249,7 @@ fn agent(connections: usize, silence: Duration, roots: RootCerts) -> Agent {
         .max_idle_age(IDLE_AGE)
         .tls_config(TlsConfig::builder().root_certs(roots).build())
         .build();
-    let connector = Dialer { silence }
-        .chain(RustlsConnector::default())
-        .chain(Tally);
+    let connector = dialer.chain(RustlsConnector::default()).chain(Tally);
     Agent::with_parts(config, connector, Unresolved)
 }
 

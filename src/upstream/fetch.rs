@@ -1,16 +1,22 @@
 //! The bytes: a signed address, a part of what it leads to, and the body as it comes.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
-use ureq::http::header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderValue};
-use ureq::{BodyReader, Error};
+use ureq::http::header::{
+    CONNECTION, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, TRANSFER_ENCODING,
+};
+use ureq::http::{Response, Version};
+use ureq::{Body, BodyReader, Error};
 
+use super::direct::{self, Lent, Parked};
 use super::exchange::{self, Exchange, Headers, Redirects};
 use super::fault::{self, Fault};
 use super::watch::{self, Context, Watch};
+use crate::hold::{self, Hold, Load};
 use crate::url::Url;
 
 /// Longer addresses are refused, in bytes; signed ones have one to three thousand.
@@ -92,6 +98,9 @@ pub struct Fetched {
     counted: bool,
     url: Url,
     context: Context,
+    /// The connection, where ureq has let go of it.
+    lent: Option<Lent>,
+    parked: Arc<Parked>,
 }
 
 impl fmt::Debug for Fetched {
@@ -120,6 +129,10 @@ impl Fetched {
         let room = self.left.map_or(buf.len(), |left| {
             usize::try_from(left).unwrap_or(usize::MAX).min(buf.len())
         });
+        if let Some(lent) = &self.lent {
+            let read = watch::under(&mut self.context, || lent.read(&mut buf[..room]));
+            return self.got(read);
+        }
         let Some(body) = &mut self.body else {
             return match self.left {
                 None => Ok(0),
@@ -138,10 +151,80 @@ impl Fetched {
                 }
                 Ok(read)
             }
+            Err(_) if self.context.lent.is_some() => {
+                self.body = None;
+                self.lent = self.context.lent.take();
+                self.read(buf)
+            }
             Err(error) => {
                 self.body = None;
                 // Whoever reads on after an error must not take it for the end.
                 self.left = Some(self.left.unwrap_or(u64::MAX));
+                Err(fault::from_ureq(Error::from(error), &self.url))
+            }
+        }
+    }
+
+    /// As [`Fetched::read`], up to `most` bytes into the worker's hold, and without a copy of the bytes in this process where that can be.
+    ///
+    /// # Errors
+    /// As [`Fetched::read`].
+    pub fn load(&mut self, hold: &mut Hold, most: usize) -> Result<Load, Fault> {
+        if let (Some(lent), Some(left @ 1..)) = (&self.lent, self.left)
+            && let Some(pipe) = hold.pipe()
+        {
+            let left = usize::try_from(left).unwrap_or(usize::MAX);
+            let most = most.min(left).min(hold::PIPE);
+            let moved = watch::under(&mut self.context, || lent.splice(pipe, most));
+            return self.got(moved).map(Load::Pipe);
+        }
+        let read = self.read(hold.buffer(most))?;
+        Ok(Load::Buffer(0, read))
+    }
+
+    /// As [`Fetched::load`], but the body's next `skip` bytes are not wanted: takes from `skip` what it has passed over.
+    /// Empty only at the body's end.
+    ///
+    /// # Errors
+    /// As [`Fetched::read`].
+    pub fn load_past(
+        &mut self,
+        skip: &mut u64,
+        hold: &mut Hold,
+        most: usize,
+    ) -> Result<Load, Fault> {
+        loop {
+            let read = self.read(hold.buffer(most))?;
+            let skipped = usize::try_from(*skip).unwrap_or(usize::MAX).min(read);
+            *skip -= skipped as u64;
+            if skipped < read || read == 0 {
+                return Ok(Load::Buffer(skipped, read - skipped));
+            }
+            if self.context.watch.as_ref().is_some_and(Watch::is_stopped) {
+                return Err(Fault::Stopped);
+            }
+        }
+    }
+
+    /// Takes note of what came straight from the socket.
+    fn got(&mut self, read: io::Result<usize>) -> Result<usize, Fault> {
+        match read {
+            Ok(read @ 1..) => {
+                self.left = self.left.map(|left| left - read as u64);
+                if self.left == Some(0) {
+                    self.lent
+                        .take()
+                        .into_iter()
+                        .for_each(|lent| self.parked.park(lent));
+                }
+                Ok(read)
+            }
+            Ok(_) => {
+                self.lent = None;
+                Err(self.too_short())
+            }
+            Err(error) => {
+                self.lent = None;
                 Err(fault::from_ureq(Error::from(error), &self.url))
             }
         }
@@ -205,6 +288,10 @@ pub(super) fn fetch(
         Content::Whole { length } => length,
         Content::Part { start, end, .. } => Some(end - start),
     };
+    context.lend = !answer.url.secure
+        && !answer.response.headers().contains_key(TRANSFER_ENCODING)
+        && stays_open(&answer.response)
+        && declared.is_some_and(|length| length >= direct::LARGE && left == Some(length));
     Ok(Fetched {
         content,
         etag,
@@ -213,7 +300,21 @@ pub(super) fn fetch(
         counted: declared.is_some(),
         url: answer.url,
         context,
+        lent: None,
+        parked: exchange.parked.clone(),
     })
+}
+
+/// Whether the server keeps the connection for the next request, as HTTP/1.1 does unless it says otherwise.
+fn stays_open(response: &Response<Body>) -> bool {
+    let closes = response.headers().get_all(CONNECTION).iter().any(|value| {
+        value
+            .as_bytes()
+            .to_ascii_lowercase()
+            .windows(5)
+            .any(|word| word == b"close")
+    });
+    response.version() == Version::HTTP_11 && !closes
 }
 
 /// `bytes=a-b`, both inclusive (RFC 9110, 14.2).

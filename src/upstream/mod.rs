@@ -5,6 +5,7 @@
 //! server had closed in the meantime.
 
 mod dial;
+mod direct;
 mod exchange;
 mod fault;
 mod fetch;

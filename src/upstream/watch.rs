@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::direct::Lent;
+
 /// How long a socket may block before the watch is looked at again.
 pub const SLICE: Duration = Duration::from_millis(250);
 
@@ -21,6 +23,13 @@ pub struct Watch {
     pub stop: Arc<AtomicBool>,
     /// From here on the call ends as a transient fault.
     pub deadline: Option<Instant>,
+}
+
+impl Watch {
+    /// Whether the call is to end.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
 }
 
 /// Why a transport gave up; the payload of the `io::Error` that says so.
@@ -34,6 +43,8 @@ pub enum Cut {
     ConnectTimeout,
     /// The peer reset the connection.
     Reset,
+    /// Not a failure: the socket was lent to the call, and ureq is to let go of it.
+    Lent,
 }
 
 impl fmt::Display for Cut {
@@ -43,6 +54,7 @@ impl fmt::Display for Cut {
             Cut::Late => f.write_str("the call took too long"),
             Cut::Silent(wait) => write!(f, "no byte came for {} s", wait.as_secs_f32()),
             Cut::ConnectTimeout => f.write_str("connecting took too long"),
+            Cut::Lent => f.write_str("the connection was handed over"),
             Cut::Reset => f.write_str("the connection was reset"),
         }
     }
@@ -69,6 +81,10 @@ pub struct Context {
     pub connected: bool,
     /// A byte of the answer has come.
     pub answered: bool,
+    /// The call wants the socket itself as soon as nothing is buffered.
+    pub lend: bool,
+    /// And here it is.
+    pub lent: Option<Lent>,
 }
 
 thread_local! {

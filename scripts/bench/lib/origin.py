@@ -31,8 +31,8 @@ class Package:
 
 
 def many(count, size, folders, prefix="f"):
-    """So many files of one size, dealt out to so many folders."""
-    return [(f"dir{number % folders:03}/{prefix}{number:06}.bin", size) for number in range(count)]
+    """So many files of one size in so many folders, listed folder by folder, as whoever walks a tree finds them."""
+    return [(f"dir{number * folders // count:03}/{prefix}{number:06}.bin", size) for number in range(count)]
 
 
 def free_port():

@@ -22,7 +22,8 @@ def ratios(workload, tools):
     """haul's median divided by the best peer's; for bytes the best is the most."""
     found = {}
     for measure in ("bytes",) if workload.seconds else ("wall", "cpu"):
-        theirs = {name: tools[name][measure]["median"] for name in workload.tools if name in tools}
+        theirs = {name: tools[name][measure]["median"] for name in workload.tools
+                  if name in tools and workload.against in ("", name)}
         if "haul" not in tools or not theirs:
             continue
         best = (max if measure == "bytes" else min)(theirs, key=theirs.get)

@@ -18,6 +18,7 @@ class Workload:
     tools: dict = field(default_factory=lambda: dict(PEERS))
     floors: dict = field(default_factory=lambda: dict(FLOORS))
     target: dict = field(default_factory=dict)  # the ratio to the best peer that haul may have, by measure
+    against: str = ""  # the peer that the target names; without one it is the best of all
     secure: bool = False
     disk: bool = False
     unsynced: bool = False  # also measure haul with its syncs made to do nothing
@@ -41,7 +42,7 @@ def all_workloads(scale):
     small = many(count(10_000), 16 << 10, 100)
     middle = many(count(200), 5 * MIB, 4)
     far = dict(PEERS) | {"aria2 -x16": peers.aria2_16}
-    distant = {"tools": far, "floors": {}, "defaults": True}
+    distant = {"tools": far, "floors": {}, "defaults": True, "against": "aria2 -x16"}
     return [
         Workload(1, f"one file of {one[0][1] // MIB} MiB", Package("one", one), target=ahead),
         Workload(2, f"{len(small)} files of 16 KiB", Package("small", small), target=behind),

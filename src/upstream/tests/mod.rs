@@ -2,6 +2,7 @@
 
 mod api;
 mod bytes;
+mod direct;
 mod giving_up;
 mod listing;
 mod pool;
