@@ -10,12 +10,13 @@ use rayon::prelude::*;
 
 use crate::board::{Board, Code, Download, Problem, State};
 use crate::dest::{DestError, Identity, Kind, Published, Root};
+use crate::outcome::Outcome;
 use crate::plan::{Planner, RootDisk};
 use crate::run::Run;
 use crate::saved::Change;
 use crate::session::SessionFault;
 use crate::table::{FileState, FileTable, ROOT};
-use crate::transfer::{self, Hands, Outcome, Place};
+use crate::transfer::{self, Hands, Place};
 use crate::upstream::{Fault, Package};
 
 /// Plans are made one after the other, so that each sees the names that the ones before it took.

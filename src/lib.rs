@@ -26,6 +26,7 @@ pub mod intervals;
 pub mod limit;
 pub mod link;
 pub mod meter;
+pub mod outcome;
 pub mod paths;
 pub mod plan;
 pub mod pulse;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::backoff::Backoff;
 use crate::board::{Code, FileProblem, Problem, State};
 use crate::clock::Timestamp;
+use crate::outcome::Outcome;
 use crate::table::{FileState, FileTable};
 
 /// So many faults in a row, on whatever files, and the whole download waits: the fault is not a file's.
@@ -23,25 +24,6 @@ pub struct Now {
     pub jitter: f64,
 }
 
-/// How a file's job ended, as far as the record is concerned.
-#[derive(Debug, Clone)]
-pub enum FileEvent {
-    /// Given back undone.
-    Stopped,
-    /// Bytes came; the file is not whole.
-    Range,
-    Complete,
-    Skipped,
-    Over,
-    Fault {
-        message: String,
-        retry_after: Option<Duration>,
-        gained: bool,
-    },
-    Failed(FileProblem),
-    Broken(Problem),
-}
-
 /// What happened.
 #[derive(Clone)]
 pub enum Event {
@@ -56,7 +38,7 @@ pub enum Event {
     Broken(Problem),
     /// It was told to stop.
     BeginningStopped,
-    File(u32, FileEvent),
+    File(u32, Outcome),
     /// Bytes of a file came while its job goes on.
     Gained(u32),
     Paused,
@@ -254,29 +236,29 @@ impl Record {
         );
     }
 
-    fn on_file(&mut self, file: u32, event: FileEvent, now: Now, effects: &mut Vec<Effect>) {
-        if self.is_settled(file) && !matches!(event, FileEvent::Complete | FileEvent::Skipped) {
+    fn on_file(&mut self, file: u32, event: Outcome, now: Now, effects: &mut Vec<Effect>) {
+        if self.is_settled(file) && !matches!(event, Outcome::Complete | Outcome::Skipped) {
             return self.on_straggler(event, effects);
         }
         match event {
-            FileEvent::Stopped => self.hunger(file),
-            FileEvent::Over => {
+            Outcome::Stopped | Outcome::Yielded => self.hunger(file),
+            Outcome::Over => {
                 self.hunger(file);
             }
-            FileEvent::Range => {
+            Outcome::Range => {
                 self.gained(file);
                 self.hunger(file);
             }
-            FileEvent::Complete | FileEvent::Skipped => {
+            Outcome::Complete | Outcome::Skipped => {
                 self.gained(file);
                 self.finish(file, effects);
             }
-            FileEvent::Failed(problem) => self.fail(file, problem, effects),
-            FileEvent::Broken(problem) => {
+            Outcome::Failed(problem) => self.fail(file, problem, effects),
+            Outcome::Broken(problem) => {
                 self.hunger(file);
                 self.fail_all(problem, effects);
             }
-            FileEvent::Fault {
+            Outcome::Fault {
                 message,
                 retry_after,
                 gained,
@@ -291,8 +273,8 @@ impl Record {
 
     /// A large file has several jobs at a time. Those that end after its last byte was published, or after it
     /// failed, have nothing to add: above all they must not bring it back to life.
-    fn on_straggler(&mut self, event: FileEvent, effects: &mut Vec<Effect>) {
-        if let FileEvent::Broken(problem) = event {
+    fn on_straggler(&mut self, event: Outcome, effects: &mut Vec<Effect>) {
+        if let Outcome::Broken(problem) = event {
             self.fail_all(problem, effects);
         }
     }

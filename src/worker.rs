@@ -13,9 +13,10 @@ use crate::begin::{self, Beginning, NoBeginning};
 use crate::board::{Board, Code, FileProblem};
 use crate::hold::Hold;
 use crate::limit::Limit;
+use crate::outcome::Outcome;
 use crate::seats::Seats;
 use crate::table::FileTable;
-use crate::transfer::{Hands, Job, Outcome};
+use crate::transfer::{Hands, Job};
 
 /// So long after its last job a worker lies down and gives its buffer back; the last one to do so has the
 /// connections closed. An agent that rests holds little memory.

@@ -74,8 +74,8 @@ impl Rig {
         effects
     }
 
-    fn file(&mut self, file: u32, event: FileEvent) -> Vec<Effect> {
-        if matches!(event, FileEvent::Complete) {
+    fn file(&mut self, file: u32, event: Outcome) -> Vec<Effect> {
+        if matches!(event, Outcome::Complete) {
             self.table.set_state(file, FileState::Complete);
         }
         self.on(Event::File(file, event))
@@ -98,7 +98,7 @@ impl Rig {
         let message = "the line is dead".to_owned();
         self.file(
             file,
-            FileEvent::Fault {
+            Outcome::Fault {
                 message,
                 retry_after: None,
                 gained: false,
@@ -109,7 +109,7 @@ impl Rig {
     fn failed(&mut self, file: u32, code: Code) -> Vec<Effect> {
         self.file(
             file,
-            FileEvent::Failed(FileProblem {
+            Outcome::Failed(FileProblem {
                 code,
                 message: "no".into(),
             }),
@@ -128,9 +128,9 @@ fn every_file_complete_is_a_download_complete() {
         (rig.pick_file(), rig.pick_file(), rig.pick_file()),
         (Some(0), Some(1), None)
     );
-    rig.file(0, FileEvent::Complete);
+    rig.file(0, Outcome::Complete);
     assert_eq!(rig.record.state(), State::Transferring);
-    let effects = rig.file(1, FileEvent::Complete);
+    let effects = rig.file(1, Outcome::Complete);
     assert!(effects.contains(&Effect::Complete) && effects.contains(&Effect::Show));
     assert_eq!(rig.record.state(), State::Complete);
 }
@@ -146,19 +146,19 @@ fn two_jobs_of_one_file() -> Rig {
 #[test]
 fn a_job_that_ends_after_its_file_was_complete_does_not_bring_it_back() {
     let mut rig = two_jobs_of_one_file();
-    rig.file(0, FileEvent::Complete);
-    rig.file(0, FileEvent::Range);
+    rig.file(0, Outcome::Complete);
+    rig.file(0, Outcome::Range);
     assert_eq!((rig.pick_file(), rig.pick_file()), (Some(1), None));
 }
 
 #[test]
 fn a_job_that_ends_after_its_file_failed_does_not_bring_it_back() {
-    for late in [FileEvent::Range, FileEvent::Over, FileEvent::Stopped] {
+    for late in [Outcome::Range, Outcome::Over, Outcome::Stopped] {
         let mut rig = two_jobs_of_one_file();
         rig.failed(0, Code::ProtocolError);
         rig.file(0, late);
         assert_eq!((rig.pick_file(), rig.pick_file()), (Some(1), None));
-        rig.file(1, FileEvent::Complete);
+        rig.file(1, Outcome::Complete);
         assert_eq!(rig.record.state(), State::Error);
     }
 }
@@ -179,7 +179,7 @@ fn a_file_that_fails_twice_counts_once() {
     rig.failed(0, Code::ProtocolError);
     assert_eq!(rig.record.state(), State::Transferring);
     assert_eq!(rig.pick_file(), Some(1));
-    rig.file(1, FileEvent::Complete);
+    rig.file(1, Outcome::Complete);
     assert_eq!(rig.code(), Some(Code::FileFailed));
 }
 
@@ -202,7 +202,7 @@ fn a_fault_is_shown_and_tried_again_when_due() {
     assert_eq!(due, at(rig.begin, 0.5).instant);
     rig.time = 0.5;
     assert_eq!(rig.pick_file(), Some(0));
-    rig.file(0, FileEvent::Complete);
+    rig.file(0, Outcome::Complete);
     assert_eq!(
         (rig.record.state(), rig.record.problem()),
         (State::Complete, None)
@@ -234,7 +234,7 @@ fn one_bad_file_does_not_hold_up_the_others() {
     for _ in 0..100 {
         match rig.pick_file() {
             Some(0) => drop(rig.fault(0)),
-            Some(file) => drop(rig.file(file, FileEvent::Complete)),
+            Some(file) => drop(rig.file(file, Outcome::Complete)),
             None => break,
         }
     }
@@ -259,7 +259,7 @@ fn a_dead_server_is_not_asked_once_for_every_file() {
 fn after_so_long_without_a_byte_a_fault_is_final() {
     let mut rig = Rig::begun(2);
     assert_eq!((rig.pick_file(), rig.pick_file()), (Some(0), Some(1)));
-    rig.file(1, FileEvent::Complete);
+    rig.file(1, Outcome::Complete);
     rig.fault(0);
     rig.time = 86_401.0;
     assert_eq!(rig.pick_file(), Some(0));
@@ -304,7 +304,7 @@ fn the_code_of_a_failed_download_tells_what_helps() {
         for code in &codes {
             let file = rig.pick_file().unwrap();
             match code {
-                None => rig.file(file, FileEvent::Complete),
+                None => rig.file(file, Outcome::Complete),
                 Some(code) => rig.failed(file, *code),
             };
         }
@@ -323,7 +323,7 @@ fn resume_tries_the_failed_files_only() {
     for _ in 0..3 {
         match rig.pick_file().unwrap() {
             1 => drop(rig.failed(1, Code::ProtocolError)),
-            file => drop(rig.file(file, FileEvent::Complete)),
+            file => drop(rig.file(file, Outcome::Complete)),
         }
     }
     let effects = rig.on(Event::Resumed);
@@ -335,7 +335,7 @@ fn resume_tries_the_failed_files_only() {
     assert_eq!(rig.pick(), Some(Pick::Begin));
     rig.on(Event::Begun(rig.table.clone()));
     assert_eq!((rig.pick_file(), rig.pick_file()), (Some(1), None));
-    rig.file(1, FileEvent::Complete);
+    rig.file(1, Outcome::Complete);
     assert_eq!(rig.record.state(), State::Complete);
 }
 
@@ -346,7 +346,7 @@ fn a_resume_waits_until_the_paused_jobs_are_back() {
     assert!(rig.on(Event::Paused).contains(&Effect::Halt));
     assert!(rig.on(Event::Resumed).contains(&Effect::Show));
     assert_eq!(rig.pick(), None);
-    rig.file(0, FileEvent::Stopped);
+    rig.file(0, Outcome::Stopped);
     assert_eq!(rig.pick(), Some(Pick::Begin));
 }
 
@@ -390,7 +390,7 @@ fn a_link_that_is_gone_ends_the_download_but_not_its_files() {
         recoverable: false,
         retry_at: None,
     };
-    let effects = rig.file(0, FileEvent::Broken(problem.clone()));
+    let effects = rig.file(0, Outcome::Broken(problem.clone()));
     assert!(effects.contains(&Effect::Error) && effects.contains(&Effect::Halt));
     assert_eq!(
         (rig.record.state(), rig.record.problem()),
@@ -422,9 +422,9 @@ proptest! {
                     match step {
                         5 => { rig.fault(file); }
                         6 => { rig.failed(file, Code::ProtocolError); }
-                        7 => { rig.file(file, FileEvent::Stopped); }
-                        8 => { rig.file(file, FileEvent::Over); }
-                        _ => { rig.file(file, FileEvent::Complete); }
+                        7 => { rig.file(file, Outcome::Stopped); }
+                        8 => { rig.file(file, Outcome::Over); }
+                        _ => { rig.file(file, Outcome::Complete); }
                     }
                 }
                 _ => {}

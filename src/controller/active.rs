@@ -1,0 +1,171 @@
+//! One download in the controller's hand: its record, and what its run needs.
+
+use super::*;
+
+pub(super) struct Active {
+    pub(super) record: Record,
+    pub(super) download: Arc<Download>,
+    pub(super) identity: Identity,
+    pub(super) made: Vec<PathBuf>,
+    pub(super) run: Option<Arc<Run>>,
+    /// Read at POST, for the first run.
+    pub(super) package: Option<Package>,
+    pub(super) open: HashMap<u32, Arc<OpenFile>>,
+    pub(super) partial: BTreeMap<u32, Partial>,
+    /// Files below this index may have a `.part` from before; what the journal says.
+    pub(super) begun: u32,
+    /// Files below this index may have one from before this process.
+    pub(super) begun_before: u32,
+    pub(super) restarted: bool,
+    pub(super) unsettled: bool,
+    pub(super) rate: Rate,
+    /// The counts when the rate was last measured.
+    pub(super) counted: Counts,
+    /// A change is being committed: others wait.
+    pub(super) committing: bool,
+    pub(super) deferred: VecDeque<Command>,
+    pub(super) deleting: Option<Deletion>,
+}
+
+impl Active {
+    pub(super) fn new(new: NewDownload, record: Record) -> Active {
+        Active {
+            record,
+            download: new.download,
+            identity: new.identity,
+            made: new.made,
+            run: None,
+            package: new.package,
+            open: HashMap::new(),
+            partial: BTreeMap::new(),
+            begun: 0,
+            begun_before: 0,
+            restarted: false,
+            unsettled: false,
+            rate: Rate::default(),
+            counted: Counts::default(),
+            committing: false,
+            deferred: VecDeque::new(),
+            deleting: None,
+        }
+    }
+
+    pub(super) fn wants_work(&self) -> bool {
+        self.record.state() == State::Transferring && self.deleting.is_none()
+    }
+
+    pub(super) fn new_run(&mut self) -> Arc<Run> {
+        let session = Session::new(self.package.take());
+        let run = Arc::new(Run::new(self.download.clone(), session));
+        self.run = Some(run.clone());
+        run
+    }
+
+    pub(super) fn open_file(&mut self, file: u32, size: u64) -> Arc<OpenFile> {
+        let (partial, before) = (&mut self.partial, self.begun_before);
+        let open = || {
+            let known = partial.remove(&file);
+            let begun = known.is_some() || file < before;
+            Arc::new(OpenFile::new(file, size, known.unwrap_or_default(), begun))
+        };
+        self.open.entry(file).or_insert_with(open).clone()
+    }
+
+    pub(super) fn measure(&mut self, now: Instant) {
+        if self.record.state() == State::Transferring
+            && let Some(table) = self.download.table()
+        {
+            let counts = table.counts();
+            let rate = self.rate.measure(now, counts.bytes_done);
+            let before = std::mem::replace(&mut self.counted, counts);
+            if self.download.set_rate(rate) != rate || before != counts {
+                self.download.touch();
+            }
+        }
+    }
+
+    /// Files whose job goes on and has brought bytes since the last tick, where that ends a wait.
+    pub(super) fn gained(&self) -> Vec<u32> {
+        let Some(table) = self.download.table() else {
+            return Vec::new();
+        };
+        self.record
+            .waiting()
+            .filter(|&(file, at_fault)| table.done(file) > at_fault)
+            .map(|(file, _)| file)
+            .collect()
+    }
+
+    pub(super) fn carry_out(&mut self, key: u32, effect: Effect, changes: &mut Vec<Change>) {
+        match effect {
+            Effect::Show => {
+                let (state, problem) = (self.record.state(), self.record.problem().cloned());
+                self.download.update(|view| {
+                    view.state = state;
+                    view.problem = problem;
+                });
+            }
+            Effect::Halt => self.run.iter().for_each(|run| run.halt()),
+            Effect::Fail(file, problem) => {
+                if let Some(table) = self.download.table() {
+                    table.fail(file, problem.clone());
+                }
+                changes.push(Change::Failed(key, file, problem));
+            }
+            Effect::Close(file) => {
+                let Some(open) = self.open.remove(&file) else {
+                    return;
+                };
+                open.give_up();
+                // A whole file without its name needs no byte again, only the name.
+                let in_place = self.download.table().is_some_and(|table| {
+                    matches!(table.state(file), FileState::Complete | FileState::Skipped)
+                });
+                if !in_place {
+                    self.partial.insert(file, open.partial());
+                }
+            }
+            Effect::Complete => {
+                let at = clock::now();
+                self.download.update(|view| view.completed_at = Some(at));
+                let counts = self.download.counts().unwrap_or_default();
+                changes.push(Change::Complete(key, at, counts));
+            }
+            Effect::Error => {
+                changes.push(Change::State(
+                    key,
+                    State::Error,
+                    self.record.problem().cloned(),
+                ));
+            }
+            Effect::Again(file) => {
+                if let Some(table) = self.download.table() {
+                    table.set_state(file, FileState::Pending);
+                }
+                if !changes
+                    .iter()
+                    .any(|change| matches!(change, Change::Again(_)))
+                {
+                    changes.push(Change::Again(key));
+                }
+            }
+        }
+    }
+
+    /// Nothing is under way and nothing will be: give back descriptors and memory.
+    pub(super) fn rest(&mut self) {
+        if !self.record.is_idle() || self.record.state() == State::Transferring {
+            return;
+        }
+        self.run = None;
+        if self.record.state() == State::Complete {
+            self.record.forget_files();
+            self.partial.clear();
+            remember::rest(&self.download);
+        }
+        for (file, open) in self.open.drain() {
+            open.close();
+            self.partial.insert(file, open.partial());
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! What the API asks for: checked, then, once it is on disk, carried out.
+
+use super::*;
+
+impl Controller {
+    pub(super) fn command(&mut self, command: Command) {
+        match command {
+            Command::PrepareState { id, state, reply } => self.prepare_state(id, state, reply),
+            Command::ApplyState {
+                key,
+                state,
+                committed,
+                reply,
+            } => {
+                let result = self.apply_state(key, state, committed);
+                let _ = reply.send(result);
+                self.undefer(key);
+            }
+            Command::PrepareCreate {
+                link,
+                dst_folder,
+                reply,
+            } => {
+                let _ = reply.send(self.prepare_create(link, dst_folder));
+            }
+            Command::ApplyCreate { key, new, reply } => {
+                self.creating.remove(&key);
+                if let Some(new) = new {
+                    let record = Record::new(
+                        State::Transferring,
+                        None,
+                        BTreeMap::new(),
+                        self.policy.retry_for,
+                    );
+                    self.active.insert(key, Active::new(*new, record));
+                    self.note_busy(key);
+                    self.publish();
+                }
+                let _ = reply.send(());
+            }
+            Command::PrepareDelete { which, reply } => self.prepare_delete(which, reply),
+            Command::ApplyDelete {
+                keys,
+                remove_files,
+                reply,
+            } => match remove_files {
+                Some(remove_files) => self.begin_delete(keys, remove_files, Some(reply)),
+                None => keys.into_iter().for_each(|key| {
+                    if let Some(active) = self.active.get_mut(&key) {
+                        active.committing = false;
+                    }
+                    self.undefer(key);
+                }),
+            },
+            Command::Workers(workers) => self.policy.workers = workers,
+            Command::Shutdown { reply } => {
+                for (_, active) in self.busy() {
+                    active.run.iter().for_each(|run| run.halt());
+                }
+                self.stopping = Some(reply);
+            }
+        }
+    }
+
+    pub(super) fn key_of(&self, id: &str) -> Option<u32> {
+        self.board.find(id).map(|download| download.key)
+    }
+
+    pub(super) fn prepare_state(
+        &mut self,
+        id: String,
+        state: State,
+        reply: Sender<Result<Prepared, Refusal>>,
+    ) {
+        let key = self.key_of(&id);
+        let Some(active) = key.and_then(|key| self.active.get_mut(&key)) else {
+            let _ = reply.send(Err(Refusal::DownloadNotFound));
+            return;
+        };
+        if active.committing {
+            active
+                .deferred
+                .push_back(Command::PrepareState { id, state, reply });
+            return;
+        }
+        let key = active.download.key;
+        let answer = match (active.record.state(), state) {
+            _ if active.deleting.is_some() => Err(Refusal::DownloadNotFound),
+            (now, wanted) if now == wanted => Ok(Prepared::Already(active.download.clone())),
+            (State::Transferring, State::Paused)
+            | (State::Paused | State::Error, State::Transferring) => {
+                active.committing = true;
+                Ok(Prepared::Commit(key, Change::State(key, state, None)))
+            }
+            (now, _) => Err(Refusal::InvalidTransition {
+                state: now,
+                action: action(state),
+            }),
+        };
+        let _ = reply.send(answer);
+    }
+
+    pub(super) fn apply_state(
+        &mut self,
+        key: u32,
+        state: State,
+        committed: bool,
+    ) -> Result<Arc<Download>, Refusal> {
+        let active = self.active.get_mut(&key).ok_or(Refusal::DownloadNotFound)?;
+        active.committing = false;
+        let download = active.download.clone();
+        if !committed {
+            return Ok(download);
+        }
+        let now = active.record.state();
+        let event = match (now, state) {
+            (State::Transferring, State::Paused) => Event::Paused,
+            (State::Paused | State::Error, State::Transferring) => Event::Resumed,
+            _ => {
+                // It ended while the change was being committed: the journal's last word must be the truth.
+                let problem = active.record.problem().cloned();
+                let truth = match (now, download.view().completed_at) {
+                    (State::Complete, Some(at)) => {
+                        Change::Complete(key, at, download.counts().unwrap_or_default())
+                    }
+                    _ => Change::State(key, now, problem),
+                };
+                self.save(vec![truth]);
+                return Err(Refusal::InvalidTransition {
+                    state: now,
+                    action: action(state),
+                });
+            }
+        };
+        self.event(key, event);
+        Ok(download)
+    }
+
+    pub(super) fn undefer(&mut self, key: u32) {
+        while let Some(active) = self.active.get_mut(&key)
+            && !active.committing
+            && let Some(command) = active.deferred.pop_front()
+        {
+            self.command(command);
+        }
+    }
+
+    pub(super) fn prepare_create(
+        &mut self,
+        link: (String, String),
+        dst_folder: String,
+    ) -> Result<(u32, String), Refusal> {
+        if self.stopping.is_some() {
+            return Err(Refusal::ShuttingDown);
+        }
+        let duplicate = self.active.values().find(|active| {
+            let order = &active.download.order;
+            matches!(active.record.state(), State::Transferring | State::Paused)
+                && active.deleting.is_none()
+                && (&order.link.api, &order.link.id) == (&link.0, &link.1)
+                && order.dst_folder == dst_folder
+        });
+        if let Some(active) = duplicate {
+            return Err(Refusal::Duplicate {
+                download_id: active.download.id.clone(),
+            });
+        }
+        let coming = self
+            .creating
+            .values()
+            .find(|(_, other, folder)| *other == link && *folder == dst_folder);
+        if let Some((id, ..)) = coming {
+            return Err(Refusal::Duplicate {
+                download_id: id.clone(),
+            });
+        }
+        let key = self.next_key;
+        let id = self.ids.make();
+        self.next_key = self.next_key.checked_add(1).ok_or_else(|| {
+            Refusal::StateUnwritable(
+                "this state directory has had more downloads than can be counted".into(),
+            )
+        })?;
+        self.creating.insert(key, (id.clone(), link, dst_folder));
+        Ok((key, id))
+    }
+
+    pub(super) fn prepare_delete(
+        &mut self,
+        which: Which,
+        reply: Sender<Result<Vec<u32>, Refusal>>,
+    ) {
+        let keys: Vec<u32> = match &which {
+            Which::One(id) => self.key_of(id).into_iter().collect(),
+            Which::States(states) => self
+                .board
+                .all()
+                .iter()
+                .map(|download| download.key)
+                .filter(|key| {
+                    self.active
+                        .get(key)
+                        .is_some_and(|active| states.contains(&active.record.state()))
+                })
+                .collect(),
+        };
+        let busy = keys
+            .iter()
+            .find(|key| self.active.get(key).is_some_and(|active| active.committing))
+            .copied();
+        if let Some(active) = busy.and_then(|key| self.active.get_mut(&key)) {
+            active
+                .deferred
+                .push_back(Command::PrepareDelete { which, reply });
+            return;
+        }
+        let keys: Vec<u32> = keys
+            .into_iter()
+            .filter(|key| {
+                self.active
+                    .get(key)
+                    .is_some_and(|active| active.deleting.is_none())
+            })
+            .collect();
+        if keys.is_empty() && matches!(which, Which::One(_)) {
+            let _ = reply.send(Err(Refusal::DownloadNotFound));
+            return;
+        }
+        for key in &keys {
+            if let Some(active) = self.active.get_mut(key) {
+                active.committing = true;
+            }
+        }
+        let _ = reply.send(Ok(keys));
+    }
+}
+
+fn action(state: State) -> &'static str {
+    if state == State::Paused {
+        "paused"
+    } else {
+        "resumed"
+    }
+}

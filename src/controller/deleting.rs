@@ -1,0 +1,113 @@
+//! A DELETE: stopped first, cleaned up, then gone.
+
+use super::*;
+
+impl Controller {
+    pub(super) fn begin_delete(
+        &mut self,
+        keys: Vec<u32>,
+        remove_files: bool,
+        reply: Option<Sender<Deleted>>,
+    ) {
+        let batch = self.next_batch;
+        self.next_batch += 1;
+        let deleted = keys
+            .iter()
+            .filter_map(|key| {
+                self.active
+                    .get(key)
+                    .map(|active| active.download.id.clone())
+            })
+            .collect::<Vec<_>>();
+        let waiting = deleted.len();
+        self.batches.insert(
+            batch,
+            Batch {
+                deleted,
+                waiting,
+                files_removed: 0,
+                reply,
+            },
+        );
+        if waiting == 0 {
+            self.close_batch(batch);
+        }
+        for key in keys {
+            let Some(active) = self.active.get_mut(&key) else {
+                continue;
+            };
+            active.deleting = Some(Deletion {
+                batch,
+                remove_files,
+                handed_over: false,
+            });
+            active.committing = false;
+            if active.record.state() == State::Transferring {
+                self.event(key, Event::Paused);
+            }
+            self.hand_over(key);
+            self.undefer(key);
+        }
+    }
+
+    /// Gives a deleted download to the cleaner, once none of its jobs is out.
+    pub(super) fn hand_over(&mut self, key: u32) {
+        let Some(active) = self.active.get_mut(&key) else {
+            return;
+        };
+        let Some(deletion) = active
+            .deleting
+            .as_mut()
+            .filter(|deletion| !deletion.handed_over)
+        else {
+            return;
+        };
+        if !active.record.is_idle() {
+            return;
+        }
+        deletion.handed_over = true;
+        let removal = Removal {
+            download: active.download.clone(),
+            identity: active.identity,
+            made: active.made.clone(),
+            begun: active.begun,
+            remove_files: deletion.remove_files,
+        };
+        active.open.clear();
+        active.run = None;
+        let _ = self.channels.removals.send(removal);
+    }
+
+    pub(super) fn removed(&mut self, key: u32, files: u64) {
+        let Some(active) = self.active.remove(&key) else {
+            return;
+        };
+        self.busy.remove(&key);
+        self.publish();
+        for command in active.deferred {
+            self.command(command);
+        }
+        let Some(deletion) = active.deleting else {
+            return;
+        };
+        let Some(batch) = self.batches.get_mut(&deletion.batch) else {
+            return;
+        };
+        batch.waiting -= 1;
+        batch.files_removed += files;
+        if batch.waiting == 0 {
+            self.close_batch(deletion.batch);
+        }
+    }
+
+    pub(super) fn close_batch(&mut self, batch: u64) {
+        if let Some(batch) = self.batches.remove(&batch)
+            && let Some(reply) = batch.reply
+        {
+            let _ = reply.send(Deleted {
+                deleted: batch.deleted,
+                files_removed: batch.files_removed,
+            });
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What the journal and the disk are told while bytes move.
+
+use super::*;
+
+impl Controller {
+    pub(super) fn tick(&mut self) {
+        let now = Instant::now();
+        if now.duration_since(self.ticked_at) < TICK {
+            return;
+        }
+        self.ticked_at = now;
+        self.journal_all();
+        let mut gained: Vec<(u32, u32)> = Vec::new();
+        for &key in &self.busy {
+            if let Some(active) = self.active.get_mut(&key) {
+                active.measure(now);
+                gained.extend(active.gained().into_iter().map(|file| (key, file)));
+            }
+        }
+        for (key, file) in gained {
+            self.event(key, Event::Gained(file));
+        }
+        self.sync(now);
+    }
+
+    pub(super) fn busy(&self) -> impl Iterator<Item = (u32, &Active)> {
+        self.busy
+            .iter()
+            .filter_map(|&key| Some((key, self.active.get(&key)?)))
+    }
+
+    pub(super) fn note_busy(&mut self, key: u32) {
+        let busy = self.active.get(&key).is_some_and(|active| {
+            active.record.state() == State::Transferring || !active.record.is_idle()
+        });
+        if busy {
+            self.busy.insert(key);
+        } else {
+            self.busy.remove(&key);
+        }
+    }
+
+    pub(super) fn journal_all(&mut self) {
+        let mut news = Vec::new();
+        for (key, active) in self.busy() {
+            let files = active.open.values();
+            files.for_each(|file| news.extend(file.news(key)));
+        }
+        self.save(news);
+    }
+
+    /// Appends to the journal; what does not fit waits for room, and is tried again at each tick.
+    pub(super) fn save(&mut self, changes: Vec<Change>) {
+        match self.store.queue(changes) {
+            Ok(()) => self.unsaved = false,
+            Err(error) => {
+                if !std::mem::replace(&mut self.unsaved, true) {
+                    log::error!("progress cannot be saved, which is tried again: {error}");
+                }
+            }
+        }
+    }
+
+    pub(super) fn sync(&mut self, now: Instant) {
+        if self.dirty.is_empty() || now.duration_since(self.synced_at) < Duration::from_secs(1) {
+            return;
+        }
+        // Data that is written from here on may go to other places: it is the next request's.
+        let request = SyncRequest {
+            mark: self.store.mark(),
+            roots: self.dirty.clone(),
+        };
+        if self.channels.syncs.try_send(request).is_ok() {
+            self.synced_at = now;
+            self.dirty.clear();
+            let running: Vec<Arc<Root>> = self
+                .busy()
+                .filter(|(_, active)| !active.record.is_idle())
+                .filter_map(|(_, active)| active.run.as_ref()?.root().cloned())
+                .collect();
+            running.into_iter().for_each(|root| self.soil(&root));
+        }
+    }
+
+    /// Data goes to this destination: it is to be synced.
+    pub(super) fn soil(&mut self, root: &Arc<Root>) {
+        if !self.dirty.iter().any(|dirty| Arc::ptr_eq(dirty, root)) {
+            self.dirty.push(root.clone());
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! How a job ended: the one word that workers and the record share.
+
+use std::time::Duration;
+
+use crate::board::{FileProblem, Problem};
+
+/// How a job ended.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// It was told to stop.
+    Stopped,
+    /// It gave up its seat: there are to be fewer workers.
+    Yielded,
+    /// The range is in place, the file is not whole.
+    Range,
+    Complete,
+    /// The name was taken and `if_exists` is `skip`.
+    Skipped,
+    /// The file starts over: its `.part` is gone, or the server cannot do ranges.
+    Over,
+    /// To be tried again. `gained` tells whether bytes came before.
+    Fault {
+        message: String,
+        retry_after: Option<Duration>,
+        gained: bool,
+    },
+    /// The file has failed.
+    Failed(FileProblem),
+    /// Nothing of the download can go on.
+    Broken(Problem),
+}

@@ -1,0 +1,81 @@
+//! Files as the API shows them.
+
+use super::*;
+
+impl FileTable {
+    /// Renders up to `most` files from index `from` on as JSON objects separated by commas,
+    /// a comma first where `from` is not 0. Returns the index to go on from; `len()` at the end.
+    pub fn render(&self, from: u32, most: u32, state: State, out: &mut Vec<u8>) -> u32 {
+        let to = self.len().min(from.saturating_add(most));
+        let mut dir_path = (u32::MAX, String::new());
+        for file in from..to {
+            let dir = self.dir_of(file);
+            if dir_path.0 != dir {
+                let mut path = self.dir_components(dir).join("/");
+                if dir != ROOT {
+                    path.push('/');
+                }
+                dir_path = (dir, path);
+            }
+            if file > 0 {
+                out.push(b',');
+            }
+            let row = self.row(file, &dir_path.1, state);
+            serde_json::to_writer(&mut *out, &row)
+                .expect("a row of strings and numbers can be written to memory");
+        }
+        to
+    }
+
+    fn row<'a>(&'a self, file: u32, dir_path: &str, download: State) -> Row<'a> {
+        let planned = self.planned_name(file);
+        let extras = self.extras.read().unwrap_or_else(PoisonError::into_inner);
+        let extra = extras.get(&file);
+        let renamed = extra
+            .and_then(|extra| extra.renamed.as_ref())
+            .filter(|names| names.last != planned);
+        let name = renamed.map_or(planned, |names| names.last.as_str());
+        let original = extra
+            .and_then(|extra| extra.original.clone())
+            .or_else(|| renamed.map(|_| format!("{dir_path}{planned}")));
+        Row {
+            file_id: self.id(file),
+            path: format!("{dir_path}{name}"),
+            size: self.size(file),
+            bytes_done: self.done(file),
+            state: self.shown_state(file, download),
+            original_path: original,
+            error: extra.and_then(|extra| extra.problem.clone()),
+        }
+    }
+
+    /// What a reader calls the file's state: begun files of a paused download are paused.
+    fn shown_state(&self, file: u32, download: State) -> FileState {
+        match self.state(file) {
+            FileState::Transferring | FileState::Paused if download == State::Paused => {
+                FileState::Paused
+            }
+            FileState::Pending if download == State::Paused && self.done(file) > 0 => {
+                FileState::Paused
+            }
+            FileState::Transferring | FileState::Paused if download != State::Transferring => {
+                FileState::Pending
+            }
+            FileState::Paused => FileState::Pending,
+            state => state,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    file_id: &'a str,
+    path: String,
+    size: u64,
+    bytes_done: u64,
+    state: FileState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original_path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<FileProblem>,
+}

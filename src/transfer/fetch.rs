@@ -1,0 +1,327 @@
+//! From a range to bytes in the `.part`: ask, check the answer, copy.
+
+use super::*;
+
+impl Job {
+    pub(super) fn fetch(
+        &self,
+        range: &Arc<Range>,
+        hands: &Hands,
+        hold: &mut Hold,
+    ) -> Result<(), Outcome> {
+        if self.is_halted() {
+            return Err(Outcome::Stopped);
+        }
+        if self.file.progress().owes_void {
+            self.void(hands)?;
+        }
+        self.table.begin(self.file.index);
+        let (mut fetched, asked_end) = self.open(range, hands)?;
+        let mut whole = None;
+        let copied = self
+            .check(&fetched, range, asked_end, hands, &mut whole)
+            .and_then(|skip| {
+                let range = whole.as_ref().unwrap_or(range);
+                let part = self.part(hands)?;
+                range.begin(Instant::now());
+                self.copy(&mut fetched, range, &part, hands, skip, hold)
+            });
+        if let Some(range) = &whole {
+            self.file.put_back(range);
+        }
+        copied
+    }
+
+    /// Gets an answer to the request for a range, with a fresh address where the known one is refused.
+    pub(super) fn open(&self, range: &Range, hands: &Hands) -> Result<(Fetched, u64), Outcome> {
+        let size = self.table.size(self.file.index);
+        let end = range.end();
+        let single = self.file.progress().ranges.is_single();
+        let wanted = (!single && (range.start > 0 || end < size)).then_some(range.start..end);
+        let (mut address, mut fresh) = match (&self.address, self.file.known_address()) {
+            (Some(ahead), _) => (ahead.clone(), true),
+            (None, Some(known)) => (known, false),
+            (None, None) => (self.shared_address(hands)?, true),
+        };
+        let mut again = true;
+        loop {
+            match hands
+                .client
+                .fetch(&address, wanted.clone(), &self.run.watch())
+            {
+                Ok(fetched) => {
+                    self.file.keep_address(&address);
+                    return Ok((fetched, end));
+                }
+                Err(Fault::Refused { status: 416 }) => {
+                    return Err(self.changed(
+                        "the server says that the file is shorter than listed",
+                        hands,
+                    ));
+                }
+                Err(fault) => {
+                    // Used up or expired: a fresh one is used at once, and then after a wait.
+                    let outcome = self.refused(fault, fresh, hands);
+                    if !again || !matches!(outcome, Refusal::Address(_)) {
+                        return Err(outcome.into());
+                    }
+                    again = false;
+                    fresh = true;
+                    address = self.fetch_address(hands)?;
+                }
+            }
+        }
+    }
+
+    /// The file's first address: one worker fetches it, the others wait for that.
+    pub(super) fn shared_address(&self, hands: &Hands) -> Result<Address, Outcome> {
+        let mut shared = self
+            .file
+            .address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(address) = &*shared {
+            return Ok(address.clone());
+        }
+        let address = self.fetch_address(hands)?;
+        *shared = Some(address.clone());
+        Ok(address)
+    }
+
+    /// What a failed request means; `fresh` tells whether its address had not been used before.
+    pub(super) fn refused(&self, fault: Fault, fresh: bool, hands: &Hands) -> Refusal {
+        let status = match fault {
+            Fault::Stopped => return Refusal::Other(Outcome::Stopped),
+            Fault::Transient {
+                message,
+                retry_after,
+            } => {
+                return Refusal::Other(Outcome::Fault {
+                    message,
+                    retry_after,
+                    gained: false,
+                });
+            }
+            Fault::Malformed(message) => return Refusal::Other(self.changed(&message, hands)),
+            Fault::Refused { status } => status,
+            Fault::Unauthorized => 403,
+            Fault::NotFound => 404,
+            Fault::Gone => 410,
+        };
+        *self
+            .file
+            .address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = None;
+        let expired = matches!(status, 401 | 403 | 410);
+        if expired && fresh {
+            let outcome = self.strike(&format!(
+                "the storage server refuses a fresh address (status {status})"
+            ));
+            return match outcome {
+                Outcome::Failed(_) => Refusal::Other(outcome),
+                outcome => Refusal::Address(outcome),
+            };
+        }
+        Refusal::Address(failed(&format!(
+            "the storage server refuses the file (status {status}); ask the sender"
+        )))
+    }
+
+    /// Holds the answer's head against what is known of the file. Returns the bytes at the body's start that are in
+    /// place already; fills `whole` where the answer is the whole file although a part was asked for.
+    pub(super) fn check(
+        &self,
+        fetched: &Fetched,
+        range: &Arc<Range>,
+        asked_end: u64,
+        hands: &Hands,
+        whole: &mut Option<Arc<Range>>,
+    ) -> Result<u64, Outcome> {
+        let size = self.table.size(self.file.index);
+        let fits = match fetched.content {
+            Content::Whole { length } => length.is_none_or(|length| length == size),
+            Content::Part { start, end, total } => {
+                start == range.start && end <= asked_end && total.is_none_or(|total| total == size)
+            }
+        };
+        if !fits {
+            return Err(self.changed(
+                "the server's file has another size or place than was listed",
+                hands,
+            ));
+        }
+        let mut progress = self.file.progress();
+        match (&progress.etag, &fetched.etag) {
+            (Some(known), Some(now)) if known != now => {
+                drop(progress);
+                return Err(self.changed(
+                    "the file changed on the server while it was being downloaded",
+                    hands,
+                ));
+            }
+            (None, Some(now)) => progress.etag = Some(now.clone()),
+            _ => {}
+        }
+        if matches!(fetched.content, Content::Part { .. }) || progress.ranges.is_single() {
+            let skip = if matches!(fetched.content, Content::Part { .. }) {
+                0
+            } else {
+                range.start
+            };
+            return Ok(skip);
+        }
+        if range.start > 0 || asked_end < size {
+            *whole = Some(progress.ranges.start_over_single());
+            drop(progress);
+            self.void(hands)?;
+        }
+        Ok(0)
+    }
+
+    /// The content is not what it was: the file starts over, the third time it fails.
+    pub(super) fn changed(&self, message: &str, hands: &Hands) -> Outcome {
+        let mut progress = self.file.progress();
+        progress.changes += 1;
+        let changes = progress.changes;
+        progress.etag = None;
+        progress.etag_reported = false;
+        progress.ranges.start_over();
+        drop(progress);
+        if let Err(outcome) = self.void(hands) {
+            return outcome;
+        }
+        *self
+            .file
+            .address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = None;
+        if changes >= CHANGES {
+            self.file.progress().changes = 0;
+            return failed(&format!(
+                "{message}; it was started over twice; ask the sender"
+            ));
+        }
+        Outcome::Fault {
+            message: message.into(),
+            retry_after: None,
+            gained: false,
+        }
+    }
+
+    /// Takes back what was said of the file's bytes. Until that is in the journal, no other byte may take their place.
+    pub(super) fn void(&self, hands: &Hands) -> Result<(), Outcome> {
+        self.table.set_done(self.file.index, 0);
+        self.file.progress().owes_void = true;
+        self.save(
+            hands,
+            &[Change::Over(self.run.download.key, self.file.index)],
+        )?;
+        self.file.progress().owes_void = false;
+        Ok(())
+    }
+
+    pub(super) fn save(&self, hands: &Hands, changes: &[Change]) -> Result<(), Outcome> {
+        hands.store.append(changes).map_err(|error| Outcome::Fault {
+            message: error.to_string(),
+            retry_after: None,
+            gained: false,
+        })
+    }
+
+    /// Moves the body into the `.part`.
+    pub(super) fn copy(
+        &self,
+        fetched: &mut Fetched,
+        range: &Range,
+        part: &Part,
+        hands: &Hands,
+        mut skip: u64,
+        hold: &mut Hold,
+    ) -> Result<(), Outcome> {
+        let mut at = range.start;
+        let begun = at;
+        let asked_end = range.end();
+        loop {
+            if self.is_halted() {
+                return Err(Outcome::Stopped);
+            }
+            if hands.seats.is_crowded() && self.may_yield() && hands.seats.must_leave() {
+                return Err(Outcome::Yielded);
+            }
+            let stopped = || self.is_halted();
+            let Some(grant) = hands.limit.take(hold::PIPE, stopped) else {
+                return Err(Outcome::Stopped);
+            };
+            let loaded = if skip > 0 {
+                fetched.load_past(&mut skip, hold, grant.bytes)
+            } else {
+                fetched.load(hold, grant.bytes)
+            };
+            let came = loaded.as_ref().map_or(0, |load| load.len());
+            hands.limit.settle(&grant, came);
+            let load = match loaded {
+                Ok(load) => load,
+                Err(Fault::Stopped) => return Err(Outcome::Stopped),
+                Err(Fault::Transient {
+                    message,
+                    retry_after,
+                }) => {
+                    return Err(Outcome::Fault {
+                        message,
+                        retry_after,
+                        gained: at > begun,
+                    });
+                }
+                Err(other) => {
+                    return Err(Outcome::Fault {
+                        message: format!("the file's bytes broke off ({other})"),
+                        retry_after: None,
+                        gained: at > begun,
+                    });
+                }
+            };
+            if load.is_empty() {
+                break;
+            }
+            hands.meter.add_received(load.len() as u64);
+            let granted = range.claim(load.len() as u64) as usize;
+            if granted > 0 {
+                if let Err(error) = hold.write(load, granted, &part.file, at) {
+                    range.unclaim();
+                    return Err(error.into());
+                }
+                if !range.wrote() {
+                    return Err(Outcome::Over);
+                }
+                if at == begun {
+                    let mut progress = self.file.progress();
+                    progress.refusals = 0;
+                }
+                at += granted as u64;
+                self.table.add_done(self.file.index, granted as u64);
+            }
+            if granted < load.len() {
+                hold.discard();
+                return if at >= asked_end && asked_end == self.table.size(self.file.index) {
+                    Err(Outcome::Over)
+                } else {
+                    Ok(())
+                };
+            }
+        }
+        if range.is_done() {
+            return Ok(());
+        }
+        Err(Outcome::Fault {
+            message: "the server ended the file's bytes early".into(),
+            retry_after: None,
+            gained: at > begun,
+        })
+    }
+
+    /// Whether what was received stays of use: a server that ignores ranges would send it all again.
+    pub(super) fn may_yield(&self) -> bool {
+        !self.file.progress().ranges.is_single()
+    }
+}

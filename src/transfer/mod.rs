@@ -1,0 +1,145 @@
+//! One job: one byte range of one file, fetched into its `.part`; the last one gives the file its name.
+
+mod fetch;
+mod open_file;
+mod part;
+mod publish;
+mod verdict;
+
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::board::{Code, FileProblem, IfExists, Problem};
+use crate::dest::{self, DestError, Folder, Published, Root, Traits};
+use crate::hold::{self, Hold};
+use crate::intervals::Intervals;
+use crate::limit::Limit;
+use crate::meter::Meter;
+use crate::outcome::Outcome;
+use crate::paths;
+use crate::ranges::{Range, Ranges};
+use crate::run::Run;
+use crate::saved::{Change, Partial, Saved};
+use crate::seats::Seats;
+use crate::session::SessionFault;
+use crate::store::Store;
+use crate::table::{FileState, FileTable, Names, Skip};
+use crate::upstream::{Address, Client, Content, Fault, Fetched};
+
+pub use open_file::{OpenFile, Part};
+use publish::free_part;
+pub use publish::{Place, publish};
+use verdict::{Refusal, broken, failed};
+
+/// Refusals in a row of fresh addresses, with no byte between them, that make a file fail.
+const REFUSALS: u32 = 5;
+/// How often a file's content may turn out changed before that is its error.
+const CHANGES: u32 = 3;
+/// No file system of use has larger blocks.
+const BLOCK: u64 = 64 << 10;
+/// A file from this size on may be tampered with while it is on its way; a smaller one is there too shortly.
+const LARGE: u64 = 1 << 20;
+
+/// What workers work with.
+pub struct Hands {
+    pub client: Client,
+    pub store: Arc<Store<Saved>>,
+    pub meter: Meter,
+    pub limit: Limit,
+    pub seats: Seats,
+}
+
+/// One piece of work for a worker.
+pub struct Job {
+    pub run: Arc<Run>,
+    pub table: Arc<FileTable>,
+    pub file: Arc<OpenFile>,
+    /// The range to fetch; none for a file that has no bytes left to fetch.
+    pub range: Option<Arc<Range>>,
+    /// Fetched ahead.
+    pub address: Option<Address>,
+}
+
+impl Job {
+    /// Does the job. What it wrote is put back into the file's ranges whatever happens.
+    pub fn work(&self, hands: &Hands, hold: &mut Hold) -> Outcome {
+        let fetched = match &self.range {
+            Some(range) => {
+                let result = self.fetch(range, hands, hold);
+                self.file.put_back(range);
+                result
+            }
+            None => Ok(()),
+        };
+        match fetched {
+            Err(outcome) => outcome,
+            Ok(()) if !self.claim_finish() => Outcome::Range,
+            Ok(()) => {
+                let outcome = self.finish(hands).unwrap_or_else(|outcome| outcome);
+                // Once it has its name, a worker that comes late must not finish it again.
+                self.file.progress().finishing =
+                    matches!(outcome, Outcome::Complete | Outcome::Skipped);
+                outcome
+            }
+        }
+    }
+
+    /// Whether it is to end as soon as it can.
+    pub fn is_halted(&self) -> bool {
+        self.run.is_halted() || self.file.given_up.load(Ordering::Acquire)
+    }
+
+    /// Fetches the address of the file, for a job that does not have one yet.
+    ///
+    /// # Errors
+    /// The outcome with which the job ends.
+    pub fn fetch_address(&self, hands: &Hands) -> Result<Address, Outcome> {
+        let order = &self.run.download.order;
+        let watch = self.run.watch();
+        let file_id = self.table.id(self.file.index);
+        let address = self
+            .run
+            .session
+            .call(&hands.client, order, &watch, |place| {
+                hands.client.address(place, file_id, &watch)
+            });
+        address.map_err(|fault| match fault {
+            // It may be a portal's or a proxy's answer.
+            SessionFault::Call(Fault::Malformed(message)) => self.strike(&message),
+            other => other.into(),
+        })
+    }
+
+    /// An answer that cannot be used: to be tried again, but not for ever.
+    fn strike(&self, message: &str) -> Outcome {
+        let mut progress = self.file.progress();
+        progress.refusals += 1;
+        if progress.refusals < REFUSALS {
+            return Outcome::Fault {
+                message: message.into(),
+                retry_after: None,
+                gained: false,
+            };
+        }
+        progress.refusals = 0;
+        failed(&format!(
+            "{message} ({REFUSALS} times in a row); ask the sender"
+        ))
+    }
+
+    /// A large file is looked through for holes before it gets its name, once: some file systems show what holds
+    /// nothing but zeros as one.
+    fn claim_look(&self) -> bool {
+        !std::mem::replace(&mut self.file.progress().looked, true)
+    }
+
+    /// Exactly one worker gives a whole file its name.
+    fn claim_finish(&self) -> bool {
+        let mut progress = self.file.progress();
+        let mine = progress.ranges.is_complete() && !progress.finishing;
+        progress.finishing |= mine;
+        mine
+    }
+}

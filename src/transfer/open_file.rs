@@ -1,0 +1,141 @@
+//! A file on its way: its ranges, its address and its `.part`, shared by the workers that fetch it.
+
+use super::*;
+
+/// A file on its way, shared by the workers that fetch its ranges.
+pub struct OpenFile {
+    pub index: u32,
+    pub(super) progress: Mutex<Progress>,
+    /// Held while a first address is fetched, so that one worker does it for all.
+    pub(super) address: Mutex<Option<Address>>,
+    pub(super) part: Mutex<Option<Arc<Part>>>,
+    /// Whether a `.part` that is there is ours.
+    pub(super) begun: AtomicBool,
+    /// The file has failed or is in place: jobs for it that are still out are to end.
+    pub(super) given_up: AtomicBool,
+}
+
+pub(super) struct Progress {
+    pub(super) ranges: Ranges,
+    pub(super) etag: Option<String>,
+    pub(super) etag_reported: bool,
+    pub(super) refusals: u32,
+    pub(super) changes: u32,
+    pub(super) finishing: bool,
+    /// The journal still says what is no longer true of the file.
+    pub(super) owes_void: bool,
+    /// Whether the whole file was looked through for holes.
+    pub(super) looked: bool,
+}
+
+/// The open `.part` of a file.
+pub struct Part {
+    pub file: File,
+    pub(super) folder: Arc<Folder>,
+    pub(super) names: Names,
+}
+
+impl OpenFile {
+    /// A file of `size` bytes of which `partial` are in place; `begun` tells whether it may have a `.part`.
+    pub fn new(index: u32, size: u64, partial: Partial, begun: bool) -> OpenFile {
+        let progress = Progress {
+            ranges: Ranges::new(size, partial.bytes),
+            etag_reported: partial.etag.is_some(),
+            etag: partial.etag,
+            refusals: 0,
+            changes: 0,
+            finishing: false,
+            owes_void: false,
+            looked: false,
+        };
+        OpenFile {
+            index,
+            progress: Mutex::new(progress),
+            address: Mutex::default(),
+            part: Mutex::default(),
+            begun: AtomicBool::new(begun),
+            given_up: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the next free range for one of `workers` workers.
+    pub fn take(&self, workers: u64) -> Option<Arc<Range>> {
+        self.progress().ranges.take(workers)
+    }
+
+    /// Takes the tail of the slowest range.
+    pub fn take_tail(&self, now: Instant) -> Option<Arc<Range>> {
+        self.progress().ranges.take_tail(now)
+    }
+
+    /// Puts a range back that no worker got.
+    pub fn put_back(&self, range: &Arc<Range>) {
+        self.progress().ranges.put_back(range);
+    }
+
+    /// Whether every byte is in place.
+    pub fn is_whole(&self) -> bool {
+        self.progress().ranges.is_complete()
+    }
+
+    /// Whether another range could be taken.
+    pub fn has_free(&self) -> bool {
+        self.progress().ranges.has_free()
+    }
+
+    /// The address that later ranges use.
+    pub fn known_address(&self) -> Option<Address> {
+        self.address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// What the journal does not know yet.
+    pub fn news(&self, key: u32) -> Vec<Change> {
+        let mut progress = self.progress();
+        let news = progress.ranges.news();
+        let mut changes = Vec::new();
+        if !news.is_empty()
+            && !progress.etag_reported
+            && let Some(etag) = progress.etag.clone()
+        {
+            progress.etag_reported = true;
+            changes.push(Change::Etag(key, self.index, etag));
+        }
+        changes.extend(
+            news.into_iter()
+                .map(|(start, end)| Change::Wrote(key, self.index, start, end)),
+        );
+        changes
+    }
+
+    /// How far the file is, for an [`OpenFile`] that takes its place.
+    pub fn partial(&self) -> Partial {
+        let progress = self.progress();
+        Partial {
+            bytes: progress.ranges.done().clone(),
+            etag: progress.etag.clone(),
+        }
+    }
+
+    /// Closes the `.part`; it is opened again when needed.
+    pub fn close(&self) {
+        *self.part.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Closes it for good.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+        self.close();
+    }
+
+    pub(super) fn keep_address(&self, address: &Address) {
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = Some(address.clone());
+    }
+}

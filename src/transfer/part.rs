@@ -1,0 +1,121 @@
+//! The `.part` of a file: made, opened, and believed only as far as it holds data.
+
+use super::*;
+
+impl Job {
+    /// The file's `.part`, opened or made.
+    pub(super) fn part(&self, hands: &Hands) -> Result<Arc<Part>, Outcome> {
+        let mut slot = self
+            .file
+            .part
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(part) = &*slot {
+            return Ok(part.clone());
+        }
+        let root = self
+            .run
+            .root()
+            .ok_or_else(|| failed("the destination is not open"))?;
+        self.run.look(root).map_err(|error| broken(&error))?;
+        let part = Arc::new(self.open_part(root, hands)?);
+        *slot = Some(part.clone());
+        Ok(part)
+    }
+
+    pub(super) fn open_part(&self, root: &Root, hands: &Hands) -> Result<Part, Outcome> {
+        let index = self.file.index;
+        let size = self.table.size(index);
+        let folder = self
+            .run
+            .folder(root, &self.table, self.table.dir_of(index))?;
+        let mut names = self.table.names(index);
+        if self.file.begun.load(Ordering::Acquire)
+            && let Some(file) = folder.open_part(&names.part)?
+        {
+            if !self.file.progress().ranges.done().is_empty() {
+                self.believe(&file, hands)?;
+            }
+            if file.metadata().map_or(0, |data| data.len()) != size {
+                dest::reserve(&file, size)?;
+            }
+            return Ok(Part {
+                file,
+                folder,
+                names,
+            });
+        }
+        self.hold(&Intervals::default(), hands)?;
+        let file = loop {
+            if let Some(file) = folder.create_part(&names.part)? {
+                self.file.begun.store(true, Ordering::Release);
+                break file;
+            }
+            names.part = free_part(&folder, &names.last, root.traits());
+            self.save(
+                hands,
+                &[Change::Renamed(self.run.download.key, index, names.clone())],
+            )?;
+            self.table.rename(index, names.clone());
+        };
+        if let Err(error) = dest::reserve_new(&file, size) {
+            // Nothing of it is worth keeping, and it may be what fills the disk.
+            let _ = folder.remove_part(&names.part);
+            return Err(error.into());
+        }
+        Ok(Part {
+            file,
+            folder,
+            names,
+        })
+    }
+
+    /// Believes only what the `.part` holds: somebody may have cut it.
+    pub(super) fn believe(&self, file: &File, hands: &Hands) -> Result<(), Outcome> {
+        let held: Intervals = dest::extents(file).into_iter().collect();
+        let done = self.file.progress().ranges.done().clone();
+        if done.intersection(&held) == done {
+            return Ok(());
+        }
+        // An extent begins and ends with whole blocks, in which the cut may lie.
+        let inner = held
+            .iter()
+            .map(|(start, end)| (start + BLOCK, end.saturating_sub(BLOCK)));
+        self.hold(&inner.collect(), hands)
+    }
+
+    /// The `.part` holds this much; what else was said to be in it is to be fetched again.
+    pub(super) fn hold(&self, held: &Intervals, hands: &Hands) -> Result<(), Outcome> {
+        let mut progress = self.file.progress();
+        let before = progress.ranges.done().total();
+        progress.ranges.keep(held);
+        let bytes = progress.ranges.done().clone();
+        let etag = progress.etag.clone().filter(|_| !bytes.is_empty());
+        drop(progress);
+        if bytes.total() == before {
+            return Ok(());
+        }
+        log::warn!(
+            "download {}: the unfinished {} was removed or cut; what is missing is fetched again",
+            self.run.download.id,
+            self.table.path(self.file.index)
+        );
+        self.table.set_done(self.file.index, bytes.total());
+        let (key, index) = (self.run.download.key, self.file.index);
+        let mut changes = vec![Change::Over(key, index)];
+        changes.extend(etag.map(|etag| Change::Etag(key, index, etag)));
+        changes.extend(
+            bytes
+                .iter()
+                .map(|(start, end)| Change::Wrote(key, index, start, end)),
+        );
+        if let Err(outcome) = self.save(hands, &changes) {
+            // The journal says too much; nothing of it is believed until that is mended.
+            let mut progress = self.file.progress();
+            progress.ranges.keep(&Intervals::default());
+            progress.owes_void = true;
+            return Err(outcome);
+        }
+        Err(Outcome::Over)
+    }
+}

@@ -1,0 +1,136 @@
+//! A whole file gets its time and its name.
+
+use super::*;
+
+impl Job {
+    /// Gives the whole file its time and its name. The journal knows before the name changes, so that a start
+    /// in between finds out which of the two it is.
+    pub(super) fn finish(&self, hands: &Hands) -> Result<Outcome, Outcome> {
+        if self.run.is_halted() {
+            return Err(Outcome::Stopped);
+        }
+        let index = self.file.index;
+        let part = self.part(hands)?;
+        let root = self
+            .run
+            .root()
+            .ok_or_else(|| failed("the destination is not open"))?;
+        self.run.look(root).map_err(|error| broken(&error))?;
+        let size = self.table.size(index);
+        let short = part.file.metadata().map_or(0, |data| data.len()) < size;
+        if short || (size >= LARGE && self.claim_look()) {
+            self.believe(&part.file, hands)
+                .inspect_err(|_| self.file.close())?;
+        }
+        let key = self.run.download.key;
+        self.save(hands, &[stamp(&self.table, index, key, &part.file)])?;
+        let place = Place {
+            key,
+            table: &self.table,
+            index,
+            if_exists: self.run.download.order.if_exists,
+            traits: root.traits(),
+        };
+        let published = publish(&place, &part.folder, part.names.clone(), &hands.store)?;
+        self.file.close();
+        match published {
+            Some(state) => {
+                self.table.set_state(index, state);
+                if state == FileState::Complete {
+                    self.table.set_done(index, self.table.size(index));
+                }
+                Ok(if state == FileState::Skipped {
+                    Outcome::Skipped
+                } else {
+                    Outcome::Complete
+                })
+            }
+            None => {
+                self.file.progress().ranges.start_over();
+                self.void(hands)?;
+                Err(Outcome::Over)
+            }
+        }
+    }
+}
+
+/// Sets the file's time, and says with which one it is whole.
+fn stamp(table: &FileTable, index: u32, key: u32, file: &File) -> Change {
+    if let Some(mtime) = table.mtime(index)
+        && dest::set_mtime(file, mtime)
+    {
+        return Change::Done(key, index);
+    }
+    match dest::mtime(file) {
+        Some(mtime) => {
+            table.set_saved_mtime(index, mtime);
+            Change::DoneAt(key, index, mtime)
+        }
+        None => Change::Done(key, index),
+    }
+}
+
+/// Which file is to be given its name.
+pub struct Place<'a> {
+    pub key: u32,
+    pub table: &'a FileTable,
+    pub index: u32,
+    pub if_exists: IfExists,
+    pub traits: Traits,
+}
+
+/// Renames a whole `.part` to its final name. None where there is no `.part`.
+///
+/// # Errors
+/// The outcome with which the file's job ends.
+pub fn publish(
+    place: &Place<'_>,
+    folder: &Folder,
+    mut names: Names,
+    store: &Store<Saved>,
+) -> Result<Option<FileState>, Outcome> {
+    let save = |change: Change| {
+        store.append(&[change]).map_err(|error| Outcome::Fault {
+            message: error.to_string(),
+            retry_after: None,
+            gained: false,
+        })
+    };
+    loop {
+        match folder.publish(
+            &names.part,
+            &names.last,
+            place.if_exists == IfExists::Overwrite,
+        )? {
+            Published::Done => return Ok(Some(FileState::Complete)),
+            Published::PartMissing => return Ok(None),
+            Published::Taken if place.if_exists == IfExists::Skip => {
+                folder.remove_part(&names.part)?;
+                save(Change::Skipped(place.key, place.index))?;
+                place.table.skip(place.index, Skip::Exists);
+                return Ok(Some(FileState::Skipped));
+            }
+            Published::Taken => {
+                names.last = free_name(folder, &names.last, place.traits);
+                save(Change::Renamed(place.key, place.index, names.clone()))?;
+                place.table.rename(place.index, names.clone());
+            }
+        }
+    }
+}
+
+/// The first of `name (1).ext`, `name (2).ext`, … that is free in the folder.
+fn free_name(folder: &Folder, name: &str, traits: Traits) -> String {
+    let mut candidates = (1..).map(|number| paths::numbered(name, number, traits));
+    candidates
+        .find(|candidate| folder.kind(candidate).is_none())
+        .unwrap_or_else(|| name.to_owned())
+}
+
+/// The first of `name (1).part`, `name (2).part`, … that is free in the folder.
+pub(super) fn free_part(folder: &Folder, name: &str, traits: Traits) -> String {
+    let mut candidates = (1..).map(|number| paths::part_name(name, number, traits));
+    candidates
+        .find(|candidate| folder.kind(candidate).is_none())
+        .unwrap_or_else(|| name.to_owned())
+}

@@ -1,0 +1,85 @@
+//! What a fault means for its job.
+
+use super::*;
+
+/// Why a request for bytes came to nothing.
+pub(super) enum Refusal {
+    /// The address was refused; the outcome holds if another is, too.
+    Address(Outcome),
+    Other(Outcome),
+}
+
+impl From<Refusal> for Outcome {
+    fn from(refusal: Refusal) -> Outcome {
+        let (Refusal::Address(outcome) | Refusal::Other(outcome)) = refusal;
+        outcome
+    }
+}
+
+impl From<DestError> for Outcome {
+    fn from(error: DestError) -> Outcome {
+        if let DestError::Short(message) = error {
+            return passing(message);
+        }
+        Outcome::Failed(FileProblem {
+            code: error.code(),
+            message: error.to_string(),
+        })
+    }
+}
+
+/// The outcome of what will do when it is tried again.
+pub(super) fn passing(message: String) -> Outcome {
+    Outcome::Fault {
+        message,
+        retry_after: None,
+        gained: false,
+    }
+}
+
+/// The outcome of a destination that cannot be used at all.
+pub(super) fn broken(error: &DestError) -> Outcome {
+    if let DestError::Short(message) = error {
+        return passing(message.clone());
+    }
+    Outcome::Broken(Problem {
+        code: error.code(),
+        message: error.to_string(),
+        recoverable: true,
+        retry_at: None,
+    })
+}
+
+impl From<SessionFault> for Outcome {
+    fn from(fault: SessionFault) -> Outcome {
+        match fault {
+            SessionFault::Link(problem) => Outcome::Broken(problem),
+            SessionFault::Call(Fault::Stopped) => Outcome::Stopped,
+            SessionFault::Call(Fault::Transient {
+                message,
+                retry_after,
+            }) => Outcome::Fault {
+                message,
+                retry_after,
+                gained: false,
+            },
+            SessionFault::Call(Fault::Unauthorized) => failed(
+                "the server refuses the file's address, also with a fresh token; ask the sender",
+            ),
+            SessionFault::Call(Fault::NotFound | Fault::Gone) => {
+                failed("the server no longer has this file; ask the sender")
+            }
+            SessionFault::Call(Fault::Refused { status }) => failed(&format!(
+                "the server refuses the file's address (status {status})"
+            )),
+            SessionFault::Call(Fault::Malformed(message)) => failed(&message),
+        }
+    }
+}
+
+pub(super) fn failed(message: &str) -> Outcome {
+    Outcome::Failed(FileProblem {
+        code: Code::ProtocolError,
+        message: message.into(),
+    })
+}
