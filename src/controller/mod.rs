@@ -38,6 +38,9 @@ use crate::worker::{Errand, Report};
 
 use active::Active;
 
+/// Jobs given out for each worker: one that it does, one whose address is being fetched, and as many that wait, so that
+/// no thread waits for the controller where files are small. More, and addresses might expire unused.
+const AHEAD: usize = 4;
 /// How often progress is journalled: a killed process loses at most this much.
 const TICK: Duration = Duration::from_millis(200);
 

@@ -9,7 +9,7 @@ impl Controller {
             return;
         }
         let now = Instant::now();
-        if self.out >= 2 * self.policy.workers {
+        if self.out >= AHEAD * self.policy.workers {
             return;
         }
         let mut keys: Vec<u32> = self
@@ -21,7 +21,7 @@ impl Controller {
         keys.rotate_left(first);
         while !keys.is_empty() {
             keys.retain(|&key| {
-                if self.out >= 2 * self.policy.workers {
+                if self.out >= AHEAD * self.policy.workers {
                     return false;
                 }
                 let given = self.give(key, now);
