@@ -32,17 +32,21 @@ impl Controller {
         if waiting == 0 {
             self.close_batch(batch);
         }
-        for key in keys {
-            let Some(active) = self.active.get_mut(&key) else {
+        for key in &keys {
+            let Some(active) = self.active.get_mut(key) else {
                 continue;
             };
+            active.committing = false;
             active.deleting = Some(Deletion {
                 batch,
                 remove_files,
                 handed_over: false,
             });
-            active.committing = false;
-            if active.record.state() == State::Transferring {
+        }
+        self.publish();
+        for key in keys {
+            let state = self.active.get(&key).map(|active| active.record.state());
+            if state == Some(State::Transferring) {
                 self.event(key, Event::Paused);
             }
             self.hand_over(key);

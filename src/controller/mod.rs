@@ -296,6 +296,8 @@ impl Controller {
         let mut downloads: Vec<Arc<Download>> = self
             .active
             .values()
+            // Once a DELETE is on disk the download is gone, also where cleaning up takes long or goes on after a start.
+            .filter(|active| active.deleting.is_none())
             .map(|active| active.download.clone())
             .collect();
         downloads.sort_by(|a, b| a.id.cmp(&b.id));
