@@ -188,7 +188,7 @@ def read_options():
     parser.add_argument("--smoke", action="store_true", help="all but 6, small, one round")
     parser.add_argument("--memory", default="/dev/shm", help="a tmpfs, for everything but workload 8")
     parser.add_argument("--disk", default=os.environ.get("TMPDIR", "/var/tmp"), help="a disk, for workload 8")
-    parser.add_argument("--json", default="bench.json", help="where the figures go (default: bench.json)")
+    parser.add_argument("--json", default="target/bench.json", help="where the figures go (default: target/bench.json)")
     options = parser.parse_args()
     if options.smoke:
         options.rounds, options.scale, options.only = 1, min(options.scale, 1 / 64), "1,2,3,4,5,7,8"
