@@ -331,7 +331,7 @@ fn take_names_back(
         let names = table.names(index);
         // Its name was free when the download began. Time and length may not have reached the disk either.
         let looks_like_it = folder
-            .length(&names.last)
+            .file_len(&names.last)
             .is_some_and(|length| length <= table.size(index));
         if looks_like_it
             && matches!(

@@ -9,7 +9,7 @@ use haul::cli::{self, Command};
 use haul::client;
 use haul::get::{self, LogTarget};
 use haul::serve::{self, ServeError, Serving};
-use haul::share::{self, Share};
+use haul::share::Share;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -115,7 +115,7 @@ fn share(options: cli::Share) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return fail(1, &format!("signals cannot be handled: {error}")),
     };
-    let share = match Share::start(share_options(options)) {
+    let share = match Share::start(options) {
         Ok(share) => share,
         Err(error) => return fail(1, &error.to_string()),
     };
@@ -125,17 +125,4 @@ fn share(options: cli::Share) -> ExitCode {
     }
     share.stop();
     said
-}
-
-fn share_options(flags: cli::Share) -> share::Options {
-    share::Options {
-        dir: flags.dir,
-        listen: flags.listen,
-        name: flags.name,
-        password: flags.password,
-        link_id: flags.link_id,
-        secret: flags.secret,
-        public_url: flags.public_url,
-        address_lifetime: flags.address_lifetime,
-    }
 }

@@ -19,6 +19,8 @@ use lexopt::Arg;
 use crate::board::{IfExists, Secret, State};
 use crate::schedule::Rate;
 
+/// `haul share`: its flags are the share's own options.
+pub use crate::share::Options as Share;
 pub use flags::{FLAGS, Flag, Verb, help, of as flags_of, overview};
 pub use values::{is_loopback, read_token};
 
@@ -54,20 +56,6 @@ pub struct Serve {
     /// Programs to be run; as given.
     pub on_complete: Option<PathBuf>,
     pub on_error: Option<PathBuf>,
-}
-
-/// `haul share`.
-#[derive(Debug)]
-pub struct Share {
-    pub dir: PathBuf,
-    pub listen: SocketAddr,
-    pub name: Option<String>,
-    pub password: Option<Secret>,
-    pub link_id: Option<String>,
-    pub secret: Option<Secret>,
-    /// Without a slash at its end.
-    pub public_url: Option<String>,
-    pub address_lifetime: Duration,
 }
 
 /// `haul get`.

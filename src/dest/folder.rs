@@ -241,13 +241,6 @@ impl Folder {
         }
     }
 
-    /// How many bytes a regular file has. None: there is none such.
-    pub fn length(&self, name: &str) -> Option<u64> {
-        let stat = self.stat(checked(name).ok()?).ok()??;
-        let file = Kind::of(&stat) == Kind::File;
-        file.then(|| u64::try_from(stat.st_size).ok()).flatten()
-    }
-
     /// What is there under a name, links not followed. None: nothing, or nothing that can be looked at.
     pub fn kind(&self, name: &str) -> Option<Kind> {
         let stat = self.stat(checked(name).ok()?).ok()??;
