@@ -91,11 +91,32 @@ impl Job {
         self.run.is_halted() || self.file.given_up.load(Ordering::Acquire)
     }
 
-    /// Fetches the address of the file, for a job that does not have one yet.
+    /// The file's size, in bytes.
+    pub fn size(&self) -> u64 {
+        self.table.size(self.file.index)
+    }
+
+    /// Whether it needs an address that is not known yet.
+    pub fn wants_address(&self) -> bool {
+        self.range.is_some() && self.file.known_address().is_none()
+    }
+
+    /// Fetches the address ahead, where it is needed.
     ///
     /// # Errors
     /// The outcome with which the job ends.
-    pub fn fetch_address(&self, hands: &Hands) -> Result<Address, Outcome> {
+    pub fn find_address(&mut self, hands: &Hands) -> Result<(), Outcome> {
+        if !self.wants_address() {
+            return Ok(());
+        }
+        if self.is_halted() {
+            return Err(Outcome::Stopped);
+        }
+        self.address = Some(self.fetch_address(hands)?);
+        Ok(())
+    }
+
+    fn fetch_address(&self, hands: &Hands) -> Result<Address, Outcome> {
         let order = &self.run.download.order;
         let watch = self.run.watch();
         let file_id = self.table.id(self.file.index);
