@@ -15,9 +15,7 @@ use crate::controller::{Channels, Command, Controller, Policy};
 use crate::governor::Governor;
 use crate::handle::Handle;
 use crate::hooks::{self, Programs};
-use crate::limit::Limit;
 use crate::link::Origins;
-use crate::meter::Meter;
 use crate::remember::remember;
 use crate::saved::Saved;
 use crate::schedule::Rate;
@@ -114,9 +112,9 @@ impl Engine {
         let hands = Arc::new(Hands {
             client,
             store: store.clone(),
-            meter: Meter::default(),
-            limit: Limit::default(),
-            seats: Seats::new(setup.workers),
+            meter: Arc::default(),
+            limit: Arc::default(),
+            seats: Arc::new(Seats::new(setup.workers)),
         });
         let (commands, governor) = engine(setup, saved, &store, &board, &hands)
             .map_err(|error| ServeError::Start(format!("the system refuses a thread: {error}")))?;

@@ -67,10 +67,7 @@ impl Batch {
                 continue;
             };
             broken_off |= !outcome.is_the_files_own();
-            if let Some(range) = &job.range {
-                // Where it was put back already this does no harm.
-                job.file.put_back(range);
-            }
+            job.give_back();
             self.done.push(Done { job, outcome });
         }
         self.jobs = kept;
@@ -112,19 +109,7 @@ impl Crews {
         reports: &Sender<Report>,
     ) -> Crews {
         let workers = workers(most, hands, reports);
-        let runner = ErrandRunner {
-            hands: hands.clone(),
-            board: board.clone(),
-            workers: workers.clone(),
-            reports: reports.clone(),
-        };
-        let runner = Arc::new(runner);
-        let hire = move || {
-            let runner = runner.clone();
-            let hand: Hand<Errand> = Box::new(move |errand| runner.run(errand));
-            hand
-        };
-        let errands = Crew::new("errand", most, hire, || ());
+        let errands = errands(most, hands, board, &workers, reports);
         Crews { workers, errands }
     }
 
@@ -145,7 +130,7 @@ fn workers(most: usize, hands: &Arc<Hands>, reports: &Sender<Report>) -> Crew<Ba
     let idle = hands.clone();
     let (hands, reports) = (hands.clone(), reports.clone());
     let hire = move || {
-        let (hands, reports) = (hands.clone(), reports.clone());
+        let (hands, reports) = (hands.another(), reports.clone());
         let mut hold = Hold::default();
         let hand: Hand<Batch> = Box::new(move |batch| work(batch, &hands, &mut hold, &reports));
         hand
@@ -153,11 +138,38 @@ fn workers(most: usize, hands: &Arc<Hands>, reports: &Sender<Report>) -> Crew<Ba
     Crew::new("worker", most, hire, move || idle.client.rest())
 }
 
+fn errands(
+    most: usize,
+    hands: &Arc<Hands>,
+    board: &Arc<Board>,
+    workers: &Crew<Batch>,
+    reports: &Sender<Report>,
+) -> Crew<Errand> {
+    let (hands, board, workers, reports) = (
+        hands.clone(),
+        board.clone(),
+        workers.clone(),
+        reports.clone(),
+    );
+    let hire = move || {
+        let runner = ErrandRunner {
+            hands: hands.another(),
+            board: board.clone(),
+            workers: workers.clone(),
+            reports: reports.clone(),
+        };
+        let hand: Hand<Errand> = Box::new(move |errand| runner.run(errand));
+        hand
+    };
+    Crew::new("errand", most, hire, || ())
+}
+
 fn work(mut batch: Batch, hands: &Hands, hold: &mut Hold, reports: &Sender<Report>) {
     // A batch that was stopped needs no seat to say so.
     let seated = hands.seats.take(|| batch.jobs.iter().all(Job::is_halted));
     let begun = Instant::now();
-    batch.each(|job| Some(job.work(hands, hold)));
+    batch.each(|job| job.bring(hands, hold));
+    name_files(&mut batch, hands);
     if seated {
         let yielded = |done: &Done| matches!(done.outcome, Outcome::Yielded);
         hands.seats.give_back(batch.done.iter().any(yielded));
@@ -165,8 +177,29 @@ fn work(mut batch: Batch, hands: &Hands, hold: &mut Hold, reports: &Sender<Repor
     batch.report(reports, begun.elapsed());
 }
 
+/// Gives the files that are whole their names. The journal is told of all of them at once.
+fn name_files(batch: &mut Batch, hands: &Hands) {
+    let mut changes = Vec::with_capacity(batch.jobs.len());
+    batch.each(|job| match job.seal(hands) {
+        Ok(change) => {
+            changes.push(change);
+            None
+        }
+        Err(outcome) => Some(outcome),
+    });
+    let saved = hands.store.append(&changes);
+    batch.each(|job| match &saved {
+        Ok(()) => Some(job.name(hands)),
+        Err(error) => Some(Outcome::Fault {
+            message: error.to_string(),
+            retry_after: None,
+            gained: false,
+        }),
+    });
+}
+
 struct ErrandRunner {
-    hands: Arc<Hands>,
+    hands: Hands,
     board: Arc<Board>,
     workers: Crew<Batch>,
     reports: Sender<Report>,
@@ -212,7 +245,6 @@ mod tests {
     use super::*;
     use crate::board::{Download, IfExists, Order, Secret, State, View};
     use crate::clock::Timestamp;
-    use crate::limit::Limit;
     use crate::link::Link;
     use crate::run::Run;
     use crate::seats::Seats;
@@ -257,13 +289,12 @@ mod tests {
             false,
         ));
         let range = file.take(1);
-        Job {
-            run: run.clone(),
-            table: Arc::new(TableBuilder::default().finish()),
+        Job::new(
+            run.clone(),
+            Arc::new(TableBuilder::default().finish()),
             file,
             range,
-            address: None,
-        }
+        )
     }
 
     fn batch(run: &Arc<Run>) -> Batch {
@@ -282,8 +313,8 @@ mod tests {
             client: Client::new(Options::default()).unwrap(),
             store: Arc::new(store),
             meter: Default::default(),
-            limit: Limit::default(),
-            seats: Seats::new(WORKERS),
+            limit: Arc::default(),
+            seats: Arc::new(Seats::new(WORKERS)),
         });
         let (reports, reports_in) = unbounded();
         let crews = Crews::new(WORKERS, &hands, &Arc::default(), &reports);

@@ -112,13 +112,7 @@ impl Controller {
         }
         let more = range.is_some() && open.has_free();
         active.record.given(file, more);
-        Some(Job {
-            run,
-            table,
-            file: open,
-            range,
-            address: None,
-        })
+        Some(Job::new(run, table, open, range))
     }
 
     fn give_tail(&mut self, key: u32, now: Instant) -> bool {
@@ -139,14 +133,7 @@ impl Controller {
             return false;
         };
         active.record.gave_tail();
-        let job = Job {
-            run,
-            table,
-            file,
-            range: Some(range),
-            address: None,
-        };
-        self.send(key, vec![job]);
+        self.send(key, vec![Job::new(run, table, file, Some(range))]);
         true
     }
 
