@@ -38,6 +38,15 @@ class Agent:
         with inside(namespace):
             self.connection.connect()
 
+    def read(self, path):
+        """The bytes of a GET's answer."""
+        self.connection.request("GET", f"/api/v1{path}")
+        answer = self.connection.getresponse()
+        content = answer.read()
+        if answer.status >= 400:
+            raise Failure(f"GET {path}: {answer.status} {content[:500]!r}")
+        return content
+
     def call(self, method, path, body=None):
         """An API call's JSON."""
         headers = {"Content-Type": "application/json"} if body is not None else {}

@@ -14,7 +14,7 @@ from statistics import median
 
 import measure
 from agent import Agent, POLL
-from origin import Origin, link_answer
+from origin import MIB, Origin, Package, link_answer
 
 
 class Api:
@@ -101,6 +101,36 @@ class Api:
         taken.sort()
         self.say(f"{name}: median and p99 in ms, JSON read", f"{median(taken):.2f} and {taken[int(0.99 * count)]:.2f}")
 
+    # --- under load
+
+    def busy(self):
+        """The same answers while the workers keep every core busy."""
+        count = self.options.records
+        agent = self.records(count)
+        one = agent.call("GET", "/downloads?states=complete")[count // 2]["download_id"]
+        paths = {"one record": f"/downloads/{one}", "those that transfer": "/downloads?states=transferring",
+                 f"list of {count:,}": "/downloads"}
+        package = Package("one", [("large.bin", 4096 * MIB)])
+        self.origin.add(package)
+        taken = {name: [] for name in paths}
+        for round_ in range(3):
+            folder = f"{self.folder}/into/busy"
+            order = {"url": self.origin.link(package), "dst_folder": folder}
+            mine = agent.call("POST", "/downloads", order)["download_id"]
+            while agent.call("GET", f"/downloads/{mine}")["state"] == "transferring":
+                for name, path in paths.items():
+                    for _ in range(1 if path == "/downloads" else 10):
+                        begun = time.perf_counter()
+                        agent.read(path)
+                        taken[name].append(1000 * (time.perf_counter() - begun))
+            agent.call("DELETE", f"/downloads/{mine}?remove_files=true")
+        for name, times in taken.items():
+            times.sort()
+            figures = f"{median(times):.2f} and {times[int(0.99 * len(times))]:.2f} ({len(times)} requests)"
+            self.say(f"{count:,} records, 8 workers busy: {name}: median and p99 in ms", figures)
+        agent.stop()
+        self.origin.remove(package)
+
     # --- scale
 
     def link(self, files):
@@ -174,7 +204,7 @@ def resident(pid):
 def main():
     parser = argparse.ArgumentParser(prog="scripts/bench/api", description="haul's API, at rest and at scale")
     parser.add_argument("--haul", help="the program to measure (default: a release build of this tree)")
-    parser.add_argument("--only", default="rest,requests,scale", help="parts, separated by commas")
+    parser.add_argument("--only", default="rest,requests,busy,scale", help="parts, separated by commas")
     parser.add_argument("--seconds", type=int, default=10, help="how long one measurement takes (default: 10)")
     parser.add_argument("--records", type=int, default=10_000, help="records in the long list (default: 10,000)")
     parser.add_argument("--files", default="1000,10000,100000,1000000", help="sizes of packages, separated by commas")
@@ -192,6 +222,8 @@ def main():
             api.rest()
         if "requests" in wanted:
             api.requests()
+        if "busy" in wanted:
+            api.busy()
         if "scale" in wanted:
             for files in options.files.split(","):
                 api.scale(int(files))
