@@ -34,6 +34,7 @@ pub mod ranges;
 pub mod rate;
 pub mod record;
 pub mod remember;
+pub mod reserve;
 pub mod run;
 pub mod saved;
 pub mod schedule;

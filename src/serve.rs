@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -252,15 +252,7 @@ fn engine(
         remembered,
         next_key,
     );
-    let pool = Pool {
-        hands: hands.clone(),
-        board: board.clone(),
-        errands: errand_in,
-        jobs,
-        reports: report_out,
-        started: Mutex::default(),
-        awake: Arc::default(),
-    };
+    let pool = Pool::new(hands.clone(), board.clone(), errand_in, jobs, report_out);
     let defaults = Defaults {
         rate_limit: setup.rate_limit,
         workers: setup.workers,

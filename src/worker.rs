@@ -1,10 +1,9 @@
-//! The threads that do jobs: one pool for bytes, and one for what goes before them. They grow and never shrink: a
-//! thread without work costs next to nothing.
+//! The threads that do jobs: one pool for bytes, and one for what goes before them. They grow as there is work and
+//! never shrink: a thread without work costs next to nothing.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -14,6 +13,7 @@ use crate::board::{Board, Code, FileProblem};
 use crate::hold::Hold;
 use crate::limit::Limit;
 use crate::outcome::Outcome;
+use crate::reserve::Reserve;
 use crate::seats::Seats;
 use crate::table::FileTable;
 use crate::transfer::{Hands, Job};
@@ -21,8 +21,6 @@ use crate::transfer::{Hands, Job};
 /// So long after its last job a worker lies down and gives its buffer back; the last one to do so has the
 /// connections closed. An agent that rests holds little memory.
 const DROWSY: Duration = Duration::from_secs(5);
-/// Enough for TLS and JSON with room to spare; what is not touched costs nothing.
-const STACK: usize = 512 << 10;
 
 /// What goes before the bytes.
 pub enum Errand {
@@ -47,18 +45,40 @@ pub enum Report {
 
 /// Both pools. The threads end when their channels are closed.
 pub struct Pool {
-    pub hands: Arc<Hands>,
-    pub board: Arc<Board>,
-    pub errands: Receiver<Errand>,
-    pub jobs: (Sender<Job>, Receiver<Job>),
-    pub reports: Sender<Report>,
-    /// Threads in each pool; 0 at first.
-    pub started: Mutex<usize>,
-    /// How many workers have a hold; 0 at first.
-    pub awake: Arc<AtomicUsize>,
+    hands: Arc<Hands>,
+    workers: Arc<Reserve>,
+    errands: Arc<Reserve>,
 }
 
 impl Pool {
+    /// Without a thread: `grow` starts the first.
+    pub fn new(
+        hands: Arc<Hands>,
+        board: Arc<Board>,
+        errands: Receiver<Errand>,
+        jobs: (Sender<Job>, Receiver<Job>),
+        reports: Sender<Report>,
+    ) -> Pool {
+        let worker = Worker {
+            hands: hands.clone(),
+            jobs: jobs.1,
+            reports: reports.clone(),
+            awake: Arc::default(),
+            hold: None,
+        };
+        let runner = ErrandRunner {
+            hands: hands.clone(),
+            board,
+            jobs: jobs.0,
+            reports,
+        };
+        Pool {
+            hands,
+            workers: Reserve::new("worker", move |reserve| worker.another().work(reserve)),
+            errands: Reserve::new("errand", move |reserve| runner.work(&errands, reserve)),
+        }
+    }
+
     pub fn limit(&self) -> &Limit {
         &self.hands.limit
     }
@@ -67,48 +87,13 @@ impl Pool {
         &self.hands.seats
     }
 
-    /// Sees to it that there are so many byte workers, and as many threads for errands.
+    /// Allows so many byte workers, and as many threads for errands.
     ///
     /// # Errors
     /// The system refuses a thread; those that there are work on.
     pub fn grow(&self, workers: usize) -> std::io::Result<()> {
-        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
-        while *started < workers {
-            self.start_worker(*started)?;
-            self.start_errand(*started)?;
-            *started += 1;
-        }
-        Ok(())
-    }
-
-    fn start_worker(&self, number: usize) -> std::io::Result<()> {
-        let mut worker = Worker {
-            hands: self.hands.clone(),
-            jobs: self.jobs.1.clone(),
-            reports: self.reports.clone(),
-            awake: self.awake.clone(),
-            hold: None,
-        };
-        thread::Builder::new()
-            .name(format!("worker-{number}"))
-            .stack_size(STACK)
-            .spawn(move || worker.work())?;
-        Ok(())
-    }
-
-    fn start_errand(&self, number: usize) -> std::io::Result<()> {
-        let errand = ErrandRunner {
-            hands: self.hands.clone(),
-            board: self.board.clone(),
-            jobs: self.jobs.0.clone(),
-            reports: self.reports.clone(),
-        };
-        let errands = self.errands.clone();
-        thread::Builder::new()
-            .name(format!("errand-{number}"))
-            .stack_size(STACK)
-            .spawn(move || errands.iter().for_each(|next| errand.run(next)))?;
-        Ok(())
+        self.workers.allow(workers)?;
+        self.errands.allow(workers)
     }
 }
 
@@ -123,8 +108,23 @@ struct Worker {
 }
 
 impl Worker {
-    fn work(&mut self) {
+    /// One more of its kind, at rest.
+    fn another(&self) -> Worker {
+        Worker {
+            hands: self.hands.clone(),
+            jobs: self.jobs.clone(),
+            reports: self.reports.clone(),
+            awake: self.awake.clone(),
+            hold: None,
+        }
+    }
+
+    fn work(&mut self, reserve: &Arc<Reserve>) {
+        let mut fresh = true;
         while let Some(job) = self.next_job() {
+            if std::mem::take(&mut fresh) {
+                reserve.called();
+            }
             // A job that was stopped needs no seat to say so.
             let seats = &self.hands.seats;
             let seated = seats.take(|| job.is_halted());
@@ -195,6 +195,16 @@ struct ErrandRunner {
 }
 
 impl ErrandRunner {
+    fn work(&self, errands: &Receiver<Errand>, reserve: &Arc<Reserve>) {
+        let mut fresh = true;
+        for errand in errands {
+            if std::mem::take(&mut fresh) {
+                reserve.called();
+            }
+            self.run(errand);
+        }
+    }
+
     fn run(&self, errand: Errand) {
         match errand {
             Errand::Begin(beginning) => self.begin(beginning),
@@ -313,15 +323,8 @@ mod tests {
         let (errands, errands_in) = unbounded();
         let (jobs, jobs_in) = unbounded();
         let (reports, reports_in) = unbounded();
-        let pool = Pool {
-            hands,
-            board: Arc::default(),
-            errands: errands_in,
-            jobs: (jobs.clone(), jobs_in),
-            reports,
-            started: Mutex::default(),
-            awake: Arc::default(),
-        };
+        let channel = (jobs.clone(), jobs_in);
+        let pool = Pool::new(hands, Arc::default(), errands_in, channel, reports);
         pool.grow(WORKERS).unwrap();
         let run = run();
         // More than there are threads: one that died of it would not do another, nor one that kept its seat.
