@@ -81,6 +81,14 @@ pub struct Context {
     pub connected: bool,
     /// A byte of the answer has come.
     pub answered: bool,
+    /// The targets of the requests that this thread will make next at the same place, with the same headers.
+    pub follow: Vec<String>,
+    /// The answer was read to its declared end: what there is behind it belongs to the next one.
+    pub whole: bool,
+    /// No byte for so long is silence, where that is sooner than usual.
+    pub patience: Option<Duration>,
+    /// The server may hold back what it has to say until it has heard that the last of it arrived.
+    pub prompt: bool,
     /// The call wants the socket itself as soon as nothing is buffered.
     pub lend: bool,
     /// And here it is.
