@@ -34,6 +34,7 @@ pub mod plan;
 pub mod pulse;
 pub mod ranges;
 pub mod rate;
+pub mod ready;
 pub mod record;
 pub mod remember;
 pub mod run;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use haul::cli::{self, Command};
 use haul::client;
 use haul::get::{self, LogTarget};
-use haul::serve::{self, ServeError, Serving};
+use haul::ready;
+use haul::serve::{ServeError, Serving};
 use haul::share::Share;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -87,7 +88,7 @@ fn serve(options: cli::Serve) -> ExitCode {
         Err(error @ ServeError::Usage(_)) => return fail(2, &error.to_string()),
         Err(error) => return fail(1, &error.to_string()),
     };
-    if let Err(error) = serve::announce(serving.address()) {
+    if let Err(error) = ready::announce(serving.address()) {
         return fail(1, &format!("stdout is closed: {error}"));
     }
     signals.forever().next();

@@ -1,6 +1,5 @@
 //! Starts the threads, wires them together, and stops them: the engine, and for `haul serve` the API in front of it.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -264,14 +263,4 @@ fn engine(
         .name("controller".into())
         .spawn(move || vital(|| controller.run()))?;
     Ok((command_out, governor))
-}
-
-/// Says on stdout that the agent is ready.
-///
-/// # Errors
-/// Stdout is closed.
-pub fn announce(address: SocketAddr) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "listening on http://{address}")?;
-    out.flush()
 }

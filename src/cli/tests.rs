@@ -1,6 +1,10 @@
 use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use super::*;
+use crate::board::{IfExists, State};
+use crate::schedule::Rate;
 
 fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Command, UsageError> {
     let look = |name: &str| {

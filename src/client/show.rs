@@ -7,7 +7,8 @@ use crate::human;
 /// Characters of an identifier that are shown: its end is random, its beginning only tells the time.
 const SHORT: usize = 8;
 
-/// A download's summary, as far as it is shown.
+/// A download's summary, as far as it is shown. Read more loosely than `board::Summary` is written, since the agent may
+/// be of another version: it may know other states and errors.
 #[derive(Debug, Deserialize)]
 pub struct Summary {
     pub download_id: String,

@@ -52,7 +52,9 @@ impl DestError {
                 ));
             }
             Errno::ACCESS | Errno::PERM => "give the agent's user write permission there",
-            Errno::ROFS => "the file system is read-only; mount it writable",
+            Errno::ROFS => {
+                "mount it writable, or name the folder in the ReadWritePaths of the service"
+            }
             Errno::NOENT => "it is missing; was it removed, or its disk unmounted?",
             Errno::NOTDIR => "something that is not a folder is in the way; move it",
             Errno::LOOP => "a symbolic link is in the way; move it",

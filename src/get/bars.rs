@@ -1,7 +1,7 @@
 //! A bar for each file on its way and one for all of them, drawn anew in place.
 //!
 //! Written by hand: what is needed is one block of lines at the bottom of the terminal, which a dozen lines of escape
-//! sequences do; indicatif would bring five crates and some 150 KB to a binary that has to stay small. Nothing is
+//! sequences do; indicatif 0.18 would bring five crates and 92 KB to a static binary of 3.4 MB that has to stay small. Nothing is
 //! switched on that would have to be switched off again (no hidden cursor, no wrap mode), so that a kill leaves a sound terminal.
 
 use std::io::{self, IsTerminal, Write};

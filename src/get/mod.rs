@@ -6,8 +6,9 @@ mod bars;
 mod home;
 mod notes;
 mod report;
+mod verdict;
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -20,60 +21,25 @@ use signal_hook::iterator::Signals;
 use self::again::Known;
 use self::bars::Bars;
 use self::report::{End, Events, Lines, Quiet, Report};
+use self::verdict::{Fault, INTERRUPTED, complain, refused};
 use crate::agent::{Agent, Refusal};
-use crate::board::{Code, Download, FileProblem, Order, Problem, State};
+use crate::board::{Download, Order, State};
 use crate::cli::{self, Output};
 use crate::hooks::Programs;
 use crate::human;
 use crate::remember;
 use crate::serve::{Engine, ServeError, Setup};
 use crate::store::StoreError;
-use crate::table::{FileState, FileTable};
 
 pub use self::home::{absolute, link_text};
 pub use self::notes::LogTarget;
 
-/// Every file is in place.
-pub const COMPLETE: u8 = 0;
-/// It did not work out; the same command may.
-pub const FAILED: u8 = 1;
-/// Bad usage.
-pub const USAGE: u8 = 2;
-/// The link's server says no: no such link, expired, another password.
-pub const REFUSED: u8 = 3;
-/// Told to stop by SIGINT or SIGTERM: one code for both, so that scripts have to know only one.
-pub const INTERRUPTED: u8 = 130;
-
 /// While a fault is waited out nothing changes fast.
 const WAITING: Duration = Duration::from_secs(1);
-/// Failed files that are named on stderr.
-const NAMED: usize = 20;
-
 /// What the main thread waits for.
 enum News {
     Signal,
     Ordered(Result<Arc<Download>, Refusal>),
-}
-
-/// Why there is nothing to report on.
-struct Fault {
-    exit: u8,
-    message: String,
-}
-
-impl Fault {
-    fn usage(message: String) -> Fault {
-        let exit = USAGE;
-        Fault { exit, message }
-    }
-
-    fn failed(message: impl ToString) -> Fault {
-        let message = message.to_string();
-        Fault {
-            exit: FAILED,
-            message,
-        }
-    }
 }
 
 /// Downloads what the command line says. Returns the exit code; all that there is to say has been said.
@@ -85,11 +51,6 @@ pub fn run(options: &cli::Get) -> u8 {
             fault.exit
         }
     }
-}
-
-fn complain(message: &str) {
-    // Where stderr is gone, the exit code has to do.
-    let _ = writeln!(io::stderr(), "haul: {}", human::clean(message));
 }
 
 fn download(options: &cli::Get) -> Result<u8, Fault> {
@@ -282,7 +243,7 @@ impl Get {
             .filter(|_| wanted)
             .and_then(|download| remember::files(download, store));
         let said = self.report.end(download, table.as_deref(), &end);
-        let exit = self.explain(&end, table.as_deref());
+        let exit = verdict::explain(&end, table.as_deref(), self.machine_reads);
         if self.download.is_none() && matches!(end, End::Refused(_)) {
             // Nothing came of it, so nothing stays of it. The lock is held until the process ends.
             if let Err(error) = std::fs::remove_dir_all(&self.state_dir) {
@@ -326,93 +287,4 @@ impl Get {
             log::warn!("{error}");
         }
     }
-
-    /// Says on stderr what went wrong; the exit code.
-    fn explain(&self, end: &End, table: Option<&FileTable>) -> u8 {
-        match end {
-            End::Complete { .. } => COMPLETE,
-            End::Interrupted => INTERRUPTED,
-            End::Refused(problem) => {
-                complain(&problem.message);
-                exit_of(problem.code)
-            }
-            End::Failed(problem) => {
-                if let Some(table) = table.filter(|_| !self.machine_reads) {
-                    name_failed_files(table);
-                }
-                complain(&advice(problem));
-                exit_of(problem.code)
-            }
-        }
-    }
-}
-
-fn name_failed_files(table: &FileTable) {
-    let mut count = 0;
-    // Nothing in here fails.
-    let _ = report::each_problem(table, |state, path, problem| {
-        if let (FileState::Error, Some(problem)) = (state, problem) {
-            count += 1;
-            if count <= NAMED {
-                complain(&format!("{path}: {}", problem.message));
-            }
-        }
-        Ok(())
-    });
-    if count > NAMED {
-        complain(&format!("and {} more", count - NAMED));
-    }
-}
-
-fn exit_of(code: Code) -> u8 {
-    match code {
-        Code::LinkNotFound
-        | Code::LinkExpired
-        | Code::LinkPasswordRequired
-        | Code::LinkPasswordWrong => REFUSED,
-        _ => FAILED,
-    }
-}
-
-fn advice(problem: &Problem) -> String {
-    if exit_of(problem.code) == FAILED {
-        format!(
-            "{}; the same command again fetches what is missing",
-            problem.message
-        )
-    } else {
-        problem.message.clone()
-    }
-}
-
-/// A refusal in the words of the command line.
-fn refused(refusal: &Refusal) -> FileProblem {
-    let (code, message) = match refusal {
-        Refusal::InvalidDestination(why) => (Code::DestinationUnwritable, why.clone()),
-        Refusal::LinkPasswordRequired => (
-            Code::LinkPasswordRequired,
-            "this link needs a password: set HAUL_PASSWORD to it".into(),
-        ),
-        Refusal::LinkPasswordWrong => (
-            Code::LinkPasswordWrong,
-            "the link's password is wrong: ask the sender for the right one".into(),
-        ),
-        Refusal::LinkNotFound => (
-            Code::LinkNotFound,
-            "there is no package behind this link: check that it was copied whole".into(),
-        ),
-        Refusal::LinkExpired => (
-            Code::LinkExpired,
-            "this link has expired or was deleted: ask the sender for a new one".into(),
-        ),
-        Refusal::StateUnwritable(why) => (Code::InsufficientStorage, why.clone()),
-        Refusal::DownloadNotFound
-        | Refusal::InvalidTransition { .. }
-        | Refusal::Duplicate { .. }
-        | Refusal::ShuttingDown => (
-            Code::InternalError,
-            format!("haul contradicts itself ({refusal:?}); please report it"),
-        ),
-    };
-    FileProblem { code, message }
 }

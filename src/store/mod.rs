@@ -14,13 +14,13 @@
 //! while the disk is waited for), `journal` (held for one write).
 
 mod backlog;
+mod boot;
 mod compact;
 mod disk;
 mod error;
 mod folder;
 mod journal;
 mod line;
-mod place;
 mod replay;
 mod side;
 
@@ -36,7 +36,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use error::StoreError;
-pub use place::default_state_dir;
 
 use disk::{Disk, SystemDisk};
 use folder::Folder;
@@ -126,7 +125,7 @@ impl<S: State> Store<S> {
     /// # Errors
     /// `Locked`, `Damaged`, or a fault of the disk; every file is then as it was.
     pub fn open(dir: &Path) -> Result<(Store<S>, S), StoreError> {
-        let boot = place::boot_id()
+        let boot = boot::boot_id()
             .map_err(|error| StoreError::io("name the boot for", dir, dir, error))?;
         Store::open_in_boot(dir, &boot)
     }

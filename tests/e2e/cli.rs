@@ -1,8 +1,10 @@
 //! The command line: what is printed, where, and with which exit code.
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 
+use crate::support::PATIENCE;
 use crate::support::agent::{DOWNLOADS, Setup, ready};
 use crate::support::http;
 use crate::support::process::{Finished, Running, haul, run};
@@ -84,6 +86,20 @@ fn the_ready_line_is_all_that_stdout_gets() {
     let expected = format!("listening on http://{}\n", agent.address);
     agent.terminate();
     assert_eq!(agent.stdout(), expected);
+}
+
+#[test]
+fn systemd_hears_when_calls_are_taken() {
+    let setup = Setup::new();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    systemd.set_read_timeout(Some(PATIENCE)).unwrap();
+    let running = Running::start(setup.command().env("NOTIFY_SOCKET", &path));
+    let mut said = [0; 64];
+    let length = systemd.recv(&mut said).unwrap();
+    assert_eq!(&said[..length], b"READY=1");
+    http::send(ready(&running), "GET", DOWNLOADS, &[], None).expect(200);
 }
 
 #[test]

@@ -48,6 +48,12 @@ def table(outcome):
     return "\n".join([*lines, "", verdict(outcome)])
 
 
+def line(outcome):
+    """One workload without figures: what brought every byte."""
+    names = [name for name in outcome["tools"] if not name.startswith("floor")]
+    return f"{outcome['workload']}. {outcome['title']}: every byte by {', '.join(names)}"
+
+
 def rate(figures):
     values = [taken / wall / 1e6 for taken, wall in zip(figures["bytes"]["all"], figures["wall"]["all"])]
     return f"{median(values):.1f} ({min(values):.1f} to {max(values):.1f})"

@@ -48,12 +48,16 @@ class Bench:
         self.origins = []
 
     def close(self):
+        self.close_origins()
+        for folder in (self.fast, self.disk):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def close_origins(self):
         for origin in self.origins:
             origin.stop()
         if any(origin.prefix for origin in self.origins):
             subprocess.run([f"{HERE}/../line", "down"], check=False)
-        for folder in (self.fast, self.disk):
-            shutil.rmtree(folder, ignore_errors=True)
+        self.origins.clear()
 
     def workload(self, workload):
         """All rounds of one workload."""
@@ -79,12 +83,15 @@ class Bench:
     def programs(self, workload, origin, base):
         """By name, what runs a program once; the argument is put before its command."""
         job = self.job(workload, origin, base)
+        can_trace = shutil.which("strace") and succeeds(["strace", "-qq", "-o", os.devnull, "true"])
         enter = ["ip", "netns", "exec", CLIENT] if workload.line else []
         found = {"haul": lambda before: self.haul(workload, origin, base, before)}
-        if workload.unsynced:
+        if workload.unsynced and can_trace:
             found["haul without syncs"] = lambda before: self.haul(workload, origin, base, [
                 *before, "strace", "-D", "-f", "--seccomp-bpf", "-qq", "-o", os.devnull, "-e", f"trace={SYNCS}", "-e", f"inject={SYNCS}:retval=0"])
         for name, command in (workload.tools | workload.floors).items():
+            if not shutil.which(command(job)[0]):
+                continue
             found[name] = lambda before, command=command: self.peer(job, enter, before, command)
         if self.options.tools:
             found = {name: once for name, once in found.items() if any(word in name for word in self.options.tools)}
@@ -126,9 +133,7 @@ class Bench:
 
     def origin(self, workload):
         """A running origin; for a long line it stands at the line's other end."""
-        for origin in self.origins:
-            origin.stop()
-        self.origins.clear()
+        self.close_origins()
         if workload.line:
             subprocess.run([f"{HERE}/../line", "up", *map(str, workload.line)], check=True, stdout=subprocess.DEVNULL)
             origin = Origin(f"{self.fast}/origin-far", SERVER_ADDRESS, ["ip", "netns", "exec", SERVER])
@@ -168,11 +173,35 @@ def checksums(folder):
     return found
 
 
+def succeeds(argv):
+    return subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def why_no_line():
+    """What a long line lacks on this machine; None where one can be made."""
+    if os.geteuid() != 0:
+        return "it needs root"
+    for program in ("ip", "gcc"):
+        if not shutil.which(program):
+            return f"it needs {program}"
+    try:
+        if not succeeds([f"{HERE}/../line", "up", "1", "0"]):
+            return "no network namespaces can be made here"
+    finally:
+        subprocess.run([f"{HERE}/../line", "down"], check=False)
+    return None
+
+
 def machine():
     with open("/proc/cpuinfo") as info:
         models = [line.split(":", 1)[1].strip() for line in info if line.startswith("model name")]
     return {"cpu": models[0] if models else platform.machine(), "cores": os.cpu_count(), "kernel": platform.release(),
             "date": datetime.date.today().isoformat()}
+
+
+def has_room(folder):
+    """Whether a smoke run fits; a container's /dev/shm is often of 64 MB."""
+    return os.path.isdir(folder) and shutil.disk_usage(folder).free > 1 << 30
 
 
 def read_options():
@@ -185,13 +214,18 @@ def read_options():
     parser.add_argument("--seconds", type=float, help="how long workload 6 counts the large file's bytes (default: 20)")
     parser.add_argument("--workers", type=int, default=8, help="haul's, but in workload 6 (default: 8)")
     parser.add_argument("--strace", action="store_true", help="one more round, to count system calls")
-    parser.add_argument("--smoke", action="store_true", help="all but 6, small, one round")
+    parser.add_argument("--smoke", action="store_true",
+                        help="everything small and once, on what is installed; only a crash or a wrong byte fails")
     parser.add_argument("--memory", default="/dev/shm", help="a tmpfs, for everything but workload 8")
     parser.add_argument("--disk", default=os.environ.get("TMPDIR", "/var/tmp"), help="a disk, for workload 8")
-    parser.add_argument("--json", default="target/bench.json", help="where the figures go (default: target/bench.json)")
+    parser.add_argument("--json", help="where the figures go (default: target/bench.json, nowhere with --smoke)")
     options = parser.parse_args()
     if options.smoke:
-        options.rounds, options.scale, options.only = 1, min(options.scale, 1 / 64), "1,2,3,4,5,7,8"
+        options.rounds, options.scale = 1, min(options.scale, 1 / 64)
+        if not has_room(options.memory):
+            options.memory = options.disk
+    elif options.json is None:
+        options.json = "target/bench.json"
     options.tools = [word for word in options.tools.split(",") if word]
     return options
 
@@ -204,23 +238,25 @@ def main():
     bench = Bench(options)
     outcomes = []
     try:
-        for workload in workloads.all_workloads(options.scale):
+        no_line = why_no_line() if 6 in wanted else None
+        for workload in workloads.all_workloads(options.scale, timed=not options.smoke):
             if workload.number not in wanted:
                 continue
-            if workload.line and os.geteuid() != 0:
-                print(f"\n{workload.number}. {workload.title}: left out, it needs root", flush=True)
+            if workload.line and no_line:
+                print(f"{workload.number}. {workload.title}: left out, {no_line}", flush=True)
                 continue
             if workload.seconds and options.seconds:
                 workload.seconds = options.seconds
             outcomes.append(bench.workload(workload))
-            print(report.table(outcomes[-1]), flush=True)
+            print((report.line if options.smoke else report.table)(outcomes[-1]), flush=True)
     except measure.Failure as failure:
         print(f"scripts/bench/run: {failure}", file=sys.stderr)
         return 1
     finally:
         bench.close()
-        with open(options.json, "w") as file:
-            json.dump({"machine": machine(), "rounds": options.rounds, "scale": options.scale, "workloads": outcomes}, file, indent=1)
+        if options.json:
+            with open(options.json, "w") as file:
+                json.dump({"machine": machine(), "rounds": options.rounds, "scale": options.scale, "workloads": outcomes}, file, indent=1)
     return 0
 
 

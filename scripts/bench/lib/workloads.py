@@ -27,8 +27,9 @@ class Workload:
     defaults: bool = False  # haul with its own number of workers
 
 
-def all_workloads(scale):
-    """Every workload, its sizes and counts multiplied by `scale`."""
+def all_workloads(scale, timed=True):
+    """Every workload, its sizes and counts multiplied by `scale`. Where nothing is `timed`, the large files of the long
+    line are small, and fetched whole."""
 
     def bytes_(size):
         return max(int(size * scale) // MIB, 1) * MIB
@@ -42,6 +43,7 @@ def all_workloads(scale):
     small = many(count(10_000), 16 << 10, 100)
     middle = many(count(200), 5 * MIB, 4)
     far = dict(PEERS) | {"aria2 -x16": peers.aria2_16}
+    far_size, seconds = (GIB, 20) if timed else (2 * MIB, 0)
     distant = {"tools": far, "floors": {}, "defaults": True, "against": "aria2 -x16"}
     return [
         Workload(1, f"one file of {one[0][1] // MIB} MiB", Package("one", one), target=ahead),
@@ -51,10 +53,10 @@ def all_workloads(scale):
                  Package("mixed", half + many(count(5000), 16 << 10, 50)), target=ahead),
         Workload(5, f"{bytes_(GIB // 2) // MIB} MiB at 20 MB/s a connection",
                  Package("limited", [("large.bin", bytes_(GIB // 2))], limited=True), floors={}, target={"wall": 1.0}),
-        Workload(6, "100 ms round trip, 0.1 % loss, one large file", Package("far", [("large.bin", GIB)]),
-                 line=(50, 1000), seconds=20, target={"bytes": 1.1}, **distant),
-        Workload(6, "100 ms round trip, no loss, one large file", Package("far-clean", [("large.bin", 2 * GIB)]),
-                 line=(50, 0), seconds=20, target={"bytes": 1.1}, **distant),
+        Workload(6, "100 ms round trip, 0.1 % loss, one large file", Package("far", [("large.bin", far_size)]),
+                 line=(50, 1000), seconds=seconds, target={"bytes": 1.1}, **distant),
+        Workload(6, "100 ms round trip, no loss, one large file", Package("far-clean", [("large.bin", 2 * far_size)]),
+                 line=(50, 0), seconds=seconds, target={"bytes": 1.1}, **distant),
         Workload(6, f"100 ms round trip, 0.1 % loss, {count(2000)} files of 16 KiB",
                  Package("far-small", many(count(2000), 16 << 10, 20)), line=(50, 1000), target={"wall": 0.9}, **distant),
         Workload(7, f"https, one file of {half[0][1] // MIB} MiB", Package("secure", half), secure=True, target=ahead),

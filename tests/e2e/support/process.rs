@@ -19,7 +19,9 @@ pub fn haul() -> Command {
     // No test may touch the caller's own state.
     command.env("HOME", "/nowhere");
     for (name, _) in std::env::vars() {
-        if name.starts_with("HAUL_") || name == "STATE_DIRECTORY" || name == "XDG_STATE_HOME" {
+        if name.starts_with("HAUL_")
+            || ["STATE_DIRECTORY", "XDG_STATE_HOME", "NOTIFY_SOCKET"].contains(&name.as_str())
+        {
             command.env_remove(name);
         }
     }

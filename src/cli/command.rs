@@ -1,0 +1,110 @@
+//! What can be asked for on the command line, with every flag read.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::board::{IfExists, Secret, State};
+use crate::schedule::Rate;
+use crate::share::Options as Share;
+
+/// What to run.
+#[derive(Debug)]
+pub enum Command {
+    Serve(Serve),
+    Share(Share),
+    Get(Get),
+    Ask(Ask),
+    /// Print this text on stdout and exit 0.
+    Help(String),
+    /// Print the version on stdout and exit 0.
+    Version,
+}
+
+/// `haul serve`.
+#[derive(Debug)]
+pub struct Serve {
+    pub listen: SocketAddr,
+    pub state_dir: PathBuf,
+    /// 1 to 256.
+    pub workers: usize,
+    pub rate_limit: Rate,
+    /// `LINK_BASE=API_BASE` pairs, as given.
+    pub origins: Vec<String>,
+    pub token_file: Option<PathBuf>,
+    /// How long a connection may bring nothing.
+    pub silence_timeout: Duration,
+    /// How long without a byte before a fault is final.
+    pub retry_for: Duration,
+    pub ca_file: Option<PathBuf>,
+    /// Programs to be run; as given.
+    pub on_complete: Option<PathBuf>,
+    pub on_error: Option<PathBuf>,
+}
+
+/// `haul get`.
+#[derive(Debug)]
+pub struct Get {
+    /// As given; `-` and `@FILE` say where it is.
+    pub link: Secret,
+    /// As given; the current directory where it was not.
+    pub dir: PathBuf,
+    pub password: Option<Secret>,
+    pub if_exists: IfExists,
+    pub state_dir: PathBuf,
+    /// 1 to 256.
+    pub workers: usize,
+    pub rate_limit: Rate,
+    /// `LINK_BASE=API_BASE` pairs, as given.
+    pub origins: Vec<String>,
+    pub silence_timeout: Duration,
+    pub retry_for: Duration,
+    pub ca_file: Option<PathBuf>,
+    pub output: Output,
+}
+
+/// What `haul get` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Bars on a terminal, else lines.
+    Human,
+    Json,
+    Quiet,
+}
+
+/// A question to a running agent, or an order.
+#[derive(Debug)]
+pub struct Ask {
+    /// `http://host:port`, without a slash at its end.
+    pub server: String,
+    pub token_file: Option<PathBuf>,
+    pub what: What,
+}
+
+/// What the agent is asked.
+#[derive(Debug)]
+pub enum What {
+    List {
+        states: Vec<State>,
+        json: bool,
+    },
+    Add {
+        /// As given; `-` and `@FILE` say where it is.
+        link: Secret,
+        dir: PathBuf,
+        password: Option<Secret>,
+        if_exists: IfExists,
+        json: bool,
+    },
+    Show {
+        id: String,
+        json: bool,
+    },
+    Pause(Vec<String>),
+    Resume(Vec<String>),
+    Remove {
+        ids: Vec<String>,
+        files: bool,
+    },
+    Wait(String),
+}

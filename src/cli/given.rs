@@ -1,0 +1,278 @@
+//! From what was said on the command line, with the environment behind it, to a command.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::command::{Ask, Get, Output, Serve, What};
+use super::flags::{self, Flag, Verb};
+use super::{Share, UsageError, completions, values};
+use crate::schedule::Rate;
+
+/// A value, and where it came from for the error message.
+struct Found {
+    source: String,
+    value: OsString,
+}
+
+impl Found {
+    fn wrong(&self, what: &str) -> UsageError {
+        UsageError::new(format!("{}: {what}", self.source))
+    }
+
+    fn text(&self) -> Result<&str, UsageError> {
+        self.value
+            .to_str()
+            .ok_or_else(|| self.wrong("the value is not UTF-8"))
+    }
+}
+
+/// What was said on the command line, with the environment behind it.
+pub(super) struct Given<'a> {
+    verb: Verb,
+    pub(super) flags: Vec<(&'static str, OsString)>,
+    pub(super) operands: Vec<OsString>,
+    env: &'a dyn Fn(&str) -> Option<OsString>,
+}
+
+impl<'a> Given<'a> {
+    pub(super) fn new(verb: Verb, env: &'a dyn Fn(&str) -> Option<OsString>) -> Given<'a> {
+        Given {
+            verb,
+            flags: Vec::new(),
+            operands: Vec::new(),
+            env,
+        }
+    }
+
+    fn flag(&self, name: &str) -> &'static Flag {
+        flags::of(self.verb)
+            .find(|flag| flag.name == name)
+            .expect("only flags of the table are asked for; a test asks for each")
+    }
+
+    /// The values of a flag: from the command line, else the environment, else its default.
+    fn all(&self, name: &str) -> Result<Vec<Found>, UsageError> {
+        let flag = self.flag(name);
+        let said: Vec<Found> = self
+            .flags
+            .iter()
+            .filter(|(said, _)| *said == flag.name)
+            .map(|(_, value)| Found {
+                source: format!("--{}", flag.name),
+                value: value.clone(),
+            })
+            .collect();
+        if let Some(empty) = said.iter().find(|found| found.value.is_empty()) {
+            return Err(empty.wrong("the value is empty"));
+        }
+        if !said.is_empty() {
+            return Ok(said);
+        }
+        if let Some(value) = (self.env)(flag.env) {
+            let source = flag.env.to_owned();
+            return Ok(vec![Found { source, value }]);
+        }
+        Ok(match flag.default {
+            "" => Vec::new(),
+            default => vec![Found {
+                source: format!("--{}", flag.name),
+                value: default.into(),
+            }],
+        })
+    }
+
+    /// The value of a flag; the last one where it was given twice.
+    fn one<T>(
+        &self,
+        name: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, UsageError> {
+        let Some(found) = self.all(name)?.pop() else {
+            return Ok(None);
+        };
+        let value = read(found.text()?).map_err(|what| found.wrong(&what))?;
+        Ok(Some(value))
+    }
+
+    /// The value of a flag that has a default.
+    fn set<T>(
+        &self,
+        name: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, UsageError> {
+        Ok(self
+            .one(name, read)?
+            .expect("the table has a default for this flag"))
+    }
+
+    /// A path, which need not be UTF-8.
+    fn path(&self, name: &str) -> Result<Option<PathBuf>, UsageError> {
+        Ok(self
+            .all(name)?
+            .pop()
+            .map(|found| PathBuf::from(found.value)))
+    }
+
+    /// The values of a flag that repeats.
+    fn list(&self, name: &str) -> Result<Vec<String>, UsageError> {
+        let mut list = Vec::new();
+        for found in self.all(name)? {
+            let text = found.text()?;
+            if found.source.starts_with("--") {
+                list.push(text.to_owned());
+                continue;
+            }
+            let parts = text.split(|c: char| c == ',' || c.is_whitespace());
+            list.extend(parts.filter(|part| !part.is_empty()).map(str::to_owned));
+        }
+        Ok(list)
+    }
+
+    /// Whether a flag without a value is set.
+    fn is_set(&self, name: &str) -> Result<bool, UsageError> {
+        Ok(self.one(name, values::boolean)?.unwrap_or(false))
+    }
+
+    fn state_dir(&self) -> Result<PathBuf, UsageError> {
+        self.path("state-dir")?
+            .or_else(|| values::default_state_dir(self.env))
+            .ok_or_else(|| UsageError::new("--state-dir is needed, since HOME is not set"))
+    }
+
+    fn workers(&self) -> Result<usize, UsageError> {
+        self.set("workers", |text| values::number(text, 1, 256))
+    }
+
+    fn rate_limit(&self) -> Result<Rate, UsageError> {
+        Ok(self.one("rate-limit", values::rate)?.unwrap_or_default())
+    }
+
+    fn silence_timeout(&self) -> Result<Duration, UsageError> {
+        self.set("silence-timeout", |text| {
+            values::seconds(text, 0.1, 86_400.0)
+        })
+    }
+
+    fn retry_for(&self) -> Result<Duration, UsageError> {
+        self.set("retry-for", |text| values::seconds(text, 0.0, 31_536_000.0))
+    }
+
+    pub(super) fn serve(self) -> Result<Serve, UsageError> {
+        let serve = Serve {
+            listen: self.set("listen", values::listen)?,
+            state_dir: self.state_dir()?,
+            workers: self.workers()?,
+            rate_limit: self.rate_limit()?,
+            origins: self.list("origin")?,
+            token_file: self.path("token-file")?,
+            silence_timeout: self.silence_timeout()?,
+            retry_for: self.retry_for()?,
+            ca_file: self.path("ca-file")?,
+            on_complete: self.path("on-complete")?,
+            on_error: self.path("on-error")?,
+        };
+        if serve.token_file.is_none() && !values::is_loopback(serve.listen) {
+            return Err(UsageError::new(format!(
+                "others can reach {}, so --token-file is needed: a file whose first line is the API's token",
+                serve.listen
+            )));
+        }
+        Ok(serve)
+    }
+
+    pub(super) fn completions(self) -> Result<String, UsageError> {
+        let script = self.operands.first().and_then(|shell| shell.to_str());
+        script.and_then(completions::script).ok_or_else(|| {
+            let shells = completions::SHELLS.join(", ");
+            UsageError::new(format!("completions needs the name of a shell: {shells}"))
+        })
+    }
+
+    pub(super) fn share(mut self) -> Result<Share, UsageError> {
+        Ok(Share {
+            dir: self.operands()?.remove(0).into(),
+            listen: self.set("listen", values::listen)?,
+            name: self.one("name", values::name)?,
+            password: self.one("password", values::secret)?,
+            link_id: self.one("link-id", values::link_id)?,
+            secret: self.one("secret", values::secret)?,
+            public_url: self.one("public-url", values::base_url)?,
+            address_lifetime: self.set("address-lifetime", |text| {
+                values::seconds(text, 1.0, 604_800.0)
+            })?,
+        })
+    }
+
+    /// The words that are no flags: as many as the command needs, and none of them empty.
+    fn operands(&mut self) -> Result<Vec<OsString>, UsageError> {
+        let words = std::mem::take(&mut self.operands);
+        if words.len() < self.verb.operands().0 || words.iter().any(|word| word.is_empty()) {
+            let (name, operand) = (self.verb.name(), self.verb.operand());
+            let message = format!("{name} needs more to go on: haul {name}{operand}");
+            return Err(UsageError::new(message));
+        }
+        Ok(words)
+    }
+
+    pub(super) fn get(mut self) -> Result<Get, UsageError> {
+        let mut operands = self.operands()?.into_iter();
+        let link = operands.next().unwrap_or_default();
+        let output = match (self.is_set("json")?, self.is_set("quiet")?) {
+            (true, true) => return Err(UsageError::new("--json and --quiet exclude each other")),
+            (true, false) => Output::Json,
+            (false, true) => Output::Quiet,
+            (false, false) => Output::Human,
+        };
+        Ok(Get {
+            link: values::link(link)?,
+            dir: operands.next().unwrap_or_else(|| ".".into()).into(),
+            password: self.one("password", values::secret)?,
+            if_exists: self.set("if-exists", values::if_exists)?,
+            state_dir: self.state_dir()?,
+            workers: self.workers()?,
+            rate_limit: self.rate_limit()?,
+            origins: self.list("origin")?,
+            silence_timeout: self.silence_timeout()?,
+            retry_for: self.retry_for()?,
+            ca_file: self.path("ca-file")?,
+            output,
+        })
+    }
+
+    pub(super) fn ask(mut self) -> Result<Ask, UsageError> {
+        let mut operands = self.operands()?;
+        let what = match self.verb {
+            Verb::Add => {
+                let dir = operands.pop().unwrap_or_default().into();
+                What::Add {
+                    link: values::link(operands.pop().unwrap_or_default())?,
+                    dir,
+                    password: self.one("password", values::secret)?,
+                    if_exists: self.set("if-exists", values::if_exists)?,
+                    json: self.is_set("json")?,
+                }
+            }
+            Verb::Show => What::Show {
+                id: values::id(operands.pop().unwrap_or_default())?,
+                json: self.is_set("json")?,
+            },
+            Verb::Wait => What::Wait(values::id(operands.pop().unwrap_or_default())?),
+            Verb::Pause => What::Pause(values::ids(operands)?),
+            Verb::Resume => What::Resume(values::ids(operands)?),
+            Verb::Rm => What::Remove {
+                ids: values::ids(operands)?,
+                files: self.is_set("remove-files")?,
+            },
+            _ => What::List {
+                states: self.one("states", values::states)?.unwrap_or_default(),
+                json: self.is_set("json")?,
+            },
+        };
+        Ok(Ask {
+            server: self.set("server", values::base_url)?,
+            token_file: self.path("token-file")?,
+            what,
+        })
+    }
+}
