@@ -18,6 +18,7 @@ mod faults_state;
 mod faults_upstream;
 mod get;
 mod hooks;
+mod https;
 mod list_and_inspect;
 mod metrics;
 mod mounts;

@@ -9,6 +9,7 @@ pub mod origin;
 pub mod package;
 pub mod process;
 pub mod rig;
+pub mod tls;
 pub mod tree;
 
 use std::time::Duration;

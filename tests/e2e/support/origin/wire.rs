@@ -1,27 +1,27 @@
 //! One connection to the upstream: requests in, answers out, with the faults that were asked for.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::super::content;
 use super::Shared;
 use super::ledger::{Kind, Seen};
+use super::line::Line;
 use super::reply::Reply;
 use super::world::Truth;
 
 /// Answers requests until either side ends the connection.
-pub(super) fn converse(shared: &Shared, stream: &TcpStream) -> io::Result<()> {
-    let mut input = BufReader::new(stream);
+pub(super) fn converse(shared: &Shared, line: &Line) -> io::Result<()> {
+    let mut input = BufReader::new(line);
     while let Some(seen) = read_request(&mut input)? {
         let seen = shared.ledger.arrive(seen);
         let reply = shared.reply_to(&seen);
         let active = Active::begin(shared, &seen);
-        let keep = answer(shared, stream, &seen, &reply);
+        let keep = answer(shared, line, &seen, &reply);
         drop(active);
         if !keep? {
             if reply.reset {
-                rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO))?;
+                line.reset_at_end()?;
             }
             return Ok(());
         }
@@ -126,7 +126,7 @@ impl Body {
 }
 
 /// Whether the connection goes on.
-fn answer(shared: &Shared, to: &TcpStream, seen: &Seen, reply: &Reply) -> io::Result<bool> {
+fn answer(shared: &Shared, to: &Line, seen: &Seen, reply: &Reply) -> io::Result<bool> {
     if let Some(gate) = &reply.hold_head {
         gate.pass();
     }
@@ -208,7 +208,7 @@ fn content_of(shared: &Shared, seen: &Seen, reply: &Reply, file: String) -> Head
 }
 
 /// Whether all of it was sent.
-fn send_body(shared: &Shared, mut to: &TcpStream, body: &Body, reply: &Reply) -> io::Result<bool> {
+fn send_body(shared: &Shared, mut to: &Line, body: &Body, reply: &Reply) -> io::Result<bool> {
     let end = reply.cut.map_or(body.len(), |cut| cut.min(body.len()));
     let mut sent = 0;
     let mut held = reply.hold_body.clone();
@@ -220,6 +220,7 @@ fn send_body(shared: &Shared, mut to: &TcpStream, body: &Body, reply: &Reply) ->
         let until = held.as_ref().map_or(end, |(after, _)| end.min(*after));
         let length = (until - sent).min(shared.pace.chunk() as u64) as usize;
         if length == 0 {
+            to.flush()?;
             return Ok(sent == body.len());
         }
         let chunk = &mut buffer[..length];
