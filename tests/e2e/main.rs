@@ -19,6 +19,7 @@ mod faults_upstream;
 mod get;
 mod hooks;
 mod https;
+mod large_listings;
 mod list_and_inspect;
 mod metrics;
 mod mounts;

@@ -1,13 +1,13 @@
 //! One connection to the upstream: requests in, answers out, with the faults that were asked for.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::time::Instant;
 
 use super::super::content;
 use super::Shared;
 use super::ledger::{Kind, Seen};
 use super::line::Line;
-use super::reply::Reply;
+use super::reply::{Reply, Writer};
 use super::world::Truth;
 
 /// Answers requests until either side ends the connection.
@@ -133,6 +133,9 @@ fn answer(shared: &Shared, to: &Line, seen: &Seen, reply: &Reply) -> io::Result<
     if reply.no_head {
         return Ok(false);
     }
+    if let Some(write) = &reply.made {
+        return answer_made(to, write);
+    }
     let (status, mut headers, body) = match &reply.instead {
         Some(instead) => (instead.status, Vec::new(), Body::Text(instead.body.clone())),
         None => rightly(shared, seen, reply),
@@ -149,6 +152,32 @@ fn answer(shared: &Shared, to: &Line, seen: &Seen, reply: &Reply) -> io::Result<
     out.write_all(format!("{head}\r\n").as_bytes())?;
     let whole = send_body(shared, to, &body, reply)?;
     Ok(whole && !reply.reset)
+}
+
+/// Sends what is made meanwhile, in chunks (RFC 9112, 7.1), and ends the connection.
+fn answer_made(mut to: &Line, write: &Writer) -> io::Result<bool> {
+    to.write_all(b"HTTP/1.1 200 Told\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+    let mut body = BufWriter::with_capacity(64 * 1024, Chunked(to));
+    write(&mut body)?;
+    body.flush()?;
+    to.write_all(b"0\r\n\r\n")?;
+    to.flush()?;
+    Ok(false)
+}
+
+struct Chunked<'a>(&'a Line);
+
+impl Write for Chunked<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        write!(self.0, "{:x}\r\n", buf.len())?;
+        self.0.write_all(buf)?;
+        self.0.write_all(b"\r\n")?;
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 type Head = (u16, Vec<(String, String)>, Body);
