@@ -7,6 +7,7 @@
 
 mod cli;
 mod client;
+mod clock_jumps;
 mod create;
 mod crowds;
 mod delete;

@@ -1,6 +1,7 @@
 //! What every topic needs: the agent, an upstream that can fail, and a look at the disk.
 
 pub mod agent;
+pub mod clock;
 pub mod content;
 pub mod http;
 pub mod namespace;
