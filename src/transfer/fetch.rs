@@ -249,6 +249,10 @@ impl Job {
             if hands.seats.is_crowded() && self.may_yield() && hands.seats.must_leave() {
                 return Err(Outcome::Yielded);
             }
+            // A large file takes long, and its open `.part` does not tell that its disk is gone.
+            if let Some(root) = self.run.root() {
+                self.run.look(root).map_err(|error| broken(&error))?;
+            }
             let stopped = || self.is_halted();
             let Some(grant) = hands.limit.take(hold::PIPE, stopped) else {
                 return Err(Outcome::Stopped);
