@@ -13,7 +13,8 @@ use crate::controller::Command;
 use crate::saved::{Change, Saved};
 use crate::settings::{Defaults, Said, Settings};
 use crate::store::{Store, StoreError};
-use crate::worker::Pool;
+use crate::transfer::Hands;
+use crate::worker::Crews;
 
 /// Bytes per second that make a connection worth its while. With less, what a sender has put on its way lies in
 /// buffers for so long that it takes the connection for dead, and all of that is sent again.
@@ -24,7 +25,8 @@ const FEWEST: usize = 2;
 /// See the module's page.
 pub struct Governor {
     store: Arc<Store<Saved>>,
-    pool: Pool,
+    hands: Arc<Hands>,
+    crews: Arc<Crews>,
     commands: Sender<Command>,
     defaults: Defaults,
     said: Mutex<Said>,
@@ -34,13 +36,14 @@ pub struct Governor {
 }
 
 impl Governor {
-    /// Starts the workers, and a thread that follows the schedule. `said` is what was remembered.
+    /// Puts the settings in force, and starts a thread that follows the schedule. `said` is what was remembered.
     ///
     /// # Errors
     /// The system refuses a thread or a timer.
     pub fn start(
         store: Arc<Store<Saved>>,
-        pool: Pool,
+        hands: Arc<Hands>,
+        crews: Arc<Crews>,
         commands: Sender<Command>,
         defaults: Defaults,
         said: Said,
@@ -48,14 +51,15 @@ impl Governor {
         note_ignored(&said, defaults);
         let governor = Arc::new(Governor {
             store,
-            pool,
+            hands,
+            crews,
             commands,
             defaults,
             said: Mutex::new(said),
             changing: Mutex::default(),
             alarm: Alarm::new()?,
         });
-        governor.pool.grow(governor.apply(clock::now()).1)?;
+        governor.apply(clock::now());
         let following = governor.clone();
         thread::Builder::new()
             .name("governor".into())
@@ -81,7 +85,7 @@ impl Governor {
             self.store
                 .commit(&[Change::Settings(Box::new(after.clone()))])?;
             *self.said() = after;
-            self.grow(self.apply(clock::now()).1);
+            self.apply(clock::now());
             self.alarm.nudge();
         }
         Ok(self.settings())
@@ -93,33 +97,26 @@ impl Governor {
 
     fn follow(&self) {
         loop {
-            let (next, workers) = self.apply(clock::now());
-            self.grow(workers);
-            if let Err(error) = self.alarm.wait(next) {
+            if let Err(error) = self.alarm.wait(self.apply(clock::now())) {
                 log::error!("the schedule is not followed any more: {error}");
                 return;
             }
         }
     }
 
-    /// Puts in force what holds now. Returns when that may be something else, and how many workers are needed.
-    fn apply(&self, now: Timestamp) -> (Option<Timestamp>, usize) {
+    /// Puts in force what holds now. Returns when that may be something else.
+    fn apply(&self, now: Timestamp) -> Option<Timestamp> {
         // Held to the end, so that of two who apply the later one has the last word.
         let said = self.said();
         let settings = Settings::new(&said, self.defaults, now);
         let rate = settings.effective_rate_limit.0;
         let workers = useful(settings.workers, rate);
-        self.pool.limit().set(rate);
-        self.pool.seats().set(workers);
+        self.hands.limit.set(rate);
+        self.hands.seats.set(workers);
+        self.crews.allow(workers);
         // The controller is gone only when the process ends.
         let _ = self.commands.send(Command::Workers(workers));
-        (settings.next_change(now), workers)
-    }
-
-    fn grow(&self, workers: usize) {
-        if let Err(error) = self.pool.grow(workers) {
-            log::warn!("the system refuses threads, so there are fewer workers: {error}");
-        }
+        settings.next_change(now)
     }
 }
 

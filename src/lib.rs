@@ -12,6 +12,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod controller;
+pub mod crew;
 pub mod dest;
 pub mod get;
 pub mod governor;

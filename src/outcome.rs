@@ -29,3 +29,17 @@ pub enum Outcome {
     /// Nothing of the download can go on.
     Broken(Problem),
 }
+
+impl Outcome {
+    /// Whether it says nothing about the next file.
+    pub fn is_the_files_own(&self) -> bool {
+        matches!(
+            self,
+            Outcome::Range
+                | Outcome::Complete
+                | Outcome::Skipped
+                | Outcome::Over
+                | Outcome::Failed(_)
+        )
+    }
+}

@@ -543,6 +543,23 @@ impl Record {
         None
     }
 
+    /// One more new file where that is at most this large, to go with the one that was just picked. It counts as given out.
+    pub fn pick_small(&mut self, most: u64) -> Option<u32> {
+        // After a fault of the server's one job alone tries whether it is over.
+        if self.gate.is_some() {
+            return None;
+        }
+        let table = self.table.as_ref()?;
+        let is_new = |&file: &u32| table.state(file) == FileState::Pending;
+        let file = (self.next..table.len()).find(is_new)?;
+        if table.size(file) > most {
+            return None;
+        }
+        self.next = file + 1;
+        self.jobs += 1;
+        Some(file)
+    }
+
     fn pick_open(&mut self) -> Option<Pick> {
         let at = self
             .hungry

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -15,9 +15,7 @@ use crate::controller::{Channels, Command, Controller, Policy};
 use crate::governor::Governor;
 use crate::handle::Handle;
 use crate::hooks::{self, Programs};
-use crate::limit::Limit;
 use crate::link::Origins;
-use crate::meter::Meter;
 use crate::remember::remember;
 use crate::saved::Saved;
 use crate::schedule::Rate;
@@ -27,7 +25,7 @@ use crate::store::{Store, StoreError};
 use crate::transfer::Hands;
 use crate::upstream::{Client, Options};
 use crate::vital::vital;
-use crate::worker::Pool;
+use crate::worker::Crews;
 use crate::{cleaner, syncer};
 
 /// How long a stop waits for the jobs; they look at their flag four times a second.
@@ -114,9 +112,9 @@ impl Engine {
         let hands = Arc::new(Hands {
             client,
             store: store.clone(),
-            meter: Meter::default(),
-            limit: Limit::default(),
-            seats: Seats::new(setup.workers),
+            meter: Arc::default(),
+            limit: Arc::default(),
+            seats: Arc::new(Seats::new(setup.workers)),
         });
         let (commands, governor) = engine(setup, saved, &store, &board, &hands)
             .map_err(|error| ServeError::Start(format!("the system refuses a thread: {error}")))?;
@@ -219,8 +217,6 @@ fn engine(
 ) -> std::io::Result<(Sender<Command>, Arc<Governor>)> {
     let (command_out, command_in) = unbounded();
     let (report_out, report_in) = unbounded();
-    let (errand_out, errand_in) = unbounded();
-    let jobs = unbounded();
     let (sync_out, sync_in) = bounded(1);
     let (removal_out, removal_in) = unbounded();
     let (removed_out, removed_in) = unbounded();
@@ -233,8 +229,6 @@ fn engine(
     let channels = Channels {
         commands: command_in,
         reports: report_in,
-        errands: errand_out,
-        jobs: jobs.0.clone(),
         syncs: sync_out,
         removals: removal_out,
         removed: removed_in,
@@ -244,28 +238,28 @@ fn engine(
         workers: setup.workers,
         retry_for: setup.retry_for,
     };
+    let crews = Arc::new(Crews::new(setup.workers, hands, board, &report_out));
     let controller = Controller::new(
         channels,
+        crews.clone(),
         policy,
         store.clone(),
         board.clone(),
         remembered,
         next_key,
     );
-    let pool = Pool {
-        hands: hands.clone(),
-        board: board.clone(),
-        errands: errand_in,
-        jobs,
-        reports: report_out,
-        started: Mutex::default(),
-        awake: Arc::default(),
-    };
     let defaults = Defaults {
         rate_limit: setup.rate_limit,
         workers: setup.workers,
     };
-    let governor = Governor::start(store.clone(), pool, command_out.clone(), defaults, said)?;
+    let governor = Governor::start(
+        store.clone(),
+        hands.clone(),
+        crews,
+        command_out.clone(),
+        defaults,
+        said,
+    )?;
     std::thread::Builder::new()
         .name("controller".into())
         .spawn(move || vital(|| controller.run()))?;

@@ -1,6 +1,6 @@
 //! The package token: fetched when first needed, renewed once for all workers together.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::board::{Code, Order, Problem, Secret};
@@ -19,7 +19,7 @@ pub struct Session {
 
 #[derive(Default)]
 struct Current {
-    package: Option<Package>,
+    package: Option<Arc<Package>>,
     fetched: Option<Instant>,
     generation: u64,
 }
@@ -38,7 +38,7 @@ impl Session {
         let fetched = package.as_ref().map(|_| Instant::now());
         Session {
             current: Mutex::new(Current {
-                package,
+                package: package.map(Arc::new),
                 fetched,
                 generation: 0,
             }),
@@ -54,7 +54,7 @@ impl Session {
         client: &Client,
         order: &Order,
         watch: &Watch,
-    ) -> Result<Package, SessionFault> {
+    ) -> Result<Arc<Package>, SessionFault> {
         Ok(self.token(client, order, watch)?.0)
     }
 
@@ -94,7 +94,7 @@ impl Session {
         client: &Client,
         order: &Order,
         watch: &Watch,
-    ) -> Result<(Package, u64), SessionFault> {
+    ) -> Result<(Arc<Package>, u64), SessionFault> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(package) = &current.package {
             return Ok((package.clone(), current.generation));
@@ -134,10 +134,11 @@ impl Current {
         client: &Client,
         order: &Order,
         watch: &Watch,
-    ) -> Result<Package, SessionFault> {
+    ) -> Result<Arc<Package>, SessionFault> {
         let package = client
             .resolve(&order.link, order.password.as_ref(), watch)
             .map_err(|fault| link_fault(fault, order.password.as_ref()))?;
+        let package = Arc::new(package);
         self.package = Some(package.clone());
         self.fetched = Some(Instant::now());
         self.generation += 1;

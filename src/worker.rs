@@ -1,34 +1,39 @@
-//! The threads that do jobs: one pool for bytes, and one for what goes before them. They grow and never shrink: a
-//! thread without work costs next to nothing.
+//! What the two crews do: one moves bytes, and one does the errands that go before them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::Sender;
 
 use crate::begin::{self, Beginning, NoBeginning};
 use crate::board::{Board, Code, FileProblem};
+use crate::crew::{Crew, Hand};
 use crate::hold::Hold;
-use crate::limit::Limit;
 use crate::outcome::Outcome;
-use crate::seats::Seats;
 use crate::table::FileTable;
 use crate::transfer::{Hands, Job};
-
-/// So long after its last job a worker lies down and gives its buffer back; the last one to do so has the
-/// connections closed. An agent that rests holds little memory.
-const DROWSY: Duration = Duration::from_secs(5);
-/// Enough for TLS and JSON with room to spare; what is not touched costs nothing.
-const STACK: usize = 512 << 10;
 
 /// What goes before the bytes.
 pub enum Errand {
     Begin(Box<Beginning>),
-    /// Fetch the address, then pass the job on to the workers.
-    Address(Job),
+    /// Fetch the addresses, then pass the batch on to the workers.
+    Addresses(Batch),
+}
+
+/// Jobs of one download that are given out together, and reported together: handing a job over costs more than
+/// fetching a small file.
+pub struct Batch {
+    pub key: u32,
+    pub jobs: Vec<Job>,
+    /// Those that have ended already.
+    pub done: Vec<Done>,
+}
+
+/// A job that has ended.
+pub struct Done {
+    pub job: Job,
+    pub outcome: Outcome,
 }
 
 /// What the threads tell the controller.
@@ -38,159 +43,165 @@ pub enum Report {
         beginning: Box<Beginning>,
         result: Result<Arc<FileTable>, NoBeginning>,
     },
-    Job {
+    Batch {
         key: u32,
-        job: Box<Job>,
-        outcome: Outcome,
+        done: Vec<Done>,
+        /// How long the worker took for it.
+        took: Duration,
     },
 }
 
-/// Both pools. The threads end when their channels are closed.
-pub struct Pool {
-    pub hands: Arc<Hands>,
-    pub board: Arc<Board>,
-    pub errands: Receiver<Errand>,
-    pub jobs: (Sender<Job>, Receiver<Job>),
-    pub reports: Sender<Report>,
-    /// Threads in each pool; 0 at first.
-    pub started: Mutex<usize>,
-    /// How many workers have a hold; 0 at first.
-    pub awake: Arc<AtomicUsize>,
-}
-
-impl Pool {
-    pub fn limit(&self) -> &Limit {
-        &self.hands.limit
-    }
-
-    pub fn seats(&self) -> &Seats {
-        &self.hands.seats
-    }
-
-    /// Sees to it that there are so many byte workers, and as many threads for errands.
-    ///
-    /// # Errors
-    /// The system refuses a thread; those that there are work on.
-    pub fn grow(&self, workers: usize) -> std::io::Result<()> {
-        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
-        while *started < workers {
-            self.start_worker(*started)?;
-            self.start_errand(*started)?;
-            *started += 1;
+impl Batch {
+    /// Does the jobs in turn. After one that ended for a reason beyond its file, the others are given back undone.
+    fn each(&mut self, mut work: impl FnMut(&mut Job) -> Option<Outcome>) {
+        let mut kept = Vec::with_capacity(self.jobs.len());
+        let mut broken_off = false;
+        for mut job in self.jobs.drain(..) {
+            let outcome = if broken_off {
+                Some(Outcome::Stopped)
+            } else {
+                caught(|| work(&mut job))
+            };
+            let Some(outcome) = outcome else {
+                kept.push(job);
+                continue;
+            };
+            broken_off |= !outcome.is_the_files_own();
+            job.give_back();
+            self.done.push(Done { job, outcome });
         }
-        Ok(())
+        self.jobs = kept;
     }
 
-    fn start_worker(&self, number: usize) -> std::io::Result<()> {
-        let mut worker = Worker {
-            hands: self.hands.clone(),
-            jobs: self.jobs.1.clone(),
-            reports: self.reports.clone(),
-            awake: self.awake.clone(),
-            hold: None,
-        };
-        thread::Builder::new()
-            .name(format!("worker-{number}"))
-            .stack_size(STACK)
-            .spawn(move || worker.work())?;
-        Ok(())
+    fn report(self, reports: &Sender<Report>, took: Duration) {
+        // The controller is gone only when the process ends.
+        let _ = reports.send(Report::Batch {
+            key: self.key,
+            done: self.done,
+            took,
+        });
     }
-
-    fn start_errand(&self, number: usize) -> std::io::Result<()> {
-        let errand = ErrandRunner {
-            hands: self.hands.clone(),
-            board: self.board.clone(),
-            jobs: self.jobs.0.clone(),
-            reports: self.reports.clone(),
-        };
-        let errands = self.errands.clone();
-        thread::Builder::new()
-            .name(format!("errand-{number}"))
-            .stack_size(STACK)
-            .spawn(move || errands.iter().for_each(|next| errand.run(next)))?;
-        Ok(())
-    }
-}
-
-struct Worker {
-    hands: Arc<Hands>,
-    jobs: Receiver<Job>,
-    reports: Sender<Report>,
-    /// How many workers have a hold.
-    awake: Arc<AtomicUsize>,
-    /// None while at rest.
-    hold: Option<Hold>,
-}
-
-impl Worker {
-    fn work(&mut self) {
-        while let Some(job) = self.next_job() {
-            // A job that was stopped needs no seat to say so.
-            let seats = &self.hands.seats;
-            let seated = seats.take(|| job.is_halted());
-            let hold = self.hold.get_or_insert_default();
-            let outcome = caught(|| job.work(&self.hands, hold));
-            if seated {
-                seats.give_back(matches!(outcome, Outcome::Yielded));
-            }
-            if let (Outcome::Failed(_), Some(range)) = (&outcome, &job.range) {
-                // After a panic the range is still taken; putting it back twice does no harm.
-                job.file.put_back(range);
-            }
-            report(&self.reports, job, outcome);
-        }
-    }
-
-    /// Waits for a job, at rest where it takes long; None when there will be no more.
-    fn next_job(&mut self) -> Option<Job> {
-        if self.hold.is_some() {
-            match self.jobs.recv_timeout(DROWSY) {
-                Ok(job) => return Some(job),
-                Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => self.rest(),
-            }
-        }
-        let job = self.jobs.recv().ok()?;
-        self.awake.fetch_add(1, Ordering::Relaxed);
-        self.hold = Some(Hold::default());
-        Some(job)
-    }
-
-    fn rest(&mut self) {
-        self.hold = None;
-        if self.awake.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.hands.client.rest();
-        }
-    }
-}
-
-fn report(reports: &Sender<Report>, job: Job, outcome: Outcome) {
-    let key = job.run.download.key;
-    // The controller is gone only when the process ends.
-    let _ = reports.send(Report::Job {
-        key,
-        job: Box::new(job),
-        outcome,
-    });
 }
 
 /// A panic becomes its file's error; the thread lives on.
-fn caught(work: impl FnOnce() -> Outcome) -> Outcome {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| panicked())
-}
-
-fn panicked() -> Outcome {
-    Outcome::Failed(FileProblem {
-        code: Code::InternalError,
-        message: "haul itself failed on this file; resume to try again, and please report it"
-            .into(),
+fn caught(work: impl FnOnce() -> Option<Outcome>) -> Option<Outcome> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Some(Outcome::Failed(FileProblem {
+            code: Code::InternalError,
+            message: "haul itself failed on this file; resume to try again, and please report it"
+                .into(),
+        }))
     })
 }
 
+/// Both crews.
+pub struct Crews {
+    pub workers: Crew<Batch>,
+    pub errands: Crew<Errand>,
+}
+
+impl Crews {
+    /// Crews of so many each.
+    pub fn new(
+        most: usize,
+        hands: &Arc<Hands>,
+        board: &Arc<Board>,
+        reports: &Sender<Report>,
+    ) -> Crews {
+        let workers = workers(most, hands, reports);
+        let errands = errands(most, hands, board, &workers, reports);
+        Crews { workers, errands }
+    }
+
+    /// Lets each have so many threads, or more where it could before.
+    pub fn allow(&self, most: usize) {
+        self.workers.allow(most);
+        self.errands.allow(most);
+    }
+
+    /// Tries again to start the threads that the system refused.
+    pub fn tend(&self) {
+        self.workers.tend();
+        self.errands.tend();
+    }
+}
+
+fn workers(most: usize, hands: &Arc<Hands>, reports: &Sender<Report>) -> Crew<Batch> {
+    let idle = hands.clone();
+    let (hands, reports) = (hands.clone(), reports.clone());
+    let hire = move || {
+        let (hands, reports) = (hands.another(), reports.clone());
+        let mut hold = Hold::default();
+        let hand: Hand<Batch> = Box::new(move |batch| work(batch, &hands, &mut hold, &reports));
+        hand
+    };
+    Crew::new("worker", most, hire, move || idle.client.rest())
+}
+
+fn errands(
+    most: usize,
+    hands: &Arc<Hands>,
+    board: &Arc<Board>,
+    workers: &Crew<Batch>,
+    reports: &Sender<Report>,
+) -> Crew<Errand> {
+    let (hands, board, workers, reports) = (
+        hands.clone(),
+        board.clone(),
+        workers.clone(),
+        reports.clone(),
+    );
+    let hire = move || {
+        let runner = ErrandRunner {
+            hands: hands.another(),
+            board: board.clone(),
+            workers: workers.clone(),
+            reports: reports.clone(),
+        };
+        let hand: Hand<Errand> = Box::new(move |errand| runner.run(errand));
+        hand
+    };
+    Crew::new("errand", most, hire, || ())
+}
+
+fn work(mut batch: Batch, hands: &Hands, hold: &mut Hold, reports: &Sender<Report>) {
+    // A batch that was stopped needs no seat to say so.
+    let seated = hands.seats.take(|| batch.jobs.iter().all(Job::is_halted));
+    let begun = Instant::now();
+    batch.each(|job| job.bring(hands, hold));
+    name_files(&mut batch, hands);
+    if seated {
+        let yielded = |done: &Done| matches!(done.outcome, Outcome::Yielded);
+        hands.seats.give_back(batch.done.iter().any(yielded));
+    }
+    batch.report(reports, begun.elapsed());
+}
+
+/// Gives the files that are whole their names. The journal is told of all of them at once.
+fn name_files(batch: &mut Batch, hands: &Hands) {
+    let mut changes = Vec::with_capacity(batch.jobs.len());
+    batch.each(|job| match job.seal(hands) {
+        Ok(change) => {
+            changes.push(change);
+            None
+        }
+        Err(outcome) => Some(outcome),
+    });
+    let saved = hands.store.append(&changes);
+    batch.each(|job| match &saved {
+        Ok(()) => Some(job.name(hands)),
+        Err(error) => Some(Outcome::Fault {
+            message: error.to_string(),
+            retry_after: None,
+            gained: false,
+        }),
+    });
+}
+
 struct ErrandRunner {
-    hands: Arc<Hands>,
+    hands: Hands,
     board: Arc<Board>,
-    jobs: Sender<Job>,
+    workers: Crew<Batch>,
     reports: Sender<Report>,
 }
 
@@ -198,7 +209,7 @@ impl ErrandRunner {
     fn run(&self, errand: Errand) {
         match errand {
             Errand::Begin(beginning) => self.begin(beginning),
-            Errand::Address(job) => self.address(job),
+            Errand::Addresses(batch) => self.addresses(batch),
         }
     }
 
@@ -215,26 +226,13 @@ impl ErrandRunner {
         });
     }
 
-    fn address(&self, mut job: Job) {
-        if job.run.is_halted() {
-            return self.give_back(job, Outcome::Stopped);
+    fn addresses(&self, mut batch: Batch) {
+        batch.each(|job| job.find_address(&self.hands).err());
+        if batch.jobs.is_empty() {
+            batch.report(&self.reports, Duration::ZERO);
+        } else {
+            self.workers.send(batch);
         }
-        let fetched = catch_unwind(AssertUnwindSafe(|| job.fetch_address(&self.hands)));
-        match fetched {
-            Ok(Ok(address)) => {
-                job.address = Some(address);
-                let _ = self.jobs.send(job);
-            }
-            Ok(Err(outcome)) => self.give_back(job, outcome),
-            Err(_) => self.give_back(job, panicked()),
-        }
-    }
-
-    fn give_back(&self, job: Job, outcome: Outcome) {
-        if let Some(range) = &job.range {
-            job.file.put_back(range);
-        }
-        report(&self.reports, job, outcome);
     }
 }
 
@@ -249,6 +247,7 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::link::Link;
     use crate::run::Run;
+    use crate::seats::Seats;
     use crate::session::Session;
     use crate::store::Store;
     use crate::table::TableBuilder;
@@ -290,66 +289,60 @@ mod tests {
             false,
         ));
         let range = file.take(1);
-        Job {
-            run: run.clone(),
-            table: Arc::new(TableBuilder::default().finish()),
+        Job::new(
+            run.clone(),
+            Arc::new(TableBuilder::default().finish()),
             file,
             range,
-            address: None,
+        )
+    }
+
+    fn batch(run: &Arc<Run>) -> Batch {
+        Batch {
+            key: 1,
+            jobs: vec![impossible(run), impossible(run)],
+            done: Vec::new(),
         }
     }
 
     #[test]
-    fn a_panic_is_its_files_error_and_the_pool_keeps_its_size() {
+    fn a_panic_is_its_files_error_and_the_crew_keeps_its_size() {
         let dir = tempfile::tempdir().unwrap();
         let (store, _) = Store::open_in_boot(dir.path(), "boot").unwrap();
         let hands = Arc::new(Hands {
             client: Client::new(Options::default()).unwrap(),
             store: Arc::new(store),
             meter: Default::default(),
-            limit: Limit::default(),
-            seats: Seats::new(WORKERS),
+            limit: Arc::default(),
+            seats: Arc::new(Seats::new(WORKERS)),
         });
-        let (errands, errands_in) = unbounded();
-        let (jobs, jobs_in) = unbounded();
         let (reports, reports_in) = unbounded();
-        let pool = Pool {
-            hands,
-            board: Arc::default(),
-            errands: errands_in,
-            jobs: (jobs.clone(), jobs_in),
-            reports,
-            started: Mutex::default(),
-            awake: Arc::default(),
+        let crews = Crews::new(WORKERS, &hands, &Arc::default(), &reports);
+        let done = || match reports_in.recv_timeout(Duration::from_secs(30)).unwrap() {
+            Report::Batch { done, .. } => done,
+            Report::Begun { .. } => panic!("no beginning was asked for"),
         };
-        pool.grow(WORKERS).unwrap();
         let run = run();
         // More than there are threads: one that died of it would not do another, nor one that kept its seat.
         for _ in 0..5 * WORKERS {
-            jobs.send(impossible(&run)).unwrap();
-            errands.send(Errand::Address(impossible(&run))).unwrap();
+            crews.workers.send(batch(&run));
+            crews.errands.send(Errand::Addresses(batch(&run)));
         }
         for _ in 0..10 * WORKERS {
-            let report = reports_in.recv_timeout(Duration::from_secs(30)).unwrap();
-            let Report::Job { job, outcome, .. } = report else {
-                panic!("no beginning was asked for")
-            };
-            let Outcome::Failed(problem) = outcome else {
-                panic!("{outcome:?}")
-            };
-            assert_eq!(problem.code, Code::InternalError);
-            assert!(job.file.take(1).is_some(), "the range is free again");
-        }
-        // They work: a job of a run that was halted is given back undone.
-        run.halt();
-        jobs.send(impossible(&run)).unwrap();
-        let report = reports_in.recv_timeout(Duration::from_secs(30)).unwrap();
-        assert!(matches!(
-            report,
-            Report::Job {
-                outcome: Outcome::Stopped,
-                ..
+            let done = done();
+            assert_eq!(done.len(), 2, "the second file was tried, too");
+            for Done { job, outcome } in done {
+                let Outcome::Failed(problem) = outcome else {
+                    panic!("{outcome:?}")
+                };
+                assert_eq!(problem.code, Code::InternalError);
+                assert!(job.file.take(1).is_some(), "the range is free again");
             }
-        ));
+        }
+        // They work: the jobs of a run that was halted are given back undone.
+        run.halt();
+        crews.workers.send(batch(&run));
+        let stopped = |done: &Done| matches!(done.outcome, Outcome::Stopped);
+        assert!(done().iter().all(stopped));
     }
 }

@@ -19,6 +19,7 @@ pub(super) struct Active {
     pub(super) restarted: bool,
     pub(super) unsettled: bool,
     pub(super) rate: Rate,
+    pub(super) pace: Pace,
     /// The counts when the rate was last measured.
     pub(super) counted: Counts,
     /// A change is being committed: others wait.
@@ -43,6 +44,7 @@ impl Active {
             restarted: false,
             unsettled: false,
             rate: Rate::default(),
+            pace: Pace::default(),
             counted: Counts::default(),
             committing: false,
             deferred: VecDeque::new(),

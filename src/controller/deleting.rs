@@ -9,8 +9,8 @@ impl Controller {
         remove_files: bool,
         reply: Option<Sender<Deleted>>,
     ) {
-        let batch = self.next_batch;
-        self.next_batch += 1;
+        let delete = self.next_delete;
+        self.next_delete += 1;
         let deleted = keys
             .iter()
             .filter_map(|key| {
@@ -20,9 +20,9 @@ impl Controller {
             })
             .collect::<Vec<_>>();
         let waiting = deleted.len();
-        self.batches.insert(
-            batch,
-            Batch {
+        self.deletes.insert(
+            delete,
+            Delete {
                 deleted,
                 waiting,
                 files_removed: 0,
@@ -30,7 +30,7 @@ impl Controller {
             },
         );
         if waiting == 0 {
-            self.close_batch(batch);
+            self.close_delete(delete);
         }
         for key in &keys {
             let Some(active) = self.active.get_mut(key) else {
@@ -38,7 +38,7 @@ impl Controller {
             };
             active.committing = false;
             active.deleting = Some(Deletion {
-                batch,
+                delete,
                 remove_files,
                 handed_over: false,
             });
@@ -94,23 +94,23 @@ impl Controller {
         let Some(deletion) = active.deleting else {
             return;
         };
-        let Some(batch) = self.batches.get_mut(&deletion.batch) else {
+        let Some(delete) = self.deletes.get_mut(&deletion.delete) else {
             return;
         };
-        batch.waiting -= 1;
-        batch.files_removed += files;
-        if batch.waiting == 0 {
-            self.close_batch(deletion.batch);
+        delete.waiting -= 1;
+        delete.files_removed += files;
+        if delete.waiting == 0 {
+            self.close_delete(deletion.delete);
         }
     }
 
-    pub(super) fn close_batch(&mut self, batch: u64) {
-        if let Some(batch) = self.batches.remove(&batch)
-            && let Some(reply) = batch.reply
+    pub(super) fn close_delete(&mut self, delete: u64) {
+        if let Some(delete) = self.deletes.remove(&delete)
+            && let Some(reply) = delete.reply
         {
             let _ = reply.send(Deleted {
-                deleted: batch.deleted,
-                files_removed: batch.files_removed,
+                deleted: delete.deleted,
+                files_removed: delete.files_removed,
             });
         }
     }

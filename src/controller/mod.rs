@@ -6,6 +6,7 @@
 mod active;
 mod commands;
 mod deleting;
+mod pace;
 mod progress;
 mod work;
 
@@ -34,13 +35,16 @@ use crate::syncer::SyncRequest;
 use crate::table::{Counts, FileState};
 use crate::transfer::{Job, OpenFile};
 use crate::upstream::Package;
-use crate::worker::{Errand, Report};
+use crate::worker::{Batch, Crews, Done, Errand, Report};
 
 use active::Active;
+use pace::Pace;
 
-/// Jobs given out for each worker: one that it does, one whose address is being fetched, and as many that wait, so that
+/// Batches given out for each worker: one that it does, one whose addresses are being fetched, and as many that wait, so that
 /// no thread waits for the controller where files are small. More, and addresses might expire unused.
 const AHEAD: usize = 4;
+/// Files up to this size are given out several at a time, in bytes.
+const SMALL: u64 = 256 << 10;
 /// How often progress is journalled: a killed process loses at most this much.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -115,8 +119,6 @@ pub struct Removal {
 pub struct Channels {
     pub commands: Receiver<Command>,
     pub reports: Receiver<Report>,
-    pub errands: Sender<Errand>,
-    pub jobs: Sender<Job>,
     pub syncs: Sender<SyncRequest>,
     /// Downloads to be cleaned up, and what became of them: key and files removed.
     pub removals: Sender<Removal>,
@@ -132,14 +134,15 @@ pub struct Policy {
     pub retry_for: Duration,
 }
 
-/// A DELETE under way: which of those it waits for this download belongs to.
+/// A download that is being deleted, and by which DELETE.
 struct Deletion {
-    batch: u64,
+    delete: u64,
     remove_files: bool,
     handed_over: bool,
 }
 
-struct Batch {
+/// One DELETE, which may be of many downloads.
+struct Delete {
     deleted: Vec<String>,
     waiting: usize,
     files_removed: u64,
@@ -149,6 +152,7 @@ struct Batch {
 /// See the module's page.
 pub struct Controller {
     channels: Channels,
+    crews: Arc<Crews>,
     policy: Policy,
     store: Arc<Store<Saved>>,
     board: Arc<Board>,
@@ -159,8 +163,8 @@ pub struct Controller {
     creating: BTreeMap<u32, (String, (String, String), String)>,
     next_key: u32,
     ids: crate::id::Ids,
-    batches: BTreeMap<u64, Batch>,
-    next_batch: u64,
+    deletes: BTreeMap<u64, Delete>,
+    next_delete: u64,
     out: usize,
     turn: u32,
     /// Changes wait for room in the state directory.
@@ -186,6 +190,7 @@ impl Controller {
     /// Takes up what was remembered. `next_key` is the first unused key.
     pub fn new(
         channels: Channels,
+        crews: Arc<Crews>,
         policy: Policy,
         store: Arc<Store<Saved>>,
         board: Arc<Board>,
@@ -195,6 +200,7 @@ impl Controller {
         let now = Instant::now();
         let mut controller = Controller {
             channels,
+            crews,
             policy,
             store,
             board,
@@ -203,8 +209,8 @@ impl Controller {
             creating: BTreeMap::new(),
             next_key,
             ids: crate::id::Ids::default(),
-            batches: BTreeMap::new(),
-            next_batch: 0,
+            deletes: BTreeMap::new(),
+            next_delete: 0,
             out: 0,
             turn: 0,
             unsaved: false,

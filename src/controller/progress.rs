@@ -9,6 +9,7 @@ impl Controller {
             return;
         }
         self.ticked_at = now;
+        self.crews.tend();
         self.journal_all();
         let mut gained: Vec<(u32, u32)> = Vec::new();
         for &key in &self.busy {

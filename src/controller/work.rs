@@ -34,7 +34,7 @@ impl Controller {
     }
 
     /// Gives out one job of a download. False where it has none now.
-    pub(super) fn give(&mut self, key: u32, now: Instant) -> bool {
+    fn give(&mut self, key: u32, now: Instant) -> bool {
         let crowded = self.out > self.policy.workers + 2;
         let idle = self.out < self.policy.workers;
         let Some(active) = self.active.get_mut(&key) else {
@@ -51,23 +51,17 @@ impl Controller {
                     begun: active.begun_before,
                 };
                 self.out += 1;
-                let _ = self
-                    .channels
-                    .errands
-                    .send(Errand::Begin(Box::new(beginning)));
+                self.crews.errands.send(Errand::Begin(Box::new(beginning)));
                 true
             }
-            Some(Pick::New(file)) => {
-                self.note_begun(key, file);
-                self.give_file(key, file)
-            }
+            Some(Pick::New(file)) => self.give_files(key, file),
             Some(Pick::Open(file)) => self.give_file(key, file),
             None => idle && self.give_tail(key, now),
         }
     }
 
     /// The journal knows of a `.part` before it is made, for many files at a time.
-    pub(super) fn note_begun(&mut self, key: u32, file: u32) {
+    fn note_begun(&mut self, key: u32, file: u32) {
         let Some(active) = self.active.get_mut(&key) else {
             return;
         };
@@ -78,38 +72,50 @@ impl Controller {
         }
     }
 
-    pub(super) fn give_file(&mut self, key: u32, file: u32) -> bool {
+    /// Gives out a file that no job had yet, and with a small one as many of the next as fit into a batch.
+    fn give_files(&mut self, key: u32, file: u32) -> bool {
+        self.note_begun(key, file);
+        let mut jobs: Vec<Job> = self.job(key, file).into_iter().collect();
+        let small = jobs.first().is_some_and(|job| job.size() <= SMALL);
+        while small
+            && let Some(active) = self.active.get_mut(&key)
+            && jobs.len() < active.pace.batch()
+            && let Some(next) = active.record.pick_small(SMALL)
+        {
+            self.note_begun(key, next);
+            jobs.extend(self.job(key, next));
+        }
+        self.send(key, jobs);
+        true
+    }
+
+    /// Gives out one range of a file. True also where it had none: there may be another file that has.
+    fn give_file(&mut self, key: u32, file: u32) -> bool {
+        let job = self.job(key, file);
+        self.send(key, job.into_iter().collect());
+        true
+    }
+
+    /// A job for a file that was picked. None where it has no range to give now.
+    fn job(&mut self, key: u32, file: u32) -> Option<Job> {
         let workers = self.policy.workers as u64;
-        let Some(active) = self.active.get_mut(&key) else {
-            return false;
-        };
+        let active = self.active.get_mut(&key)?;
         let (Some(run), Some(table)) = (active.run.clone(), active.download.table()) else {
             active.record.void(file);
-            return false;
+            return None;
         };
         let open = active.open_file(file, table.size(file));
         let range = open.take(workers);
         if range.is_none() && !open.is_whole() {
             active.record.void(file);
-            return true;
+            return None;
         }
         let more = range.is_some() && open.has_free();
         active.record.given(file, more);
-        let known = range.is_none() || open.known_address().is_some();
-        self.send(
-            Job {
-                run,
-                table,
-                file: open,
-                range,
-                address: None,
-            },
-            known,
-        );
-        true
+        Some(Job::new(run, table, open, range))
     }
 
-    pub(super) fn give_tail(&mut self, key: u32, now: Instant) -> bool {
+    fn give_tail(&mut self, key: u32, now: Instant) -> bool {
         let Some(active) = self.active.get_mut(&key) else {
             return false;
         };
@@ -127,29 +133,28 @@ impl Controller {
             return false;
         };
         active.record.gave_tail();
-        self.send(
-            Job {
-                run,
-                table,
-                file,
-                range: Some(range),
-                address: None,
-            },
-            true,
-        );
+        self.send(key, vec![Job::new(run, table, file, Some(range))]);
         true
     }
 
-    pub(super) fn send(&mut self, job: Job, has_address: bool) {
+    /// Gives jobs of one download out together.
+    fn send(&mut self, key: u32, jobs: Vec<Job>) {
+        let Some(first) = jobs.first() else { return };
         self.out += 1;
-        if let Some(root) = job.run.root().cloned() {
+        if let Some(root) = first.run.root().cloned() {
             self.soil(&root);
         }
-        let _ = if has_address {
-            self.channels.jobs.send(job).is_ok()
-        } else {
-            self.channels.errands.send(Errand::Address(job)).is_ok()
+        let ahead = jobs.iter().any(Job::wants_address);
+        let batch = Batch {
+            key,
+            jobs,
+            done: Vec::new(),
         };
+        if ahead {
+            self.crews.errands.send(Errand::Addresses(batch));
+        } else {
+            self.crews.workers.send(batch);
+        }
     }
 
     pub(super) fn report(&mut self, report: Report) {
@@ -185,15 +190,23 @@ impl Controller {
                 };
                 self.event(key, event);
             }
-            Report::Job { key, job, outcome } => {
-                let file = job.file.index;
-                if !matches!(outcome, Outcome::Complete | Outcome::Skipped) {
-                    let news = job.file.news(key);
-                    self.save(news);
+            Report::Batch { key, done, took } => {
+                if let Some(active) = self.active.get_mut(&key) {
+                    active.pace.note(&done, took);
                 }
-                self.event(key, Event::File(file, outcome));
+                for Done { job, outcome } in done {
+                    self.job_done(key, &job, outcome);
+                }
             }
         }
+    }
+
+    fn job_done(&mut self, key: u32, job: &Job, outcome: Outcome) {
+        if !matches!(outcome, Outcome::Complete | Outcome::Skipped) {
+            let news = job.file.news(key);
+            self.save(news);
+        }
+        self.event(key, Event::File(job.file.index, outcome));
     }
 
     pub(super) fn event(&mut self, key: u32, event: Event) {

@@ -42,13 +42,26 @@ const BLOCK: u64 = 64 << 10;
 /// A file from this size on may be tampered with while it is on its way; a smaller one is there too shortly.
 const LARGE: u64 = 1 << 20;
 
-/// What workers work with.
+/// What a thread works with.
 pub struct Hands {
     pub client: Client,
     pub store: Arc<Store<Saved>>,
-    pub meter: Meter,
-    pub limit: Limit,
-    pub seats: Seats,
+    pub meter: Arc<Meter>,
+    pub limit: Arc<Limit>,
+    pub seats: Arc<Seats>,
+}
+
+impl Hands {
+    /// The same for another thread, which gets connections of its own.
+    pub fn another(&self) -> Hands {
+        Hands {
+            client: self.client.another(),
+            store: self.store.clone(),
+            meter: self.meter.clone(),
+            limit: self.limit.clone(),
+            seats: self.seats.clone(),
+        }
+    }
 }
 
 /// One piece of work for a worker.
@@ -60,29 +73,49 @@ pub struct Job {
     pub range: Option<Arc<Range>>,
     /// Fetched ahead.
     pub address: Option<Address>,
+    /// This job is the one that gives the whole file its name.
+    names_file: bool,
 }
 
 impl Job {
-    /// Does the job. What it wrote is put back into the file's ranges whatever happens.
-    pub fn work(&self, hands: &Hands, hold: &mut Hold) -> Outcome {
-        let fetched = match &self.range {
-            Some(range) => {
-                let result = self.fetch(range, hands, hold);
-                self.file.put_back(range);
-                result
+    pub fn new(
+        run: Arc<Run>,
+        table: Arc<FileTable>,
+        file: Arc<OpenFile>,
+        range: Option<Arc<Range>>,
+    ) -> Job {
+        Job {
+            run,
+            table,
+            file,
+            range,
+            address: None,
+            names_file: false,
+        }
+    }
+
+    /// Brings the range's bytes; what was written is put back into the file's ranges whatever happens. None where the
+    /// file is whole now and this job is to give it its name: first [`Job::seal`], then [`Job::name`].
+    pub fn bring(&mut self, hands: &Hands, hold: &mut Hold) -> Option<Outcome> {
+        if let Some(range) = &self.range {
+            let result = self.fetch(range, hands, hold);
+            self.file.put_back(range);
+            if let Err(outcome) = result {
+                return Some(outcome);
             }
-            None => Ok(()),
-        };
-        match fetched {
-            Err(outcome) => outcome,
-            Ok(()) if !self.claim_finish() => Outcome::Range,
-            Ok(()) => {
-                let outcome = self.finish(hands).unwrap_or_else(|outcome| outcome);
-                // Once it has its name, a worker that comes late must not finish it again.
-                self.file.progress().finishing =
-                    matches!(outcome, Outcome::Complete | Outcome::Skipped);
-                outcome
-            }
+        }
+        self.names_file = self.claim_finish();
+        (!self.names_file).then_some(Outcome::Range)
+    }
+
+    /// Lets others do what this job has not done.
+    pub fn give_back(&mut self) {
+        if let Some(range) = &self.range {
+            // Where it was put back already this does no harm.
+            self.file.put_back(range);
+        }
+        if std::mem::take(&mut self.names_file) {
+            self.file.progress().finishing = false;
         }
     }
 
@@ -91,11 +124,32 @@ impl Job {
         self.run.is_halted() || self.file.given_up.load(Ordering::Acquire)
     }
 
-    /// Fetches the address of the file, for a job that does not have one yet.
+    /// The file's size, in bytes.
+    pub fn size(&self) -> u64 {
+        self.table.size(self.file.index)
+    }
+
+    /// Whether it needs an address that is not known yet.
+    pub fn wants_address(&self) -> bool {
+        self.range.is_some() && self.file.known_address().is_none()
+    }
+
+    /// Fetches the address ahead, where it is needed.
     ///
     /// # Errors
     /// The outcome with which the job ends.
-    pub fn fetch_address(&self, hands: &Hands) -> Result<Address, Outcome> {
+    pub fn find_address(&mut self, hands: &Hands) -> Result<(), Outcome> {
+        if !self.wants_address() {
+            return Ok(());
+        }
+        if self.is_halted() {
+            return Err(Outcome::Stopped);
+        }
+        self.address = Some(self.fetch_address(hands)?);
+        Ok(())
+    }
+
+    fn fetch_address(&self, hands: &Hands) -> Result<Address, Outcome> {
         let order = &self.run.download.order;
         let watch = self.run.watch();
         let file_id = self.table.id(self.file.index);

@@ -3,9 +3,12 @@
 use super::*;
 
 impl Job {
-    /// Gives the whole file its time and its name. The journal knows before the name changes, so that a start
-    /// in between finds out which of the two it is.
-    pub(super) fn finish(&self, hands: &Hands) -> Result<Outcome, Outcome> {
+    /// Looks at the whole file a last time and sets its time. Returns what the journal must know before
+    /// [`Job::name`], so that a start in between finds out which of the two names the file has.
+    ///
+    /// # Errors
+    /// The outcome with which the job ends.
+    pub fn seal(&self, hands: &Hands) -> Result<Change, Outcome> {
         if self.run.is_halted() {
             return Err(Outcome::Stopped);
         }
@@ -22,10 +25,29 @@ impl Job {
             self.believe(&part.file, hands)
                 .inspect_err(|_| self.file.close())?;
         }
-        let key = self.run.download.key;
-        self.save(hands, &[stamp(&self.table, index, key, &part.file)])?;
+        Ok(stamp(&self.table, index, self.run.download.key, &part.file))
+    }
+
+    /// Gives the sealed file its name. Once it has it, a worker that comes late does not give it again.
+    pub fn name(&mut self, hands: &Hands) -> Outcome {
+        match self.try_name(hands) {
+            Ok(outcome) => {
+                self.names_file = false;
+                outcome
+            }
+            Err(outcome) => outcome,
+        }
+    }
+
+    fn try_name(&self, hands: &Hands) -> Result<Outcome, Outcome> {
+        let index = self.file.index;
+        let part = self.part(hands)?;
+        let root = self
+            .run
+            .root()
+            .ok_or_else(|| failed("the destination is not open"))?;
         let place = Place {
-            key,
+            key: self.run.download.key,
             table: &self.table,
             index,
             if_exists: self.run.download.order.if_exists,

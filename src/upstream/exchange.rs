@@ -10,7 +10,7 @@ use ureq::http::header::{
 };
 use ureq::http::{Request, Response, StatusCode};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::unversioned::transport::{Connector, RustlsConnector};
+use ureq::unversioned::transport::{ConnectionDetails, Connector, RustlsConnector, Transport};
 use ureq::{Agent, Body, Error};
 
 use super::direct::Parked;
@@ -31,6 +31,9 @@ const WORTH_DRAINING: u64 = 8 * 1024;
 
 /// And for so long.
 pub const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// Connections that a thread keeps alive: it talks to the API and to a storage server or two.
+const KEPT_ALIVE: usize = 4;
 
 /// Connections unused for so long are not used again. Servers close theirs after a minute or so.
 const IDLE_AGE: Duration = Duration::from_secs(60);
@@ -61,94 +64,122 @@ pub struct Answer {
     pub url: Url,
 }
 
-/// The agents with their connections, shared by all threads.
+/// One thread's agents, with the connections that it keeps alive, and what it has in common with the other threads.
 pub struct Exchange {
-    connections: usize,
+    common: Arc<Common>,
+    agents: Mutex<Agents>,
+}
+
+/// What all threads share.
+struct Common {
     silence: Duration,
     given: Vec<Certificate<'static>>,
-    agents: Mutex<Agents>,
     /// Where calls that read a plain connection themselves leave it.
-    pub parked: Arc<Parked>,
+    parked: Arc<Parked>,
+    tls: Mutex<Tls>,
     /// Hosts whose certificate only the roots compiled in vouch for.
     bundled_hosts: Mutex<Vec<String>>,
 }
 
-/// Each is made when it is first needed.
+/// Roots are some megabytes; each set is made when it is first needed, and forgotten when nobody needs it.
+#[derive(Default)]
+struct Tls {
+    /// Inside: None where there are no roots but those compiled in.
+    local: Option<Option<Trust>>,
+    bundled: Option<Trust>,
+}
+
+#[derive(Clone)]
+struct Trust {
+    roots: RootCerts,
+    connector: Arc<RustlsConnector>,
+}
+
+impl Trust {
+    fn new(roots: RootCerts) -> Trust {
+        Trust {
+            roots,
+            connector: Arc::default(),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Agents {
     plain: Option<Agent>,
-    /// Inside: None where there are no roots but those compiled in.
-    local: Option<Option<Agent>>,
+    local: Option<Agent>,
     bundled: Option<Agent>,
 }
 
 impl Exchange {
+    /// `connections` is how many are kept that calls have read themselves.
     pub fn new(
         connections: usize,
         silence: Duration,
         given: Vec<Certificate<'static>>,
     ) -> Exchange {
         Exchange {
-            connections,
-            silence,
-            given,
+            common: Arc::new(Common {
+                silence,
+                given,
+                parked: Arc::new(Parked::new(connections, IDLE_AGE)),
+                tls: Mutex::default(),
+                bundled_hosts: Mutex::default(),
+            }),
             agents: Mutex::default(),
-            parked: Arc::new(Parked::new(connections, IDLE_AGE)),
-            bundled_hosts: Mutex::default(),
         }
     }
 
-    /// Closes the connections that nobody uses and forgets the roots, which is some megabytes. Both come
-    /// back with the next request; those under way go on.
+    /// Another, for another thread, with connections of its own.
+    pub fn another(&self) -> Exchange {
+        Exchange {
+            common: self.common.clone(),
+            agents: Mutex::default(),
+        }
+    }
+
+    /// Where calls that read a plain connection themselves leave it.
+    pub fn parked(&self) -> &Arc<Parked> {
+        &self.common.parked
+    }
+
+    /// Closes the connections that nobody uses, those of other threads apart, and forgets the roots, which is some
+    /// megabytes. Both come back with the next request; those under way go on.
     pub fn rest(&self) {
         let agents = std::mem::take(&mut *self.agents());
+        let tls = std::mem::take(&mut *self.common.tls());
         // Closing may take a moment, and needs no lock.
-        drop(agents);
-        self.parked.close();
+        drop((agents, tls));
+        self.common.parked.close();
     }
 
     fn agents(&self) -> MutexGuard<'_, Agents> {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn agent(&self, roots: RootCerts) -> Agent {
-        // A secure connection is never lent, and so never parked.
-        let parked = Arc::new(Parked::new(0, IDLE_AGE));
-        let silence = self.silence;
-        agent(self.connections, Dialer { silence, parked }, roots)
-    }
-
-    fn plain_agent(&self) -> Agent {
-        let parked = self.parked.clone();
-        let silence = self.silence;
-        agent(
-            self.connections,
-            Dialer { silence, parked },
-            RootCerts::WebPki,
-        )
-    }
-
     fn plain(&self) -> Agent {
         let mut agents = self.agents();
         let plain = &mut agents.plain;
-        plain.get_or_insert_with(|| self.plain_agent()).clone()
+        let make = || {
+            self.common
+                .agent(self.common.parked.clone(), Trust::new(RootCerts::WebPki))
+        };
+        plain.get_or_insert_with(make).clone()
     }
 
     fn local(&self) -> Option<Agent> {
         let mut agents = self.agents();
-        let local = agents.local.get_or_insert_with(|| {
-            let roots = trust::local_roots(&self.given)?;
-            Some(self.agent(roots))
-        });
-        local.clone()
+        if agents.local.is_none() {
+            agents.local = Some(self.common.secure_agent(self.common.local_trust()?));
+        }
+        agents.local.clone()
     }
 
     fn bundled(&self) -> Agent {
         let mut agents = self.agents();
         let bundled = &mut agents.bundled;
-        bundled
-            .get_or_insert_with(|| self.agent(RootCerts::WebPki))
-            .clone()
+        let make = || self.common.secure_agent(self.common.bundled_trust());
+        bundled.get_or_insert_with(make).clone()
     }
 
     /// Sends a GET and follows its redirects. Runs under the caller's context, and leaves a limit there that
@@ -164,7 +195,7 @@ impl Exchange {
     ) -> Result<Answer, Fault> {
         let mut url = url;
         for _ in 0..=MOST_REDIRECTS {
-            let limit = Instant::now() + 2 * self.silence + Duration::from_secs(20);
+            let limit = Instant::now() + 2 * self.common.silence + Duration::from_secs(20);
             watch::context(|context| context.limit = Some(limit));
             let response = self.send(&url, &headers)?;
             if redirects == Redirects::Answer || !is_redirect(response.status()) {
@@ -194,7 +225,7 @@ impl Exchange {
     }
 
     fn send_secure(&self, url: &Url, request: &Request<()>) -> Result<Response<Body>, Error> {
-        let local = match self.is_bundled_host(&url.host) {
+        let local = match self.common.is_bundled_host(&url.host) {
             true => None,
             false => self.local(),
         };
@@ -205,14 +236,41 @@ impl Exchange {
             Err(error) if fault::is_unknown_issuer(&error) => {
                 // Where neither knows the issuer, the first answer is as good as the second.
                 let response = attempt(&self.bundled(), request).map_err(|_| error)?;
-                self.remember_bundled_host(&url.host);
+                self.common.remember_bundled_host(&url.host);
                 Ok(response)
             }
             result => result,
         }
     }
+}
 
-    /// For TLS: nobody reads its connections but rustls.
+impl Common {
+    fn tls(&self) -> MutexGuard<'_, Tls> {
+        self.tls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn local_trust(&self) -> Option<Trust> {
+        let mut tls = self.tls();
+        let make = || trust::local_roots(&self.given).map(Trust::new);
+        tls.local.get_or_insert_with(make).clone()
+    }
+
+    fn bundled_trust(&self) -> Trust {
+        let mut tls = self.tls();
+        let make = || Trust::new(RootCerts::WebPki);
+        tls.bundled.get_or_insert_with(make).clone()
+    }
+
+    /// Nobody reads a TLS connection but rustls: none is lent, and so none is parked.
+    fn secure_agent(&self, trust: Trust) -> Agent {
+        self.agent(Arc::new(Parked::new(0, IDLE_AGE)), trust)
+    }
+
+    fn agent(&self, parked: Arc<Parked>, trust: Trust) -> Agent {
+        let silence = self.silence;
+        agent(Dialer { silence, parked }, trust)
+    }
+
     fn is_bundled_host(&self, host: &str) -> bool {
         let hosts = self
             .bundled_hosts
@@ -233,7 +291,7 @@ impl Exchange {
     }
 }
 
-fn agent(connections: usize, dialer: Dialer, roots: RootCerts) -> Agent {
+fn agent(dialer: Dialer, trust: Trust) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
@@ -245,13 +303,29 @@ fn agent(connections: usize, dialer: Dialer, roots: RootCerts) -> Agent {
         .max_response_header_size(LARGEST_HEAD)
         .input_buffer_size(INPUT_BUFFER)
         .output_buffer_size(OUTPUT_BUFFER)
-        .max_idle_connections(connections)
-        .max_idle_connections_per_host(connections)
+        .max_idle_connections(KEPT_ALIVE)
+        .max_idle_connections_per_host(KEPT_ALIVE)
         .max_idle_age(IDLE_AGE)
-        .tls_config(TlsConfig::builder().root_certs(roots).build())
+        .tls_config(TlsConfig::builder().root_certs(trust.roots).build())
         .build();
-    let connector = dialer.chain(RustlsConnector::default()).chain(Tally);
+    let connector = dialer.chain(Shared(trust.connector)).chain(Tally);
     Agent::with_parts(config, connector, Unresolved)
+}
+
+/// A connector that several agents have in common, and with it the roots and the sessions that it knows.
+#[derive(Debug)]
+struct Shared<C>(Arc<C>);
+
+impl<In: Transport, C: Connector<In>> Connector<In> for Shared<C> {
+    type Out = C::Out;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails,
+        chained: Option<In>,
+    ) -> Result<Option<C::Out>, Error> {
+        self.0.connect(details, chained)
+    }
 }
 
 fn request(url: &Url, headers: &Headers) -> Result<Request<()>, Fault> {

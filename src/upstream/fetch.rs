@@ -301,7 +301,7 @@ pub(super) fn fetch(
         url: answer.url,
         context,
         lent: None,
-        parked: exchange.parked.clone(),
+        parked: exchange.parked().clone(),
     })
 }
 

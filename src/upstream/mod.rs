@@ -1,6 +1,6 @@
 //! The upstream server: the four calls that lead from a package link to a file's bytes.
 //!
-//! Blocking, for many threads at once, over one set of kept-alive connections. Every call can be stopped while it is
+//! Blocking, over kept-alive connections. Every call can be stopped while it is
 //! blocked, see [`Watch`]. Nothing here retries, except for one thing that is no attempt: a request on a kept-alive connection that the
 //! server had closed in the meantime.
 
@@ -58,7 +58,7 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
 /// How a client is set up.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Connections that are kept alive: as many as there are threads that use the client.
+    /// Connections that are kept alive after calls that have read them themselves: as many as there are threads.
     pub connections: usize,
     /// So long without a byte is a timeout.
     pub silence: Duration,
@@ -96,7 +96,7 @@ pub struct Place<'a> {
     pub token: &'a Secret,
 }
 
-/// The client: one for the whole process, shared by its threads.
+/// A client. Threads may share one, but each is faster with one of its own.
 pub struct Client {
     exchange: Exchange,
 }
@@ -112,6 +112,13 @@ impl Client {
         Ok(Client {
             exchange: Exchange::new(options.connections, options.silence, given),
         })
+    }
+
+    /// Another client with connections of its own; everything else they share.
+    pub fn another(&self) -> Client {
+        Client {
+            exchange: self.exchange.another(),
+        }
     }
 
     /// Gives back what only kept-alive connections need. For when nothing is under way; a call that is goes on.
