@@ -349,7 +349,10 @@ fn request(url: &Url, headers: &Headers) -> Result<Request<()>, Fault> {
 /// Sends a request. A server may close a kept-alive connection at the moment in which we use it again: then there is an error
 /// before any byte of an answer, which says nothing about the server, and the request is sent once more on a new connection.
 fn attempt(agent: &Agent, request: &Request<()>) -> Result<Response<Body>, Error> {
-    watch::context(|context| (context.connected, context.answered) = (false, false));
+    watch::context(|context| {
+        (context.connected, context.answered) = (false, false);
+        context.overhead = 0;
+    });
     let result = agent.run(request.clone());
     let stale = matches!(&result, Err(error) if is_disconnect(error))
         && watch::context(|context| !context.connected && !context.answered);

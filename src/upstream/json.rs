@@ -11,6 +11,7 @@ use ureq::Error;
 
 use super::exchange::{self, Answer};
 use super::fault::{self, Fault};
+use super::watch;
 
 /// Larger answers are refused, in bytes.
 const LARGEST_ANSWER: u64 = 1024 * 1024;
@@ -54,9 +55,7 @@ pub fn object<T: DeserializeOwned>(answer: Answer, what: &str) -> Result<T, Faul
     let Answer { mut response, url } = answer;
     let delimited = exchange::is_delimited(&response);
     let mut body = Vec::new();
-    let read = response
-        .body_mut()
-        .as_reader()
+    let read = watch::Reading(response.body_mut().as_reader())
         .take(LARGEST_ANSWER + 1)
         .read_to_end(&mut body);
     if let Err(error) = read {

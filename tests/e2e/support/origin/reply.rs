@@ -40,6 +40,8 @@ pub struct Reply {
     /// 200 with a body that is made while it is sent.
     pub(super) made: Option<Writer>,
     pub(super) headers: Vec<(String, String)>,
+    /// Bytes in place of head and body, and then the end of the connection.
+    pub(super) raw: Option<Writer>,
     /// The connection ends after so many bytes of the body.
     pub(super) cut: Option<u64>,
     /// The connection ends before the head.
@@ -81,6 +83,14 @@ impl Reply {
     pub fn made(write: impl Fn(&mut dyn Write) -> io::Result<()> + Send + Sync + 'static) -> Reply {
         Reply {
             made: Some(Arc::new(write)),
+            ..Reply::default()
+        }
+    }
+
+    /// What `write` writes, which need not be HTTP, in place of an answer.
+    pub fn raw(write: impl Fn(&mut dyn Write) -> io::Result<()> + Send + Sync + 'static) -> Reply {
+        Reply {
+            raw: Some(Arc::new(write)),
             ..Reply::default()
         }
     }

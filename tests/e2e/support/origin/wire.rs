@@ -133,6 +133,12 @@ fn answer(shared: &Shared, to: &Line, seen: &Seen, reply: &Reply) -> io::Result<
     if reply.no_head {
         return Ok(false);
     }
+    if let Some(write) = &reply.raw {
+        let mut out = BufWriter::with_capacity(64 * 1024, to);
+        write(&mut out)?;
+        out.flush()?;
+        return Ok(false);
+    }
     if let Some(write) = &reply.made {
         return answer_made(to, write);
     }
