@@ -168,12 +168,15 @@ fn work(mut batch: Batch, hands: &Hands, hold: &mut Hold, reports: &Sender<Repor
     // A batch that was stopped needs no seat to say so.
     let seated = hands.seats.take(|| batch.jobs.iter().all(Job::is_halted));
     let begun = Instant::now();
+    let run = batch.jobs.first().map(|job| job.run.clone());
+    let at_work = run.as_ref().map(|run| run.at_work());
     batch.each(|job| job.bring(hands, hold));
     name_files(&mut batch, hands);
     if seated {
         let yielded = |done: &Done| matches!(done.outcome, Outcome::Yielded);
         hands.seats.give_back(batch.done.iter().any(yielded));
     }
+    drop(at_work);
     batch.report(reports, begun.elapsed());
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Active {
     pub(super) restarted: bool,
     pub(super) unsettled: bool,
     pub(super) rate: Rate,
+    /// Since when it has had work to do and no worker.
+    pub(super) waits_since: Option<Instant>,
     pub(super) pace: Pace,
     /// The counts when the rate was last measured.
     pub(super) counted: Counts,
@@ -44,6 +46,7 @@ impl Active {
             restarted: false,
             unsettled: false,
             rate: Rate::default(),
+            waits_since: None,
             pace: Pace::default(),
             counted: Counts::default(),
             committing: false,
