@@ -1,6 +1,5 @@
 //! One server that is slow on purpose, or by nature, does not keep the downloads from others waiting.
 
-use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
@@ -25,15 +24,15 @@ fn a_download_that_drips_from_every_connection_does_not_starve_another() {
     const SIZE: u64 = 1 << 20;
     let slow = Origin::new(Package::new().many(64, SIZE));
     slow.always(Kind::Bytes, drip(SIZE));
-    let quick = Origin::new(Package::new().many(20, 5000));
+    let quick = Origin::new(Package::new().many(5, 5000));
     let agent = Setup::new()
         .origin(&slow)
         .origin(&quick)
-        .args(&["--workers", "8"])
+        .args(&["--workers", "4"])
         .start();
     let dir = tempfile::tempdir().unwrap();
     let hostage = agent.create(&slow, &dir.path().join("slow"));
-    slow.await_requests(Kind::Bytes, 8);
+    slow.await_requests(Kind::Bytes, 4);
     let id = agent.create(&quick, &dir.path().join("quick"));
     agent.wait_state(&id, "complete");
     assert_eq!(agent.inspect(&hostage)["state"], "transferring");
