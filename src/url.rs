@@ -152,8 +152,12 @@ impl Url {
 
     /// The whole URL for a request, query included; what no request line may hold is percent-encoded.
     pub fn for_request(&self) -> String {
-        let mut text = self.origin();
-        text.extend(utf8_percent_encode(&self.path, UNSAFE));
+        self.origin() + &self.target()
+    }
+
+    /// Path and query, as they stand in a request's first line (RFC 9112, 3.2.1).
+    pub fn target(&self) -> String {
+        let mut text: String = utf8_percent_encode(&self.path, UNSAFE).collect();
         if let Some(query) = &self.query {
             text.push('?');
             text.extend(utf8_percent_encode(query, UNSAFE));

@@ -179,7 +179,15 @@ fn work(mut batch: Batch, hands: &Hands, hold: &mut Hold, reports: &Sender<Repor
     let begun = Instant::now();
     let run = batch.jobs.first().map(|job| job.run.clone());
     let at_work = run.as_ref().map(|run| run.at_work());
-    batch.each(|job| job.bring(hands, hold));
+    let addresses = batch.jobs.iter().filter(|job| job.range.is_some());
+    let addresses: Vec<_> = addresses.map(|job| job.address_of_all().cloned()).collect();
+    let mut next = addresses.as_slice();
+    batch.each(|job| {
+        if job.range.is_some() {
+            next = next.get(1..).unwrap_or_default();
+        }
+        job.bring(hands, hold, next)
+    });
     name_files(&mut batch, hands);
     if seated {
         let yielded = |done: &Done| matches!(done.outcome, Outcome::Yielded);
@@ -239,7 +247,15 @@ impl ErrandRunner {
     }
 
     fn addresses(&self, mut batch: Batch) {
-        batch.each(|job| job.find_address(&self.hands).err());
+        let wanted = batch.jobs.iter().filter(|job| job.wants_address());
+        let wanted: Vec<u32> = wanted.map(|job| job.file.index).collect();
+        let mut next = wanted.as_slice();
+        batch.each(|job| {
+            if job.wants_address() {
+                next = next.get(1..).unwrap_or_default();
+            }
+            job.find_address(&self.hands, next).err()
+        });
         if batch.jobs.is_empty() {
             batch.report(&self.reports, Duration::ZERO);
         } else {

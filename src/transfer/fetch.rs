@@ -8,6 +8,7 @@ impl Job {
         range: &Arc<Range>,
         hands: &Hands,
         hold: &mut Hold,
+        next: &[Option<Address>],
     ) -> Result<(), Outcome> {
         if self.is_halted() {
             return Err(Outcome::Stopped);
@@ -16,7 +17,7 @@ impl Job {
             self.void(hands)?;
         }
         self.table.begin(self.file.index);
-        let (mut fetched, asked_end) = self.open(range, hands)?;
+        let (mut fetched, asked_end) = self.open(range, hands, next)?;
         let mut whole = None;
         let copied = self
             .check(&fetched, range, asked_end, hands, &mut whole)
@@ -33,7 +34,12 @@ impl Job {
     }
 
     /// Gets an answer to the request for a range, with a fresh address where the known one is refused.
-    pub(super) fn open(&self, range: &Range, hands: &Hands) -> Result<(Fetched, u64), Outcome> {
+    pub(super) fn open(
+        &self,
+        range: &Range,
+        hands: &Hands,
+        next: &[Option<Address>],
+    ) -> Result<(Fetched, u64), Outcome> {
         let size = self.table.size(self.file.index);
         let end = range.end();
         let single = self.file.progress().ranges.is_single();
@@ -45,9 +51,10 @@ impl Job {
         };
         let mut again = true;
         loop {
+            let next = next.iter().map_while(Option::as_ref);
             match hands
                 .client
-                .fetch(&address, wanted.clone(), &self.run.watch())
+                .fetch(&address, wanted.clone(), next, &self.run.watch())
             {
                 Ok(fetched) => {
                     self.file.keep_address(&address);
@@ -67,7 +74,7 @@ impl Job {
                     }
                     again = false;
                     fresh = true;
-                    address = self.fetch_address(hands)?;
+                    address = self.fetch_address(hands, &[])?;
                 }
             }
         }
@@ -83,7 +90,7 @@ impl Job {
         if let Some(address) = &*shared {
             return Ok(address.clone());
         }
-        let address = self.fetch_address(hands)?;
+        let address = self.fetch_address(hands, &[])?;
         *shared = Some(address.clone());
         Ok(address)
     }

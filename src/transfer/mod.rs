@@ -99,11 +99,24 @@ impl Job {
         }
     }
 
+    /// The address that was fetched ahead for all of the file's bytes.
+    pub fn address_of_all(&self) -> Option<&Address> {
+        let (address, range) = (self.address.as_ref()?, self.range.as_ref()?);
+        let all = range.start == 0 && range.end() == self.size();
+        all.then_some(address)
+    }
+
     /// Brings the range's bytes; what was written is put back into the file's ranges whatever happens. None where the
-    /// file is whole now and this job is to give it its name: first [`Job::seal`], then [`Job::name`].
-    pub fn bring(&mut self, hands: &Hands, hold: &mut Hold) -> Option<Outcome> {
+    /// file is whole now and this job is to give it its name: first [`Job::seal`], then [`Job::name`]. `next` are
+    /// the addresses of the jobs that this thread does right after it, up to one that has none.
+    pub fn bring(
+        &mut self,
+        hands: &Hands,
+        hold: &mut Hold,
+        next: &[Option<Address>],
+    ) -> Option<Outcome> {
         if let Some(range) = &self.range {
-            let result = self.fetch(range, hands, hold);
+            let result = self.fetch(range, hands, hold, next);
             self.file.put_back(range);
             if let Err(outcome) = result {
                 return Some(outcome);
@@ -139,22 +152,23 @@ impl Job {
         self.range.is_some() && self.file.known_address().is_none()
     }
 
-    /// Fetches the address ahead, where it is needed.
+    /// Fetches the address ahead, where it is needed. `next` are the files whose addresses this thread will want
+    /// right after it.
     ///
     /// # Errors
     /// The outcome with which the job ends.
-    pub fn find_address(&mut self, hands: &Hands) -> Result<(), Outcome> {
+    pub fn find_address(&mut self, hands: &Hands, next: &[u32]) -> Result<(), Outcome> {
         if !self.wants_address() {
             return Ok(());
         }
         if self.is_halted() {
             return Err(Outcome::Stopped);
         }
-        self.address = Some(self.fetch_address(hands)?);
+        self.address = Some(self.fetch_address(hands, next)?);
         Ok(())
     }
 
-    fn fetch_address(&self, hands: &Hands) -> Result<Address, Outcome> {
+    fn fetch_address(&self, hands: &Hands, next: &[u32]) -> Result<Address, Outcome> {
         let order = &self.run.download.order;
         let watch = self.run.watch();
         let file_id = self.table.id(self.file.index);
@@ -162,7 +176,8 @@ impl Job {
             .run
             .session
             .call(&hands.client, order, &watch, |place| {
-                hands.client.address(place, file_id, &watch)
+                let next = next.iter().map(|&file| self.table.id(file));
+                hands.client.address(place, file_id, next, &watch)
             });
         address.map_err(|fault| match fault {
             // It may be a portal's or a proxy's answer.

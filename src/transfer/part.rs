@@ -13,6 +13,10 @@ impl Job {
         if let Some(part) = &*slot {
             return Ok(part.clone());
         }
+        // A job that comes late must not make a `.part` of a file that has its name.
+        if self.file.given_up.load(Ordering::Acquire) {
+            return Err(Outcome::Stopped);
+        }
         let root = self
             .run
             .root()

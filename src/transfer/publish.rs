@@ -54,9 +54,9 @@ impl Job {
             traits: root.traits(),
         };
         let published = publish(&place, &part.folder, part.names.clone(), &hands.store)?;
-        self.file.close();
         match published {
             Some(state) => {
+                self.file.give_up();
                 self.table.set_state(index, state);
                 if state == FileState::Complete {
                     self.table.set_done(index, self.table.size(index));
@@ -68,6 +68,7 @@ impl Job {
                 })
             }
             None => {
+                self.file.close();
                 self.file.progress().ranges.start_over();
                 self.void(hands)?;
                 Err(Outcome::Over)

@@ -15,7 +15,8 @@ use ureq::{Agent, Body, Error};
 
 use super::direct::Parked;
 use super::fault::{self, Fault};
-use super::line::{Dialer, INPUT_BUFFER, OUTPUT_BUFFER, Tally, Unresolved};
+use super::line::{Dialer, INPUT_BUFFER, OUTPUT_BUFFER, Unresolved};
+use super::pipeline::{OneByOne, Pipelining};
 use super::trust;
 use super::watch::{self, Cut};
 use crate::url::Url;
@@ -79,6 +80,7 @@ struct Common {
     tls: Mutex<Tls>,
     /// Hosts whose certificate only the roots compiled in vouch for.
     bundled_hosts: Mutex<Vec<String>>,
+    one_by_one: Arc<OneByOne>,
 }
 
 /// Roots are some megabytes; each set is made when it is first needed, and forgotten when nobody needs it.
@@ -125,6 +127,7 @@ impl Exchange {
                 parked: Arc::new(Parked::new(connections, IDLE_AGE)),
                 tls: Mutex::default(),
                 bundled_hosts: Mutex::default(),
+                one_by_one: Arc::default(),
             }),
             agents: Mutex::default(),
         }
@@ -198,6 +201,7 @@ impl Exchange {
             let limit = Instant::now() + 2 * self.common.silence + Duration::from_secs(20);
             watch::context(|context| context.limit = Some(limit));
             let response = self.send(&url, &headers)?;
+            watch::context(|context| context.follow.clear());
             if redirects == Redirects::Answer || !is_redirect(response.status()) {
                 return Ok(Answer { response, url });
             }
@@ -268,7 +272,7 @@ impl Common {
 
     fn agent(&self, parked: Arc<Parked>, trust: Trust) -> Agent {
         let silence = self.silence;
-        agent(Dialer { silence, parked }, trust)
+        agent(Dialer { silence, parked }, trust, self.one_by_one.clone())
     }
 
     fn is_bundled_host(&self, host: &str) -> bool {
@@ -291,7 +295,7 @@ impl Common {
     }
 }
 
-fn agent(dialer: Dialer, trust: Trust) -> Agent {
+fn agent(dialer: Dialer, trust: Trust, one_by_one: Arc<OneByOne>) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
@@ -308,7 +312,9 @@ fn agent(dialer: Dialer, trust: Trust) -> Agent {
         .max_idle_age(IDLE_AGE)
         .tls_config(TlsConfig::builder().root_certs(trust.roots).build())
         .build();
-    let connector = dialer.chain(Shared(trust.connector)).chain(Tally);
+    let connector = dialer
+        .chain(Shared(trust.connector))
+        .chain(Pipelining(one_by_one));
     Agent::with_parts(config, connector, Unresolved)
 }
 

@@ -15,6 +15,7 @@ use ureq::{Body, BodyReader, Error};
 use super::direct::{self, Lent, Parked};
 use super::exchange::{self, Exchange, Headers, Redirects};
 use super::fault::{self, Fault};
+use super::pipeline;
 use super::watch::{self, Context, Watch};
 use crate::hold::{self, Hold, Load};
 use crate::url::Url;
@@ -28,7 +29,7 @@ const LONGEST_ETAG: usize = 1024;
 /// Where a file's bytes are. Its query is a credential, so `Debug` shows the host only.
 #[derive(Clone)]
 pub struct Address {
-    url: Url,
+    url: Arc<Url>,
 }
 
 impl fmt::Debug for Address {
@@ -50,7 +51,7 @@ impl Address {
         if !url.secure && api.secure && !api.is_loopback() {
             return Err(unusable("it is not https"));
         }
-        Ok(Address { url })
+        Ok(Address { url: Arc::new(url) })
     }
 
     /// Takes an address from its text.
@@ -63,6 +64,19 @@ impl Address {
         }
         let url = Url::parse(text).map_err(|why| unusable(&why.to_string()))?;
         Address::new(url, api)
+    }
+
+    /// What to ask the server of `other` for, if this is at the same.
+    fn target_beside(&self, other: &Address) -> Option<String> {
+        self.url.same_origin(&other.url).then(|| self.url.target())
+    }
+}
+
+#[cfg(test)]
+impl Address {
+    /// The path, for tests that tell addresses apart.
+    pub(super) fn path(&self) -> &str {
+        &self.url.path
     }
 }
 
@@ -235,8 +249,10 @@ impl Fetched {
     fn finish(&mut self) {
         if let Some(mut body) = self.body.take() {
             self.context.limit = Some(Instant::now() + exchange::DRAIN_TIME);
+            self.context.whole = true;
             // All that was wanted is here; if more comes, the connection is closed by the drop.
             let _ = watch::under(&mut self.context, || body.read(&mut [0; 1]));
+            self.context.whole = false;
         }
     }
 
@@ -248,23 +264,34 @@ impl Fetched {
     }
 }
 
-/// Asks `address` for its bytes, or for a part of them.
-pub(super) fn fetch(
+/// Asks `address` for its bytes, or for a part of them. `next` are the addresses that this thread will ask for all of
+/// their bytes right after it.
+pub(super) fn fetch<'a>(
     exchange: &Exchange,
     address: &Address,
     part: Option<Range<u64>>,
+    next: impl Iterator<Item = &'a Address>,
     watch: &Watch,
 ) -> Result<Fetched, Fault> {
+    let follow = match part {
+        None => next
+            .map_while(|next| next.target_beside(address))
+            .take(pipeline::MOST_AHEAD)
+            .collect(),
+        // They would be asked for the same part.
+        Some(_) => Vec::new(),
+    };
     let headers = Headers {
         secret: Vec::new(),
         range: part.map(range_header).transpose()?,
     };
     let mut context = Context {
         watch: Some(watch.clone()),
+        follow,
         ..Context::default()
     };
     let (answer, content) = watch::under(&mut context, || {
-        let answer = exchange.get(address.url.clone(), headers, Redirects::Follow)?;
+        let answer = exchange.get(Url::clone(&address.url), headers, Redirects::Follow)?;
         if let Some(content) = content(&answer.response, &answer.url)? {
             return Ok((answer, content));
         }

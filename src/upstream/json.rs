@@ -55,9 +55,17 @@ pub fn object<T: DeserializeOwned>(answer: Answer, what: &str) -> Result<T, Faul
     let Answer { mut response, url } = answer;
     let delimited = exchange::is_delimited(&response);
     let mut body = Vec::new();
-    let read = watch::Reading(response.body_mut().as_reader())
-        .take(LARGEST_ANSWER + 1)
-        .read_to_end(&mut body);
+    let declared = exchange::declared_length(&response);
+    let mut reader = watch::Reading(response.body_mut().as_reader());
+    let most = declared.unwrap_or(u64::MAX).min(LARGEST_ANSWER + 1);
+    let read = reader.by_ref().take(most).read_to_end(&mut body);
+    // ureq gives the connection back in the read after the last byte.
+    let read = read.and_then(|_| {
+        let whole = declared == Some(body.len() as u64);
+        watch::context(|context| context.whole = whole);
+        reader.read(&mut [0; 1])
+    });
+    watch::context(|context| context.whole = false);
     if let Err(error) = read {
         return Err(fault::from_ureq(Error::from(error), &url));
     }

@@ -1,4 +1,4 @@
-//! The transport under ureq: a TCP line that heeds the watch, and a tally of what a call did with its line.
+//! The transport under ureq: a TCP line that heeds the watch.
 //!
 //! ureq's own timeouts stay off: with one set it changes the socket's timeout at each read, one more system call.
 //! Here the socket's timeout is set once, and is short; the silence is counted by whoever it wakes.
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::net::sockopt;
 use ureq::Error;
 use ureq::config::Config;
 use ureq::http::Uri;
@@ -121,7 +122,13 @@ impl Transport for Line {
         if self.buffers.input().is_empty() && self.lend() {
             return Err(io::Error::from(Cut::Lent).into());
         }
-        let mut silence = Silence::new(self.silence);
+        let (patience, prompt) = watch::context(|context| (context.patience, context.prompt));
+        if prompt {
+            // Only an answer that comes sooner.
+            let _ = sockopt::set_tcp_quickack(&*self.stream, true);
+        }
+        let mut silence =
+            Silence::new(patience.map_or(self.silence, |patience| patience.min(self.silence)));
         let room = self.buffers.input_append_buf();
         loop {
             match (&*self.stream).read(room) {
@@ -181,50 +188,4 @@ pub fn weigh(error: io::Error, silence: &mut Silence) -> io::Result<()> {
 /// ETIMEDOUT is the kernel giving the connection up, not a slice that has passed.
 fn is_slice_end(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::AGAIN)
-}
-
-/// Wraps every connection, TLS or not, so that a call can tell whether any byte of an answer came.
-#[derive(Debug)]
-pub struct Tally;
-
-impl<In: Transport> Connector<In> for Tally {
-    type Out = Tallied<In>;
-
-    fn connect(
-        &self,
-        _: &ConnectionDetails,
-        chained: Option<In>,
-    ) -> Result<Option<Tallied<In>>, Error> {
-        Ok(chained.map(Tallied))
-    }
-}
-
-/// A connection that tells this thread's context when a byte of an answer came.
-#[derive(Debug)]
-pub struct Tallied<T>(T);
-
-impl<T: Transport> Transport for Tallied<T> {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        self.0.buffers()
-    }
-
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.0.transmit_output(amount, timeout)
-    }
-
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        let more = self.0.await_input(timeout)?;
-        if more {
-            watch::context(|context| context.answered = true);
-        }
-        Ok(more)
-    }
-
-    fn is_open(&mut self) -> bool {
-        self.0.is_open()
-    }
-
-    fn is_tls(&self) -> bool {
-        self.0.is_tls()
-    }
 }

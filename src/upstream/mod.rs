@@ -12,6 +12,7 @@ mod fetch;
 mod json;
 mod line;
 mod listing;
+mod pipeline;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -177,23 +178,27 @@ impl Client {
         })
     }
 
-    /// Step 3: asks where a file's bytes are.
+    /// Step 3: asks where a file's bytes are. `next` are the files that this thread will ask for right after it.
     ///
     /// # Errors
     /// `Unauthorized`: the token is too old. `NotFound`, `Gone`, `Refused`: the file is not to be had.
-    pub fn address(
+    pub fn address<'a>(
         &self,
         place: &Place<'_>,
         file_id: &str,
+        next: impl Iterator<Item = &'a str>,
         watch: &Watch,
     ) -> Result<Address, Fault> {
-        let url = api_url(
-            place.api,
-            &["packages", place.package_id, "files", file_id, "download"],
-        )?;
+        let url = download_url(place, file_id)?;
+        let follow = next
+            .map_while(|file_id| download_url(place, file_id).ok())
+            .map(|url| url.target())
+            .take(pipeline::MOST_AHEAD)
+            .collect();
         let headers = token_header(place.token)?;
         let api = url.clone();
         under(watch, || {
+            watch::context(|context| context.follow = follow);
             let answer = self.api(url, headers, Redirects::Answer)?;
             if exchange::is_redirect(answer.response.status()) {
                 let target = exchange::redirect_target(&answer.response, &answer.url)?;
@@ -211,17 +216,19 @@ impl Client {
         })
     }
 
-    /// Step 4: asks an address for its bytes, or for `part` of them. None of our headers is sent there.
+    /// Step 4: asks an address for its bytes, or for `part` of them. None of our headers is sent there. `next` are the
+    /// addresses that this thread will ask for all of their bytes right after it.
     ///
     /// # Errors
     /// `Refused` for any 4xx but 408 and 429. `Malformed` for a part that does not say which it is.
-    pub fn fetch(
+    pub fn fetch<'a>(
         &self,
         address: &Address,
         part: Option<Range<u64>>,
+        next: impl Iterator<Item = &'a Address>,
         watch: &Watch,
     ) -> Result<Fetched, Fault> {
-        fetch::fetch(&self.exchange, address, part, watch)
+        fetch::fetch(&self.exchange, address, part, next, watch)
     }
 
     /// A call to the API. Only 200, and a redirect that the caller wants to see, come back as an answer.
@@ -322,6 +329,14 @@ fn api_url(api: &str, parts: &[&str]) -> Result<Url, Fault> {
         url.path.extend(utf8_percent_encode(part, RESERVED));
     }
     Ok(url)
+}
+
+/// Where a file's address is to be had.
+fn download_url(place: &Place<'_>, file_id: &str) -> Result<Url, Fault> {
+    api_url(
+        place.api,
+        &["packages", place.package_id, "files", file_id, "download"],
+    )
 }
 
 fn token_header(token: &Secret) -> Result<Headers, Fault> {

@@ -90,6 +90,14 @@ pub struct Context {
     pub answered: bool,
     /// Bytes that came since the call last had something of them.
     pub overhead: usize,
+    /// The targets of the requests that this thread will make next at the same place, with the same headers.
+    pub follow: Vec<String>,
+    /// The answer was read to its declared end: what there is behind it belongs to the next one.
+    pub whole: bool,
+    /// No byte for so long is silence, where that is sooner than usual.
+    pub patience: Option<Duration>,
+    /// The server may hold back what it has to say until it has heard that the last of it arrived.
+    pub prompt: bool,
     /// The call wants the socket itself as soon as nothing is buffered.
     pub lend: bool,
     /// And here it is.

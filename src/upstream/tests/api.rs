@@ -215,7 +215,7 @@ fn an_address_comes_as_json_or_as_a_redirect() {
         let (head, body) = reply.split_once('|').unwrap();
         let server = Server::start(move |_| Reply::ok(head, body));
         let address = at(&server, |place| {
-            client().address(place, "F 1/x", &Watch::default())
+            client().address(place, "F 1/x", std::iter::empty(), &Watch::default())
         })
         .unwrap();
         assert_eq!(format!("{address:?}"), "http://cdn.example/…");
@@ -238,7 +238,7 @@ fn addresses_that_cannot_be_used_are_malformed() {
         let server = Server::start(move |_| Reply::ok("200 OK", body));
         assert_malformed(
             at(&server, |place| {
-                client().address(place, "F", &Watch::default())
+                client().address(place, "F", std::iter::empty(), &Watch::default())
             }),
             "address",
         );
@@ -247,7 +247,7 @@ fn addresses_that_cannot_be_used_are_malformed() {
     for id in ["", "..", "a/../../x", "a\nb"] {
         assert_malformed(
             at(&server, |place| {
-                client().address(place, id, &Watch::default())
+                client().address(place, id, std::iter::empty(), &Watch::default())
             }),
             "identifier",
         );

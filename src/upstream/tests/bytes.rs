@@ -7,6 +7,7 @@ fn fetch(server: &Server, part: Option<Range<u64>>) -> Result<Fetched, Fault> {
     client().fetch(
         &address(server, "/file?sig=s3cret"),
         part,
+        std::iter::empty(),
         &Watch::default(),
     )
 }

@@ -42,7 +42,12 @@ fn every_byte_arrives_and_the_connection_serves_again() {
     let (client, mut hold) = (client(), Hold::default());
     for path in ["/large", "/large", "/small", "/large"] {
         let mut fetched = client
-            .fetch(&address(&server, path), None, &Watch::default())
+            .fetch(
+                &address(&server, path),
+                None,
+                std::iter::empty(),
+                &Watch::default(),
+            )
             .unwrap();
         let mut file = tempfile::tempfile().unwrap();
         let (came, end) = save(&mut fetched, &mut hold, &file);
@@ -67,7 +72,12 @@ fn every_byte_arrives_and_the_connection_serves_again() {
 fn reading_and_loading_can_be_mixed() {
     let server = Server::start(|_| Reply::ok("200 OK", content()));
     let mut fetched = client()
-        .fetch(&address(&server, "/x"), None, &Watch::default())
+        .fetch(
+            &address(&server, "/x"),
+            None,
+            std::iter::empty(),
+            &Watch::default(),
+        )
         .unwrap();
     assert!(read_all(&mut fetched).unwrap() == content());
     assert_eq!(fetched.read(&mut [0; 8]).unwrap(), 0);
@@ -82,7 +92,12 @@ fn a_large_body_that_breaks_off_is_transient_and_what_came_is_kept() {
     });
     let file = tempfile::tempfile().unwrap();
     let mut fetched = client()
-        .fetch(&address(&server, "/x"), None, &Watch::default())
+        .fetch(
+            &address(&server, "/x"),
+            None,
+            std::iter::empty(),
+            &Watch::default(),
+        )
         .unwrap();
     let (came, end) = save(&mut fetched, &mut Hold::default(), &file);
     assert_eq!(came, LARGE as u64);
@@ -101,7 +116,12 @@ fn a_connection_with_more_than_was_declared_serves_no_further_request() {
     for _ in 0..2 {
         let file = tempfile::tempfile().unwrap();
         let mut fetched = client
-            .fetch(&address(&server, "/x"), None, &Watch::default())
+            .fetch(
+                &address(&server, "/x"),
+                None,
+                std::iter::empty(),
+                &Watch::default(),
+            )
             .unwrap();
         assert_eq!(
             save(&mut fetched, &mut hold, &file),
@@ -120,14 +140,21 @@ fn silence_and_a_stop_end_it_too() {
     });
     let (client, file) = (client(), tempfile::tempfile().unwrap());
     let mut fetched = client
-        .fetch(&address(&server, "/x"), None, &Watch::default())
+        .fetch(
+            &address(&server, "/x"),
+            None,
+            std::iter::empty(),
+            &Watch::default(),
+        )
         .unwrap();
     let (came, end) = save(&mut fetched, &mut Hold::default(), &file);
     assert_eq!(came, LARGE as u64);
     assert_transient(end, "no byte");
 
     let (watch, file) = (Watch::default(), tempfile::tempfile().unwrap());
-    let mut fetched = client.fetch(&address(&server, "/x"), None, &watch).unwrap();
+    let mut fetched = client
+        .fetch(&address(&server, "/x"), None, std::iter::empty(), &watch)
+        .unwrap();
     thread::scope(|scope| {
         let transfer = scope.spawn(|| save(&mut fetched, &mut Hold::default(), &file).1);
         while file.metadata().unwrap().len() < LARGE as u64 {

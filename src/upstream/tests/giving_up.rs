@@ -53,7 +53,7 @@ fn a_stop_reaches_a_call_that_waits_for_its_answer() {
         client.resolve(&link(&server, "s"), None, watch)
     });
     stopped(&when_asked, |watch| {
-        client.fetch(&address(&server, "/x"), None, watch)
+        client.fetch(&address(&server, "/x"), None, std::iter::empty(), watch)
     });
     // One request each: a stop is no stale connection.
     assert_eq!(server.requests().len(), 2);
@@ -64,7 +64,7 @@ fn a_stop_reaches_a_body_that_waits_for_bytes() {
     let (server, when_asked) = silent("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello");
     let client = patient();
     stopped(&when_asked, |watch| {
-        read_all(&mut client.fetch(&address(&server, "/x"), None, watch)?)
+        read_all(&mut client.fetch(&address(&server, "/x"), None, std::iter::empty(), watch)?)
     });
     let (server, when_asked) = silent("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n[{\"id\":");
     stopped(&when_asked, |watch| {
@@ -98,13 +98,18 @@ fn a_body_heeds_its_own_watch_and_not_the_one_of_a_later_call() {
     let client = patient();
     let watch = Watch::default();
     let mut half = client
-        .fetch(&address(&server, "/half"), None, &watch)
+        .fetch(&address(&server, "/half"), None, std::iter::empty(), &watch)
         .unwrap();
     let mut buf = [0; 10];
     assert_eq!(half.read(&mut buf).unwrap(), 5);
     // A later call on this thread, under a watch of its own that nobody stops.
     let mut whole = client
-        .fetch(&address(&server, "/whole"), None, &Watch::default())
+        .fetch(
+            &address(&server, "/whole"),
+            None,
+            std::iter::empty(),
+            &Watch::default(),
+        )
         .unwrap();
     watch.stop.store(true, Ordering::Relaxed);
     assert_eq!(half.read(&mut buf).unwrap_err(), Fault::Stopped);
@@ -121,7 +126,12 @@ fn silence_is_a_timeout() {
     assert_eq!(server.requests().len(), 1);
     let (server, _when_asked) = silent("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello");
     let mut fetched = client()
-        .fetch(&address(&server, "/x"), None, &Watch::default())
+        .fetch(
+            &address(&server, "/x"),
+            None,
+            std::iter::empty(),
+            &Watch::default(),
+        )
         .unwrap();
     assert_transient(read_all(&mut fetched), "no byte");
     let (server, _when_asked) = silent("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n[");

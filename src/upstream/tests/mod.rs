@@ -5,6 +5,7 @@ mod bytes;
 mod direct;
 mod giving_up;
 mod listing;
+mod pipeline;
 mod pool;
 mod server;
 

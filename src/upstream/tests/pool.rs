@@ -10,7 +10,7 @@ fn a_connection_is_free_again_with_the_last_byte() {
     let mut buf = [0; 5];
     for _ in 0..5 {
         let mut fetched = client
-            .fetch(&address, Some(0..5), &Watch::default())
+            .fetch(&address, Some(0..5), std::iter::empty(), &Watch::default())
             .unwrap();
         let mut filled = 0;
         while filled < buf.len() {
@@ -19,7 +19,7 @@ fn a_connection_is_free_again_with_the_last_byte() {
         assert_eq!(&buf, b"hello");
         // No read that returns 0, and the body still alive: the next request goes out on the same connection all the same.
         client
-            .fetch(&address, Some(0..5), &Watch::default())
+            .fetch(&address, Some(0..5), std::iter::empty(), &Watch::default())
             .unwrap()
             .read(&mut buf)
             .unwrap();
@@ -44,7 +44,7 @@ fn small_answers_and_errors_leave_the_connection_usable() {
         );
         assert_eq!(list(&client, &server).unwrap(), []);
         at(&server, |place| {
-            client.address(place, "F", &Watch::default())
+            client.address(place, "F", std::iter::empty(), &Watch::default())
         })
         .unwrap();
     }
@@ -76,7 +76,9 @@ fn a_stale_connection_is_no_fault() {
         });
         let (client, address) = (client(), address(&server, "/x"));
         for _ in 0..3 {
-            let mut fetched = client.fetch(&address, None, &Watch::default()).unwrap();
+            let mut fetched = client
+                .fetch(&address, None, std::iter::empty(), &Watch::default())
+                .unwrap();
             assert_eq!(read_all(&mut fetched).unwrap(), b"hello");
         }
         assert_eq!((server.accepts(), server.requests().len()), (2, 4));
@@ -86,7 +88,12 @@ fn a_stale_connection_is_no_fault() {
 #[test]
 fn a_new_connection_that_is_closed_is_a_fault_at_once() {
     let server = Server::start(|_| Reply::raw("", Then::Close));
-    let result = client().fetch(&address(&server, "/x"), None, &Watch::default());
+    let result = client().fetch(
+        &address(&server, "/x"),
+        None,
+        std::iter::empty(),
+        &Watch::default(),
+    );
     assert_transient(result, "127.0.0.1");
     assert_eq!((server.accepts(), server.requests().len()), (1, 1));
 }
@@ -98,8 +105,16 @@ fn a_reused_connection_that_breaks_within_the_answer_is_a_fault() {
         _ => Reply::ok("200 OK", "hello"),
     });
     let (client, address) = (client(), address(&server, "/x"));
-    read_all(&mut client.fetch(&address, None, &Watch::default()).unwrap()).unwrap();
-    assert_transient(client.fetch(&address, None, &Watch::default()), "127.0.0.1");
+    read_all(
+        &mut client
+            .fetch(&address, None, std::iter::empty(), &Watch::default())
+            .unwrap(),
+    )
+    .unwrap();
+    assert_transient(
+        client.fetch(&address, None, std::iter::empty(), &Watch::default()),
+        "127.0.0.1",
+    );
     assert_eq!(server.requests().len(), 2);
 }
 
@@ -109,7 +124,11 @@ fn as_many_connections_are_kept_as_there_are_threads() {
     let (client, address) = (client(), address(&server, "/x"));
     for _ in 0..2 {
         let open: Vec<_> = (0..4)
-            .map(|_| client.fetch(&address, None, &Watch::default()).unwrap())
+            .map(|_| {
+                client
+                    .fetch(&address, None, std::iter::empty(), &Watch::default())
+                    .unwrap()
+            })
             .collect();
         for mut fetched in open {
             read_all(&mut fetched).unwrap();
@@ -126,7 +145,9 @@ fn the_connection_of_a_body_given_up_is_not_used_again() {
     });
     let (client, address) = (client(), address(&server, "/x"));
     for _ in 0..2 {
-        let mut fetched = client.fetch(&address, None, &Watch::default()).unwrap();
+        let mut fetched = client
+            .fetch(&address, None, std::iter::empty(), &Watch::default())
+            .unwrap();
         assert_eq!(fetched.read(&mut [0; 10]).unwrap(), 5);
     }
     assert_eq!(server.accepts(), 2);

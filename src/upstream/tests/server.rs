@@ -18,6 +18,8 @@ pub struct Request {
     pub connection: usize,
     /// Which request it is on that connection, from 1.
     pub turn: usize,
+    /// More had come with it already.
+    pub followed: bool,
 }
 
 impl Request {
@@ -35,6 +37,8 @@ pub enum Then {
     Reset,
     /// Nothing more is sent; the connection stays open until the client closes it.
     Hold,
+    /// What came together with the request is dropped.
+    Forget,
 }
 
 pub struct Reply {
@@ -134,6 +138,7 @@ fn serve(
         let _ = (&stream).write_all(&reply.bytes);
         match reply.then {
             Then::Keep => {}
+            Then::Forget => reader.consume(reader.buffer().len()),
             Then::Close => return,
             Then::Reset => {
                 // With no time to linger the close is a reset.
@@ -148,7 +153,11 @@ fn serve(
     }
 }
 
-fn read_request(reader: &mut impl BufRead, connection: usize, turn: usize) -> Option<Request> {
+fn read_request(
+    reader: &mut BufReader<TcpStream>,
+    connection: usize,
+    turn: usize,
+) -> Option<Request> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
@@ -169,5 +178,6 @@ fn read_request(reader: &mut impl BufRead, connection: usize, turn: usize) -> Op
         headers: lines[1..].iter().map(header).collect(),
         connection,
         turn,
+        followed: !reader.buffer().is_empty(),
     })
 }
