@@ -161,7 +161,10 @@ mod tests {
             // A thread that has just been started takes its job in a moment.
             comes_to(None);
             let gone = gone.clone();
-            crew.run(Box::new(move || drop(gone.lock().unwrap().recv())));
+            crew.run(Box::new(move || {
+                // Until the other end is dropped.
+                let _ = gone.lock().unwrap().recv();
+            }));
         }
         comes_to(Some(0));
         crew.run(Box::new(|| ()));
