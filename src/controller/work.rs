@@ -9,6 +9,10 @@ impl Controller {
             return;
         }
         let now = Instant::now();
+        // Nobody has room.
+        if self.out >= 2 * AHEAD * self.policy.workers {
+            return;
+        }
         let mut keys: Vec<u32> = self
             .busy()
             .filter(|(_, active)| active.wants_work())
