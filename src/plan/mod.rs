@@ -64,7 +64,7 @@ pub struct Listed {
 pub enum PlanError {
     /// More than [`ENTRIES_MAX`] files, or as many folders.
     TooMany,
-    /// More than [`TEXT_MAX`].
+    /// More than 256 MiB of identifiers, names and paths.
     TooLong,
     Table(TableError),
 }
