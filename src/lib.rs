@@ -6,6 +6,7 @@ pub mod alarm;
 pub mod api;
 pub mod backoff;
 pub mod begin;
+pub mod begun;
 pub mod board;
 pub mod cleaner;
 pub mod cli;

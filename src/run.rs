@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::begun::Begun;
 use crate::board::Download;
 use crate::dest::{DestError, Folder, Root};
 use crate::session::Session;
@@ -19,6 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub struct Run {
     pub download: Arc<Download>,
     pub session: Session,
+    pub begun: Arc<Begun>,
     stop: Arc<AtomicBool>,
     /// Workers that are at its jobs.
     working: AtomicUsize,
@@ -30,10 +32,11 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn new(download: Arc<Download>, session: Session) -> Run {
+    pub fn new(download: Arc<Download>, session: Session, begun: Arc<Begun>) -> Run {
         Run {
             download,
             session,
+            begun,
             stop: Arc::default(),
             working: AtomicUsize::new(0),
             wanted: AtomicBool::new(false),

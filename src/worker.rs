@@ -305,7 +305,11 @@ mod tests {
             problem: None,
         };
         let download = Download::new("D".into(), 1, order, Timestamp(0), view);
-        Arc::new(Run::new(Arc::new(download), Session::new(None)))
+        Arc::new(Run::new(
+            Arc::new(download),
+            Session::new(None),
+            Arc::default(),
+        ))
     }
 
     /// A job for a file that is not in its table, which is a mistake of ours and ends in a panic.

@@ -12,8 +12,7 @@ pub(super) struct Active {
     pub(super) package: Option<Package>,
     pub(super) open: HashMap<u32, Arc<OpenFile>>,
     pub(super) partial: BTreeMap<u32, Partial>,
-    /// Files below this index may have a `.part` from before; what the journal says.
-    pub(super) begun: u32,
+    pub(super) begun: Arc<Begun>,
     /// Files below this index may have one from before this process.
     pub(super) begun_before: u32,
     pub(super) restarted: bool,
@@ -41,7 +40,7 @@ impl Active {
             package: new.package,
             open: HashMap::new(),
             partial: BTreeMap::new(),
-            begun: 0,
+            begun: Arc::default(),
             begun_before: 0,
             restarted: false,
             unsettled: false,
@@ -61,7 +60,8 @@ impl Active {
 
     pub(super) fn new_run(&mut self) -> Arc<Run> {
         let session = Session::new(self.package.take());
-        let run = Arc::new(Run::new(self.download.clone(), session));
+        let run = Run::new(self.download.clone(), session, self.begun.clone());
+        let run = Arc::new(run);
         self.run = Some(run.clone());
         run
     }

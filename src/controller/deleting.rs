@@ -74,7 +74,7 @@ impl Controller {
             download: active.download.clone(),
             identity: active.identity,
             made: active.made.clone(),
-            begun: active.begun,
+            begun: active.begun.upto(),
             remove_files: deletion.remove_files,
         };
         active.open.clear();

@@ -20,6 +20,7 @@ use crossbeam_channel::{Receiver, Sender, select};
 
 use crate::agent::{Deleted, Refusal, Which};
 use crate::begin::{Beginning, NoBeginning};
+use crate::begun::Begun;
 use crate::board::{Board, Code, Download, State};
 use crate::clock;
 use crate::dest::{Identity, Root};
@@ -228,7 +229,7 @@ impl Controller {
             deleting.extend(one.deleting.map(|remove_files| (key, remove_files)));
             let mut active = Active::new(one.new, one.record);
             active.partial = one.partial;
-            active.begun = one.begun;
+            active.begun = Arc::new(Begun::new(one.begun));
             active.begun_before = one.begun;
             active.restarted = true;
             active.unsettled = one.unsettled;

@@ -2,8 +2,9 @@
 
 use super::*;
 
-/// A batch should take about so long: much more than handing it over, much less than anyone would notice.
-const MOMENT: Duration = Duration::from_millis(20);
+/// A batch takes up to about so long: much more than handing it over or than a round trip, which its files share, and
+/// hardly more than anyone would notice.
+const MOMENT: Duration = Duration::from_millis(250);
 const LARGEST_BATCH: usize = 32;
 
 /// How fast the files of a download come, one after the other on one connection.
@@ -46,15 +47,15 @@ mod tests {
     fn batches_are_large_where_files_come_fast_and_of_one_where_they_come_slowly() {
         let mut pace = Pace::default();
         assert_eq!(pace.batch(), 1, "nothing is known");
-        pace.note_files(1, Duration::from_millis(1));
-        assert_eq!(pace.batch(), 20);
-        pace.note_files(20, Duration::from_millis(2));
-        assert!(pace.batch() > 20);
+        pace.note_files(1, Duration::from_millis(25));
+        assert_eq!(pace.batch(), 10);
+        pace.note_files(10, Duration::from_millis(50));
+        assert!(pace.batch() > 10);
         for _ in 0..30 {
             pace.note_files(32, Duration::ZERO);
         }
         assert_eq!(pace.batch(), LARGEST_BATCH);
-        pace.note_files(1, Duration::from_millis(200));
+        pace.note_files(1, Duration::from_secs(2));
         assert_eq!(pace.batch(), 1, "a slow line shows at once");
     }
 }

@@ -75,21 +75,8 @@ impl Controller {
         }
     }
 
-    /// The journal knows of a `.part` before it is made, for many files at a time.
-    fn note_begun(&mut self, key: u32, file: u32) {
-        let Some(active) = self.active.get_mut(&key) else {
-            return;
-        };
-        if file >= active.begun {
-            active.begun = file.saturating_add(64);
-            let change = Change::Begun(key, active.begun);
-            self.save(vec![change]);
-        }
-    }
-
     /// Gives out a file that no job had yet, and with a small one as many of the next as fit into a batch.
     fn give_files(&mut self, key: u32, file: u32, first: bool) -> bool {
-        self.note_begun(key, file);
         let mut jobs: Vec<Job> = self.job(key, file).into_iter().collect();
         let small = jobs.first().is_some_and(|job| job.size() <= SMALL);
         while small
@@ -97,7 +84,6 @@ impl Controller {
             && jobs.len() < active.pace.batch()
             && let Some(next) = active.record.pick_small(SMALL)
         {
-            self.note_begun(key, next);
             jobs.extend(self.job(key, next));
         }
         self.send(key, jobs, first);

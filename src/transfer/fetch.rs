@@ -229,11 +229,8 @@ impl Job {
     }
 
     pub(super) fn save(&self, hands: &Hands, changes: &[Change]) -> Result<(), Outcome> {
-        hands.store.append(changes).map_err(|error| Outcome::Fault {
-            message: error.to_string(),
-            retry_after: None,
-            gained: false,
-        })
+        let saved = hands.store.append(changes);
+        saved.map_err(|error| verdict::passing(error.to_string()))
     }
 
     /// Moves the body into the `.part`.

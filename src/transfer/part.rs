@@ -50,6 +50,7 @@ impl Job {
             });
         }
         self.hold(&Intervals::default(), hands)?;
+        self.note_begun(hands)?;
         let file = loop {
             if let Some(file) = folder.create_part(&names.part)? {
                 self.file.begun.store(true, Ordering::Release);
@@ -72,6 +73,13 @@ impl Job {
             folder,
             names,
         })
+    }
+
+    fn note_begun(&self, hands: &Hands) -> Result<(), Outcome> {
+        let key = self.run.download.key;
+        let note = |upto| hands.store.commit(&[Change::Begun(key, upto)]);
+        let noted = self.run.begun.include(self.file.index, note);
+        noted.map_err(|error| verdict::passing(error.to_string()))
     }
 
     /// Believes only what the `.part` holds: somebody may have cut it.

@@ -55,8 +55,7 @@ impl Traced {
         let origin = Origin::new(package);
         let trace = dir.path().join("trace");
         let trace = trace.to_str().unwrap();
-        let calls =
-            "trace=pwrite64,write,writev,sendto,sendmsg,fdatasync,fsync,syncfs,renameat,renameat2";
+        let calls = "trace=openat,pwrite64,write,writev,sendto,sendmsg,fdatasync,fsync,syncfs,renameat,renameat2";
         // As a grandchild, so that the agent can be killed as always.
         let words = [
             "strace", "-D", "-f", "-qq", "-y", "-s", "400", "-e", calls, "-o", trace,
@@ -190,6 +189,41 @@ fn data_is_synced_before_the_journal_says_so() {
             .iter()
             .any(|call| call.name.starts_with("renameat") && call.begun > done.ended)
     );
+}
+
+#[test]
+fn a_part_is_made_after_the_journal_on_disk_knows_of_it() {
+    if !can_trace() {
+        return;
+    }
+    // More than are noted at once.
+    let rig = Traced::new(Package::new().many(1200, 10));
+    let id = rig.agent.create(&rig.origin, &rig.dst());
+    rig.agent.wait_state(&id, "complete");
+    let calls = rig.calls();
+    let noted: Vec<(&Call, u64)> = calls
+        .iter()
+        .filter(|call| call.is("pwrite64", "downloads.journal"))
+        .flat_map(|call| {
+            numbers_after(call, r#"\"b\":[0,"#)
+                .into_iter()
+                .map(move |upto| (call, upto))
+        })
+        .collect();
+    assert!(noted.len() > 1, "{noted:?}");
+    let made: Vec<&Call> = calls
+        .iter()
+        .filter(|call| call.is("openat", ".part") && call.text.contains("O_CREAT"))
+        .collect();
+    assert_eq!(made.len(), 1200);
+    // Files are begun in their order, if only roughly: so many parts are there for so many that were noted.
+    for (count, part) in (1..).zip(&made) {
+        let synced = noted.iter().rev().find(|(note, _)| {
+            note.ended < part.begun && between(&calls, note.ended, part.begun, is_journal_sync)
+        });
+        let upto = synced.map_or(0, |&(_, upto)| upto);
+        assert!(count <= upto, "{count} parts, {upto} noted: {part:?}");
+    }
 }
 
 #[test]
