@@ -81,6 +81,12 @@ impl<T: Send + 'static> Crew<T> {
         let _ = self.tasks.send(task);
     }
 
+    /// Whether a further task would have to wait.
+    pub fn is_busy(&self) -> bool {
+        let muster = self.shared.muster();
+        muster.tasks >= muster.most
+    }
+
     /// Lets the crew be this large, or larger where it was.
     pub fn allow(&self, most: usize) {
         let mut muster = self.shared.muster();

@@ -466,7 +466,9 @@ impl Record {
     fn explain(&mut self, now: Now) {
         match self.state {
             State::Transferring => {
-                let due = self.backoffs().map(Backoff::due).min();
+                // Behind a closed gate no file's own time counts.
+                let gate = self.gate.as_ref().map(Backoff::due);
+                let due = gate.or_else(|| self.backoffs().map(Backoff::due).min());
                 // While the attempt is being made, the time that was said for it stays.
                 let said = self.problem.as_ref().and_then(|problem| problem.retry_at);
                 self.problem = due.map(|due| {

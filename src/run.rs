@@ -1,6 +1,6 @@
 //! One stretch of transferring of one download: from its start or resume to its pause, error or end.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,10 @@ pub struct Run {
     pub session: Session,
     pub begun: Arc<Begun>,
     stop: Arc<AtomicBool>,
+    /// Workers that are at its jobs.
+    working: AtomicUsize,
+    /// One of them is wanted elsewhere.
+    wanted: AtomicBool,
     root: OnceLock<Arc<Root>>,
     looked: Mutex<Option<Instant>>,
     folders: Mutex<Vec<(u32, Arc<Folder>)>>,
@@ -34,6 +38,8 @@ impl Run {
             session,
             begun,
             stop: Arc::default(),
+            working: AtomicUsize::new(0),
+            wanted: AtomicBool::new(false),
             root: OnceLock::new(),
             looked: Mutex::default(),
             folders: Mutex::default(),
@@ -47,6 +53,33 @@ impl Run {
 
     pub fn is_halted(&self) -> bool {
         self.stop.load(Ordering::Acquire)
+    }
+
+    /// A worker is at its jobs until what is returned is dropped.
+    pub fn at_work(&self) -> AtWork<'_> {
+        self.working.fetch_add(1, Ordering::Relaxed);
+        AtWork(self)
+    }
+
+    /// How many workers are.
+    pub fn working(&self) -> usize {
+        self.working.load(Ordering::Relaxed)
+    }
+
+    /// Asks for one of its workers, for another download.
+    pub fn want_worker(&self) {
+        self.wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a worker was asked for and has not left yet.
+    pub fn is_worker_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
+    /// For a worker that can leave: whether it is the one to do so.
+    #[must_use]
+    pub fn must_leave(&self) -> bool {
+        self.wanted.swap(false, Ordering::Relaxed)
     }
 
     /// What blocking calls on behalf of this run look at.
@@ -116,5 +149,14 @@ impl Run {
         }
         folders.push((dir, folder.clone()));
         Ok(folder)
+    }
+}
+
+/// See [`Run::at_work`].
+pub struct AtWork<'a>(&'a Run);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.working.fetch_sub(1, Ordering::Relaxed);
     }
 }

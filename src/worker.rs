@@ -94,10 +94,12 @@ fn caught(work: impl FnOnce() -> Option<Outcome>) -> Option<Outcome> {
     })
 }
 
-/// Both crews.
+/// The crews.
 pub struct Crews {
     pub workers: Crew<Batch>,
     pub errands: Crew<Errand>,
+    /// Errands too: those that begin a download, which are not to wait behind another's addresses.
+    pub beginnings: Crew<Errand>,
 }
 
 impl Crews {
@@ -109,20 +111,26 @@ impl Crews {
         reports: &Sender<Report>,
     ) -> Crews {
         let workers = workers(most, hands, reports);
-        let errands = errands(most, hands, board, &workers, reports);
-        Crews { workers, errands }
+        let errands = |name| errands(name, most, hands, board, &workers, reports);
+        Crews {
+            errands: errands("errand"),
+            beginnings: errands("beginning"),
+            workers,
+        }
     }
 
     /// Lets each have so many threads, or more where it could before.
     pub fn allow(&self, most: usize) {
         self.workers.allow(most);
         self.errands.allow(most);
+        self.beginnings.allow(most);
     }
 
     /// Tries again to start the threads that the system refused.
     pub fn tend(&self) {
         self.workers.tend();
         self.errands.tend();
+        self.beginnings.tend();
     }
 }
 
@@ -139,6 +147,7 @@ fn workers(most: usize, hands: &Arc<Hands>, reports: &Sender<Report>) -> Crew<Ba
 }
 
 fn errands(
+    name: &'static str,
     most: usize,
     hands: &Arc<Hands>,
     board: &Arc<Board>,
@@ -161,13 +170,15 @@ fn errands(
         let hand: Hand<Errand> = Box::new(move |errand| runner.run(errand));
         hand
     };
-    Crew::new("errand", most, hire, || ())
+    Crew::new(name, most, hire, || ())
 }
 
 fn work(mut batch: Batch, hands: &Hands, hold: &mut Hold, reports: &Sender<Report>) {
     // A batch that was stopped needs no seat to say so.
     let seated = hands.seats.take(|| batch.jobs.iter().all(Job::is_halted));
     let begun = Instant::now();
+    let run = batch.jobs.first().map(|job| job.run.clone());
+    let at_work = run.as_ref().map(|run| run.at_work());
     let addresses = batch.jobs.iter().filter(|job| job.range.is_some());
     let addresses: Vec<_> = addresses.map(|job| job.address_of_all().cloned()).collect();
     let mut next = addresses.as_slice();
@@ -182,6 +193,7 @@ fn work(mut batch: Batch, hands: &Hands, hold: &mut Hold, reports: &Sender<Repor
         let yielded = |done: &Done| matches!(done.outcome, Outcome::Yielded);
         hands.seats.give_back(batch.done.iter().any(yielded));
     }
+    drop(at_work);
     batch.report(reports, begun.elapsed());
 }
 

@@ -47,6 +47,13 @@ impl Crew {
         }
     }
 
+    /// None where a job would be begun now; else how many wait already. Jobs that a thread is about to take count as waiting.
+    pub fn queue(&self) -> Option<usize> {
+        let state = self.shared.lock();
+        let free = state.waiting + (self.shared.most - state.threads);
+        (state.jobs.len() >= free).then(|| state.jobs.len() - free)
+    }
+
     /// Has the job done on one of the threads, after those that came before it. Where not even
     /// one thread can be started it is done here and now.
     pub fn run(&self, job: Job) {
@@ -136,6 +143,34 @@ mod tests {
             finished.recv_timeout(Duration::from_secs(10)).unwrap();
         }
         assert!(crew.shared.lock().threads <= 2);
+    }
+
+    #[test]
+    fn a_job_waits_when_every_thread_has_one() {
+        let crew = Crew::new("test", 2);
+        let comes_to = |queue| {
+            let end = std::time::Instant::now() + Duration::from_secs(10);
+            while crew.queue() != queue {
+                assert!(std::time::Instant::now() < end, "{queue:?}");
+                thread::yield_now();
+            }
+        };
+        let (go, gone) = channel::<()>();
+        let gone = Arc::new(Mutex::new(gone));
+        for _ in 0..2 {
+            // A thread that has just been started takes its job in a moment.
+            comes_to(None);
+            let gone = gone.clone();
+            crew.run(Box::new(move || {
+                // Until the other end is dropped.
+                let _ = gone.lock().unwrap().recv();
+            }));
+        }
+        comes_to(Some(0));
+        crew.run(Box::new(|| ()));
+        comes_to(Some(1));
+        drop(go);
+        comes_to(None);
     }
 
     #[test]

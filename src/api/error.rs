@@ -110,6 +110,12 @@ impl ApiError {
         ApiError::new(503, "overloaded", message)
     }
 
+    /// 503 `overloaded`: as many watch as can.
+    pub fn crowded() -> ApiError {
+        let message = "as many event streams or long polls are open as there can be; close some, or ask without waiting";
+        ApiError::new(503, "overloaded", message)
+    }
+
     /// 503 `shutting_down`.
     pub fn shutting_down() -> ApiError {
         let message = "haul is shutting down; try again once it has been started again";

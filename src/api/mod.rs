@@ -197,10 +197,19 @@ impl Service {
             Call::Pause(_) | Call::Resume(_) | Call::Delete { .. } | Call::ChangeSettings(_) => {
                 &self.changers
             }
-            Call::Details { wait: 1.., .. } => &self.waiters,
+            Call::Details { wait: 1.., .. } => {
+                if self.is_crowded(&self.waiters) {
+                    return self.respond(request, ApiError::crowded().into());
+                }
+                &self.waiters
+            }
             Call::Events { .. } => {
-                if self.hub.watchers() >= self.most_streams {
+                if self.streams.queue().is_some() {
+                    // Those whose readers have gone make room.
                     self.hub.knock();
+                }
+                if self.is_crowded(&self.streams) {
+                    return self.respond(request, ApiError::crowded().into());
                 }
                 &self.streams
             }
@@ -212,6 +221,12 @@ impl Service {
             let answer = service.perform(call);
             service.send(request, answer);
         }));
+    }
+
+    /// Whether enough wait for a place on this crew. Each of them holds a connection, and a crowd would hold all that there are.
+    fn is_crowded(&self, crew: &Crew) -> bool {
+        let most = (self.most_streams / 2).max(1);
+        crew.queue().is_some_and(|waiting| waiting >= most)
     }
 
     /// Checks who asks, and reads what for.

@@ -18,6 +18,8 @@ pub(super) struct Active {
     pub(super) restarted: bool,
     pub(super) unsettled: bool,
     pub(super) rate: Rate,
+    /// Since when it has had work to do and no worker.
+    pub(super) waits_since: Option<Instant>,
     pub(super) pace: Pace,
     /// The counts when the rate was last measured.
     pub(super) counted: Counts,
@@ -43,6 +45,7 @@ impl Active {
             restarted: false,
             unsettled: false,
             rate: Rate::default(),
+            waits_since: None,
             pace: Pace::default(),
             counted: Counts::default(),
             committing: false,
@@ -129,7 +132,12 @@ impl Active {
             }
             Effect::Complete => {
                 let at = clock::now();
-                self.download.update(|view| view.completed_at = Some(at));
+                // At once: nobody is to see a download that is transferring and has been completed.
+                self.download.update(|view| {
+                    view.completed_at = Some(at);
+                    view.state = State::Complete;
+                    view.problem = None;
+                });
                 let counts = self.download.counts().unwrap_or_default();
                 changes.push(Change::Complete(key, at, counts));
             }
@@ -169,5 +177,58 @@ impl Active {
             open.close();
             self.partial.insert(file, open.partial());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::board::{IfExists, Order, Secret, View};
+    use crate::clock::Timestamp;
+    use crate::link::Link;
+
+    fn active(dst_folder: &std::path::Path) -> Active {
+        let link = Link {
+            public: "http://localhost:1/A".into(),
+            api: "http://localhost:1".into(),
+            id: "A".into(),
+            secret: Secret::new("s"),
+        };
+        let order = Order {
+            link,
+            password: None,
+            dst_folder: "/nowhere".into(),
+            if_exists: IfExists::Rename,
+        };
+        let view = View {
+            state: State::Transferring,
+            name: None,
+            package_id: None,
+            completed_at: None,
+            problem: None,
+        };
+        let new = NewDownload {
+            download: Arc::new(Download::new("D".into(), 1, order, Timestamp(0), view)),
+            identity: Root::make(dst_folder).unwrap().0.identity(),
+            made: Vec::new(),
+            package: None,
+        };
+        let failed = BTreeMap::new();
+        Active::new(
+            new,
+            Record::new(State::Transferring, None, failed, Duration::ZERO),
+        )
+    }
+
+    #[test]
+    fn the_time_of_completion_is_shown_with_the_state_and_not_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut active = active(folder.path());
+        let before = active.download.print().changes;
+        active.carry_out(1, Effect::Complete, &mut Vec::new());
+        let view = active.download.view();
+        assert_eq!(view.state, State::Complete);
+        assert!(view.completed_at.is_some());
+        assert_eq!(active.download.print().changes, before + 1, "in one step");
     }
 }

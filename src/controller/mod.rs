@@ -8,6 +8,7 @@ mod commands;
 mod deleting;
 mod pace;
 mod progress;
+mod sharing;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};

@@ -21,6 +21,7 @@ impl Controller {
         for (key, file) in gained {
             self.event(key, Event::Gained(file));
         }
+        self.share(now);
         self.sync(now);
     }
 

@@ -9,7 +9,8 @@ impl Controller {
             return;
         }
         let now = Instant::now();
-        if self.out >= AHEAD * self.policy.workers {
+        // Nobody has room.
+        if self.out >= 2 * AHEAD * self.policy.workers {
             return;
         }
         let mut keys: Vec<u32> = self
@@ -21,7 +22,7 @@ impl Controller {
         keys.rotate_left(first);
         while !keys.is_empty() {
             keys.retain(|&key| {
-                if self.out >= AHEAD * self.policy.workers {
+                if !self.has_room(key) {
                     return false;
                 }
                 let given = self.give(key, now);
@@ -33,13 +34,25 @@ impl Controller {
         }
     }
 
+    /// Whether this download may have another job out. One that has none may have one, whoever has taken all the room.
+    fn has_room(&self, key: u32) -> bool {
+        let most = AHEAD * self.policy.workers;
+        let has_none = || {
+            let active = self.active.get(&key);
+            active.is_some_and(|active| active.record.is_idle())
+        };
+        self.out < most || (self.out < 2 * most && has_none())
+    }
+
     /// Gives out one job of a download. False where it has none now.
     fn give(&mut self, key: u32, now: Instant) -> bool {
-        let crowded = self.out > self.policy.workers + 2;
+        let mut crowded = self.out > self.policy.workers + 2;
         let idle = self.out < self.policy.workers;
         let Some(active) = self.active.get_mut(&key) else {
             return false;
         };
+        let first = active.record.is_idle();
+        crowded &= !first;
         match active.record.pick(now, crowded) {
             Some(Pick::Begin) => {
                 let run = active.new_run();
@@ -51,17 +64,19 @@ impl Controller {
                     begun: active.begun_before,
                 };
                 self.out += 1;
-                self.crews.errands.send(Errand::Begin(Box::new(beginning)));
+                self.crews
+                    .beginnings
+                    .send(Errand::Begin(Box::new(beginning)));
                 true
             }
-            Some(Pick::New(file)) => self.give_files(key, file),
-            Some(Pick::Open(file)) => self.give_file(key, file),
+            Some(Pick::New(file)) => self.give_files(key, file, first),
+            Some(Pick::Open(file)) => self.give_file(key, file, first),
             None => idle && self.give_tail(key, now),
         }
     }
 
     /// Gives out a file that no job had yet, and with a small one as many of the next as fit into a batch.
-    fn give_files(&mut self, key: u32, file: u32) -> bool {
+    fn give_files(&mut self, key: u32, file: u32, first: bool) -> bool {
         let mut jobs: Vec<Job> = self.job(key, file).into_iter().collect();
         let small = jobs.first().is_some_and(|job| job.size() <= SMALL);
         while small
@@ -71,14 +86,14 @@ impl Controller {
         {
             jobs.extend(self.job(key, next));
         }
-        self.send(key, jobs);
+        self.send(key, jobs, first);
         true
     }
 
     /// Gives out one range of a file. True also where it had none: there may be another file that has.
-    fn give_file(&mut self, key: u32, file: u32) -> bool {
+    fn give_file(&mut self, key: u32, file: u32, first: bool) -> bool {
         let job = self.job(key, file);
-        self.send(key, job.into_iter().collect());
+        self.send(key, job.into_iter().collect(), first);
         true
     }
 
@@ -119,18 +134,19 @@ impl Controller {
             return false;
         };
         active.record.gave_tail();
-        self.send(key, vec![Job::new(run, table, file, Some(range))]);
+        self.send(key, vec![Job::new(run, table, file, Some(range))], false);
         true
     }
 
-    /// Gives jobs of one download out together.
-    fn send(&mut self, key: u32, jobs: Vec<Job>) {
-        let Some(first) = jobs.first() else { return };
+    /// Gives jobs of one download out together; `first` where it has no others out.
+    fn send(&mut self, key: u32, jobs: Vec<Job>, first: bool) {
+        let Some(job) = jobs.first() else { return };
         self.out += 1;
-        if let Some(root) = first.run.root().cloned() {
+        if let Some(root) = job.run.root().cloned() {
             self.soil(&root);
         }
-        let ahead = jobs.iter().any(Job::wants_address);
+        // Where others' addresses take their time, a worker fetches this one's itself.
+        let ahead = jobs.iter().any(Job::wants_address) && !(first && self.crews.errands.is_busy());
         let batch = Batch {
             key,
             jobs,

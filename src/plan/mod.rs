@@ -37,6 +37,10 @@ pub const ENTRIES_MAX: u32 = 4_000_000;
 /// Bytes of a listed path that are kept to be shown.
 const ORIGINAL_MAX: usize = 4096;
 
+/// Bytes of identifiers, names and paths that are kept of one package, at most: what a million files need, twice. With [`ENTRIES_MAX`]
+/// this bounds the memory that a listing can take, however long its names are.
+const TEXT_MAX: usize = 256 << 20;
+
 /// One entry of a listing, as upstream wrote it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listed {
@@ -60,6 +64,8 @@ pub struct Listed {
 pub enum PlanError {
     /// More than [`ENTRIES_MAX`] files, or as many folders.
     TooMany,
+    /// More than 256 MiB of identifiers, names and paths.
+    TooLong,
     Table(TableError),
 }
 
@@ -76,6 +82,11 @@ impl fmt::Display for PlanError {
             PlanError::TooMany => write!(
                 f,
                 "the package has more than {ENTRIES_MAX} files or folders; ask the sender to split it"
+            ),
+            PlanError::TooLong => write!(
+                f,
+                "the package's names and paths are longer than {} MiB in all; ask the sender to split it",
+                TEXT_MAX >> 20
             ),
             PlanError::Table(error) => {
                 write!(f, "the package's list of files is unusable: {error}")
@@ -101,6 +112,8 @@ pub struct Planner {
     mended: HashMap<u32, Box<str>>,
     /// The folder of the entry before, by its listed path: neighbours mostly share it.
     last: Option<(String, Place)>,
+    /// Bytes of text that may still come; see [`TEXT_MAX`].
+    text_left: usize,
 }
 
 /// A folder that a listed path leads to.
@@ -119,13 +132,14 @@ impl Planner {
             files: Batches::default(),
             mended: HashMap::new(),
             last: None,
+            text_left: TEXT_MAX,
         }
     }
 
     /// Takes the listing's next entry.
     ///
     /// # Errors
-    /// Too many entries, an identifier over 65,535 bytes.
+    /// Too many entries, too much text, an identifier over 65,535 bytes.
     pub fn add(&mut self, listed: Listed) -> Result<(), PlanError> {
         match listed.kind.as_str() {
             "file" => self.add_file(&listed),
@@ -139,6 +153,7 @@ impl Planner {
         let place = self.place(raw_path)?;
         let name = paths::mend_file(&listed.name, self.traits);
         let exact = place.exact && *name == *listed.name;
+        self.keep(listed.id.len() + name.len())?;
         let file = self.files.push(
             &listed.id,
             &name,
@@ -151,15 +166,34 @@ impl Planner {
             },
         )?;
         if !exact {
-            self.mended.insert(file, original(raw_path, &listed.name));
+            let original = original(raw_path, &listed.name);
+            self.keep(original.len())?;
+            self.mended.insert(file, original);
         }
         Ok(())
+    }
+
+    fn keep(&mut self, bytes: usize) -> Result<(), PlanError> {
+        self.text_left = self
+            .text_left
+            .checked_sub(bytes)
+            .ok_or(PlanError::TooLong)?;
+        Ok(())
+    }
+
+    /// A (mended) name in a folder; see [`Folders::enter`].
+    fn enter(&mut self, parent: u32, name: &str) -> Result<u32, PlanError> {
+        let before = self.folders.len();
+        let entered = self.folders.enter(parent, name)?;
+        let added = self.folders.len() > before;
+        self.keep(if added { name.len() } else { 0 })?;
+        Ok(entered)
     }
 
     fn add_folder(&mut self, listed: &Listed) -> Result<(), PlanError> {
         let parent = self.place(listed.path.as_deref().unwrap_or(""))?;
         if let Some(name) = paths::mend_folder(&listed.name, self.traits) {
-            self.folders.enter(parent.folder, &name)?;
+            self.enter(parent.folder, &name)?;
         }
         Ok(())
     }
@@ -177,7 +211,7 @@ impl Planner {
         };
         for component in trimmed.split('/').filter(|_| !trimmed.is_empty()) {
             let entered = match paths::mend_folder(component, self.traits) {
-                Some(name) => self.folders.enter(place.folder, &name)?,
+                Some(name) => self.enter(place.folder, &name)?,
                 None => place.folder,
             };
             let kept = entered != place.folder && self.folders.name(entered) == component;
@@ -191,7 +225,7 @@ impl Planner {
     /// Settles every name against the others and against what is on the disk.
     ///
     /// # Errors
-    /// More bytes than can be counted.
+    /// More bytes than can be counted, too much text.
     pub fn finish(mut self, disk: &dyn Disk, if_exists: IfExists) -> Result<FileTable, PlanError> {
         self.last = None;
         let mut names = naming::Names::new(self.traits, disk, if_exists);
@@ -219,7 +253,13 @@ impl Planner {
                 let moved = change.last.is_some() || self.folders.is_moved(row.folder);
                 let original = match self.mended.remove(&index) {
                     Some(original) => Some(original.into_string()),
-                    None => moved.then(|| self.folders.listed_path(row.folder, listed_name)),
+                    None if moved => {
+                        let path = self.folders.listed_path(row.folder, listed_name);
+                        let original = paths::cut(&path, ORIGINAL_MAX).to_owned();
+                        self.keep(original.len())?;
+                        Some(original)
+                    }
+                    None => None,
                 };
                 builder.file(NewFile {
                     id: batch.id(row).to_owned(),

@@ -210,6 +210,22 @@ fn a_fault_is_shown_and_tried_again_when_due() {
 }
 
 #[test]
+fn behind_a_closed_gate_the_time_that_is_said_is_the_gates() {
+    let mut rig = Rig::begun(STREAK);
+    let all: Vec<u32> = std::iter::from_fn(|| rig.pick_file()).collect();
+    all.iter().for_each(|&file| drop(rig.fault(file)));
+    // One attempt at a time from here on, each after twice the wait.
+    for (time, next) in [(0.5, 1.5), (1.5, 3.5), (3.5, 7.5)] {
+        rig.time = time;
+        let file = rig.pick_file().unwrap();
+        assert_eq!(rig.pick_file(), None);
+        rig.fault(file);
+        let problem = rig.record.problem().unwrap();
+        assert_eq!(problem.retry_at, at(rig.begin, next).wall.into());
+    }
+}
+
+#[test]
 fn a_byte_gained_starts_the_count_anew() {
     let mut rig = Rig::begun(1);
     for _ in 0..4 {

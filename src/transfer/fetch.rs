@@ -245,6 +245,7 @@ impl Job {
     ) -> Result<(), Outcome> {
         let mut at = range.start;
         let begun = at;
+        let since = Instant::now();
         let asked_end = range.end();
         loop {
             if self.is_halted() {
@@ -252,6 +253,17 @@ impl Job {
             }
             if hands.seats.is_crowded() && self.may_yield() && hands.seats.must_leave() {
                 return Err(Outcome::Yielded);
+            }
+            if self.run.is_worker_wanted()
+                && may_share(self.may_yield(), since.elapsed(), at - begun)
+                && self.run.must_leave()
+            {
+                // What came stays, and the rest has its turn again.
+                return Err(Outcome::Stopped);
+            }
+            // A large file takes long, and its open `.part` does not tell that its disk is gone.
+            if let Some(root) = self.run.root() {
+                self.run.look(root).map_err(|error| broken(&error))?;
             }
             let stopped = || self.is_halted();
             let Some(grant) = hands.limit.take(hold::PIPE, stopped) else {
@@ -327,5 +339,27 @@ impl Job {
     /// Whether what was received stays of use: a server that ignores ranges would send it all again.
     pub(super) fn may_yield(&self) -> bool {
         !self.file.progress().ranges.is_single()
+    }
+}
+
+/// Whether a worker, after so long and so many bytes, may be given to another download. Where the bytes would be lost, only if
+/// they are next to none: a connection that never ends must not hold a worker for ever.
+fn may_share(bytes_stay: bool, took: Duration, bytes: u64) -> bool {
+    let trickles = took >= TRICKLE_TIME && bytes < TRICKLE * took.as_secs();
+    took >= SHARE_AFTER && (bytes_stay || trickles)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_shared_where_that_costs_little() {
+        let after = Duration::from_secs;
+        assert!(!may_share(true, after(1), 0), "it has just begun");
+        assert!(may_share(true, after(3), 1 << 30));
+        assert!(!may_share(false, after(3), 10), "it may yet become fast");
+        assert!(may_share(false, after(60), 10));
+        assert!(!may_share(false, after(60), 10 << 20), "too much to lose");
     }
 }

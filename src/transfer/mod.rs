@@ -9,7 +9,7 @@ mod verdict;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::board::{Code, FileProblem, IfExists, Problem};
 use crate::dest::{self, DestError, Folder, Published, Root, Traits};
@@ -37,6 +37,11 @@ use verdict::{Refusal, broken, failed};
 const REFUSALS: u32 = 5;
 /// How often a file's content may turn out changed before that is its error.
 const CHANGES: u32 = 3;
+/// A connection is kept for so long at least, also where its worker is wanted elsewhere.
+const SHARE_AFTER: Duration = Duration::from_secs(2);
+/// For so long where it would have to begin anew, and then only if it brings fewer bytes per second than that.
+const TRICKLE_TIME: Duration = Duration::from_secs(20);
+const TRICKLE: u64 = 4 << 10;
 /// No file system of use has larger blocks.
 const BLOCK: u64 = 64 << 10;
 /// A file from this size on may be tampered with while it is on its way; a smaller one is there too shortly.

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::header::{
-    CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, TRANSFER_ENCODING,
+    CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+    TRANSFER_ENCODING,
 };
 use ureq::http::{Request, Response, StatusCode};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -354,7 +355,10 @@ fn request(url: &Url, headers: &Headers) -> Result<Request<()>, Fault> {
 /// Sends a request. A server may close a kept-alive connection at the moment in which we use it again: then there is an error
 /// before any byte of an answer, which says nothing about the server, and the request is sent once more on a new connection.
 fn attempt(agent: &Agent, request: &Request<()>) -> Result<Response<Body>, Error> {
-    watch::context(|context| (context.connected, context.answered) = (false, false));
+    watch::context(|context| {
+        (context.connected, context.answered) = (false, false);
+        context.overhead = 0;
+    });
     let result = agent.run(request.clone());
     let stale = matches!(&result, Err(error) if is_disconnect(error))
         && watch::context(|context| !context.connected && !context.answered);
@@ -448,15 +452,18 @@ pub fn transient_status(response: &Response<Body>, url: &Url) -> Option<Fault> {
     })
 }
 
-/// `Retry-After`: seconds or a date (RFC 9110, 10.2.3), an hour at the most.
+/// `Retry-After`: seconds or a date (RFC 9110, 10.2.3), an hour at the most. A date is one of the server's clock, so it is held against
+/// that, where the answer tells it (`Date`): ours may be wrong by years.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         // Too many digits for a number are a very long time.
         Duration::from_secs(text.parse().unwrap_or(u64::MAX))
     } else {
+        let told = headers.get(DATE).and_then(|date| date.to_str().ok());
+        let told = told.and_then(|date| httpdate::parse_http_date(date).ok());
         let date = httpdate::parse_http_date(text).ok()?;
-        date.duration_since(now).unwrap_or_default()
+        date.duration_since(told.unwrap_or(now)).unwrap_or_default()
     };
     Some(wait.min(LONGEST_RETRY_AFTER))
 }
@@ -489,5 +496,21 @@ mod tests {
             );
         }
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn a_date_to_retry_at_is_one_of_the_servers_clock() {
+        let ours = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        let wait = |date: &'static str, after: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(DATE, HeaderValue::from_static(date));
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(after));
+            retry_after(&headers, ours).unwrap().as_secs()
+        };
+        let after = "Mon, 23 Nov 2026 10:00:30 GMT";
+        assert_eq!(wait("Mon, 23 Nov 2026 10:00:00 GMT", after), 30);
+        assert_eq!(wait("Mon, 23 Nov 2026 11:00:00 GMT", after), 0);
+        assert_eq!(wait("no date", after), 3600);
+        assert_eq!(wait("Mon, 23 Nov 2026 10:00:00 GMT", "7"), 7);
     }
 }

@@ -85,9 +85,7 @@ pub fn from_ureq(error: Error, url: &Url) -> Fault {
     }
     match error {
         Error::Io(error) => from_io(&error, &host),
-        Error::Rustls(_) | Error::Tls(_) => {
-            Fault::transient(format!("{host}: the TLS handshake failed"))
-        }
+        Error::Rustls(_) | Error::Tls(_) => Fault::transient(no_tls(&host)),
         Error::HostNotFound => Fault::transient(format!("{host} cannot be found")),
         Error::LargeResponseHeader(..) => {
             Fault::Malformed(format!("{host} sent a response head of more than 32 KiB"))
@@ -100,21 +98,51 @@ pub fn from_ureq(error: Error, url: &Url) -> Fault {
     }
 }
 
+/// What to do about a certificate. Its own texts, such as the names in it, are the peer's and are not repeated.
 fn certificate_advice(host: &str, why: &str) -> String {
-    if why.starts_with("UnknownIssuer") {
+    let of = format!("the certificate of {host}");
+    let is = |parts: &[&str]| parts.iter().any(|part| why.contains(part));
+    if is(&["UnknownIssuer"]) {
         return format!(
-            "the certificate of {host} was issued by nobody who is trusted; if it is your own server, name its \
+            "{of} was issued by nobody who is trusted; if it is your own server, name its certificate authority with --ca-file"
+        );
+    }
+    // The usual reason: an authority that was made anew under its old name.
+    if is(&["BadSignature"]) {
+        return format!(
+            "{of} was not issued by the authority of that name which is trusted here; if it is your own server, name its present \
              certificate authority with --ca-file"
         );
     }
     // A self-signed certificate that is an authority at the same time, as openssl makes them.
-    if why.contains("CaUsedAsEndEntity") {
+    if is(&["CaUsedAsEndEntity"]) {
         return format!(
-            "the certificate of {host} is that of an authority; give the server one that this authority issued, and name the \
+            "{of} is that of an authority; give the server one that this authority issued, and name the \
              authority with --ca-file"
         );
     }
-    format!("the certificate of {host} is not valid: {why}")
+    if is(&["not valid for name", "NotValidForName"]) {
+        return format!(
+            "{of} is for another name; use the address that it was issued for, or give the server one for this"
+        );
+    }
+    if is(&["certificate expired", "Expired"]) {
+        return format!(
+            "{of} has expired; its server needs a new one, unless this machine's clock is wrong"
+        );
+    }
+    if is(&["not valid yet", "NotValidYet"]) {
+        return format!("{of} is not valid yet; look whether this machine's clock is right");
+    }
+    let name: String = why
+        .chars()
+        .take_while(char::is_ascii_alphanumeric)
+        .collect();
+    format!("{of} is not valid ({name}); whoever runs the server can mend that")
+}
+
+fn no_tls(host: &str) -> String {
+    format!("{host}: the TLS connection failed; is it a server for https?")
 }
 
 fn from_io(error: &io::Error, host: &str) -> Fault {
@@ -130,7 +158,7 @@ fn from_io(error: &io::Error, host: &str) -> Fault {
     Fault::transient(match error.kind() {
         io::ErrorKind::NotFound => format!("{host} cannot be found; is there a network?"),
         io::ErrorKind::UnexpectedEof => format!("{host} closed the connection too early"),
-        io::ErrorKind::InvalidData => format!("{host}: the TLS connection failed"),
+        io::ErrorKind::InvalidData => no_tls(host),
         // Only the system's own texts are known to be harmless.
         _ => match error.raw_os_error() {
             Some(code) => format!("{host}: {}", io::Error::from_raw_os_error(code)),
@@ -165,9 +193,11 @@ mod tests {
         assert!(!unknown && text.contains("--ca-file"), "{text}");
         let (unknown, text) = of_handshake("invalid peer certificate: Expired");
         assert!(
-            !unknown && text.contains("Expired") && !text.contains("--ca-file"),
+            !unknown && text.contains("expired") && !text.contains("--ca-file"),
             "{text}"
         );
+        let (_, text) = of_handshake("invalid peer certificate: Revoked since <b>today</b>");
+        assert!(text.contains("(Revoked)"), "{text}");
     }
 
     #[test]

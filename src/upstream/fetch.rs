@@ -153,6 +153,7 @@ impl Fetched {
                 Some(_) => Err(self.too_short()),
             };
         };
+        self.context.overhead = 0;
         match watch::under(&mut self.context, || body.read(&mut buf[..room])) {
             Ok(0) => {
                 self.body = None;

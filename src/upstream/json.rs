@@ -56,7 +56,7 @@ pub fn object<T: DeserializeOwned>(answer: Answer, what: &str) -> Result<T, Faul
     let delimited = exchange::is_delimited(&response);
     let mut body = Vec::new();
     let declared = exchange::declared_length(&response);
-    let mut reader = response.body_mut().as_reader();
+    let mut reader = watch::Reading(response.body_mut().as_reader());
     let most = declared.unwrap_or(u64::MAX).min(LARGEST_ANSWER + 1);
     let read = reader.by_ref().take(most).read_to_end(&mut body);
     // ureq gives the connection back in the read after the last byte.

@@ -134,6 +134,7 @@ impl Transport for Line {
             match (&*self.stream).read(room) {
                 Ok(read) => {
                     self.buffers.input_appended(read);
+                    watch::came(read).map_err(io::Error::from)?;
                     return Ok(read > 0);
                 }
                 Err(error) => weigh(error, &mut silence)?,

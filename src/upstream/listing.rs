@@ -14,8 +14,12 @@ use super::json::{self, Text};
 use crate::clock::Timestamp;
 use crate::plan::Listed;
 
-/// Longer elements are refused, in bytes of JSON.
-const LONGEST_ELEMENT: usize = 256 * 1024;
+/// Longer elements are refused, in bytes of JSON; looked at once a chunk.
+const LONGEST_ELEMENT: u64 = 256 * 1024;
+
+/// Longer lists are refused, in bytes: 2 KiB for each of as many files as a package may have. Without an end to it a list of nothing but
+/// archives, which are passed over, could go on for ever.
+const LONGEST_LIST: u64 = 8 << 30;
 
 /// An element's id, path and name together are at most this long, in bytes.
 const LONGEST_STRINGS: usize = 64 * 1024;
@@ -37,7 +41,6 @@ pub fn read(
     let source = Source {
         body,
         chunk: vec![0; CHUNK],
-        at: 0,
         end: 0,
         lost,
         meter: &meter,
@@ -60,8 +63,12 @@ pub fn read(
 /// What the source and the elements tell one another past serde.
 #[derive(Default)]
 struct Meter {
-    /// Bytes since the last whole element.
-    since: Cell<usize>,
+    /// Bytes of the list before the chunk.
+    before: Cell<u64>,
+    /// Bytes of the chunk that were taken.
+    at: Cell<usize>,
+    /// Where in the list the last whole element ended.
+    ended: Cell<u64>,
     fault: RefCell<Option<Fault>>,
 }
 
@@ -69,13 +76,30 @@ impl Meter {
     fn refuse(&self, why: impl Into<String>) {
         *self.fault.borrow_mut() = Some(Fault::Malformed(why.into()));
     }
+
+    fn taken(&self) -> u64 {
+        self.before.get() + self.at.get() as u64
+    }
+
+    fn end_element(&self) {
+        self.ended.set(self.taken());
+    }
+
+    /// What is too long of the list so far.
+    fn too_long(&self) -> Option<&'static str> {
+        let taken = self.taken();
+        if taken > LONGEST_LIST {
+            return Some("the list of files is longer than 8 GiB");
+        }
+        (taken - self.ended.get() > LONGEST_ELEMENT)
+            .then_some("the list of files has an element of more than 256 KiB")
+    }
 }
 
 /// The body, buffered, with an end to the length of an element: serde would collect a string of any size.
 struct Source<'a, R, L> {
     body: R,
     chunk: Vec<u8>,
-    at: usize,
     end: usize,
     lost: L,
     meter: &'a Meter,
@@ -84,36 +108,38 @@ struct Source<'a, R, L> {
 impl<R: Read, L: Fn(io::Error) -> Fault> Source<'_, R, L> {
     #[cold]
     fn refill(&mut self) -> io::Result<()> {
-        self.at = 0;
-        self.end = match self.body.read(&mut self.chunk) {
-            Ok(read) => read,
-            Err(error) => {
-                *self.meter.fault.borrow_mut() = Some((self.lost)(error));
-                return Err(io::ErrorKind::Other.into());
-            }
-        };
+        if let Some(why) = self.meter.too_long() {
+            self.meter.refuse(why);
+            return Err(io::ErrorKind::Other.into());
+        }
+        self.meter.before.set(self.meter.taken());
+        self.meter.at.set(0);
+        self.end = 0;
+        self.end = self.body.read(&mut self.chunk).map_err(|error| {
+            *self.meter.fault.borrow_mut() = Some((self.lost)(error));
+            io::Error::from(io::ErrorKind::Other)
+        })?;
         Ok(())
     }
 }
 
 impl<R: Read, L: Fn(io::Error) -> Fault> Read for Source<'_, R, L> {
-    // serde_json takes single bytes.
+    // serde_json takes single bytes, and so is given them: a copy of one byte costs more than the byte.
     #[inline]
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.end {
+        if self.meter.at.get() == self.end {
             self.refill()?;
+            if self.end == 0 {
+                return Ok(0);
+            }
         }
-        let read = buf.len().min(self.end - self.at);
-        buf[..read].copy_from_slice(&self.chunk[self.at..self.at + read]);
-        self.at += read;
-        let since = self.meter.since.get() + read;
-        self.meter.since.set(since);
-        if since > LONGEST_ELEMENT {
-            self.meter
-                .refuse("the list of files has an element of more than 256 KiB");
-            return Err(io::ErrorKind::Other.into());
-        }
-        Ok(read)
+        let at = self.meter.at.get();
+        let Some(first) = buf.first_mut() else {
+            return Ok(0);
+        };
+        *first = self.chunk[at];
+        self.meter.at.set(at + 1);
+        Ok(1)
     }
 }
 
@@ -131,7 +157,7 @@ impl<'de> Visitor<'de> for Elements<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         while let Some(element) = seq.next_element_seed(Element)? {
-            self.meter.since.set(0);
+            self.meter.end_element();
             element.listed().and_then(&mut *self.each).map_err(|why| {
                 self.meter.refuse(why);
                 A::Error::custom("refused")
@@ -367,5 +393,22 @@ mod tests {
                 prop_assert!(listed.id.len() + listed.name.len() + path <= LONGEST_STRINGS);
             }
         }
+    }
+
+    #[test]
+    fn a_list_has_an_end_and_an_element_has_one() {
+        let meter = Meter::default();
+        for element in 0..1000 {
+            meter.before.set(element * (LONGEST_ELEMENT - 1));
+            meter.at.set(LONGEST_ELEMENT as usize - 1);
+            assert_eq!(meter.too_long(), None);
+            meter.end_element();
+        }
+        meter.before.set(meter.ended.get());
+        meter.at.set(LONGEST_ELEMENT as usize + 1);
+        assert!(meter.too_long().unwrap().contains("element"));
+        meter.end_element();
+        meter.before.set(LONGEST_LIST);
+        assert!(meter.too_long().unwrap().contains("8 GiB"));
     }
 }

@@ -173,7 +173,8 @@ impl Client {
             watch::context(|context| context.limit = None);
             let delimited = exchange::is_delimited(&response);
             let lost = |error| fault::from_ureq(Error::from(error), &url);
-            listing::read(response.body_mut().as_reader(), delimited, lost, each)
+            let body = watch::Reading(response.body_mut().as_reader());
+            listing::read(body, delimited, lost, each)
         })
     }
 

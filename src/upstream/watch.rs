@@ -16,6 +16,10 @@ use super::direct::Lent;
 /// How long a socket may block before the watch is looked at again.
 pub const SLICE: Duration = Duration::from_millis(250);
 
+/// Bytes that may come from a connection before the call has anything of them: much more than the frames of any chunk or TLS record
+/// take, and all trailers together.
+const MOST_OVERHEAD: usize = 1 << 20;
+
 /// When a call gives up, also while it is blocked.
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
@@ -43,6 +47,8 @@ pub enum Cut {
     ConnectTimeout,
     /// The peer reset the connection.
     Reset,
+    /// More than [`MOST_OVERHEAD`], such as trailers without an end.
+    Empty,
     /// Not a failure: the socket was lent to the call, and ureq is to let go of it.
     Lent,
 }
@@ -56,6 +62,7 @@ impl fmt::Display for Cut {
             Cut::ConnectTimeout => f.write_str("connecting took too long"),
             Cut::Lent => f.write_str("the connection was handed over"),
             Cut::Reset => f.write_str("the connection was reset"),
+            Cut::Empty => f.write_str("the answer goes on and on without any content"),
         }
     }
 }
@@ -81,6 +88,8 @@ pub struct Context {
     pub connected: bool,
     /// A byte of the answer has come.
     pub answered: bool,
+    /// Bytes that came since the call last had something of them.
+    pub overhead: usize,
     /// The targets of the requests that this thread will make next at the same place, with the same headers.
     pub follow: Vec<String>,
     /// The answer was read to its declared end: what there is behind it belongs to the next one.
@@ -135,6 +144,30 @@ pub fn check() -> Result<(), Cut> {
             _ => Ok(()),
         }
     })
+}
+
+/// Bytes have come from the connection.
+///
+/// # Errors
+/// `Empty`, where that are too many since [`Context::overhead`] was 0.
+pub fn came(bytes: usize) -> Result<(), Cut> {
+    context(|context| {
+        context.overhead = context.overhead.saturating_add(bytes);
+        match context.overhead > MOST_OVERHEAD {
+            true => Err(Cut::Empty),
+            false => Ok(()),
+        }
+    })
+}
+
+/// Reads from a body on behalf of the installed context.
+pub struct Reading<R>(pub R);
+
+impl<R: io::Read> io::Read for Reading<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        context(|context| context.overhead = 0);
+        self.0.read(buf)
+    }
 }
 
 /// Counts the time in which a socket had nothing to say.

@@ -107,3 +107,32 @@ fn a_limit_that_falls_while_it_runs_ends_nothing() {
     rig.origin.unthrottle();
     rig.complete(&id);
 }
+
+/// Connections that each have asked for something that takes long.
+fn asking(to: SocketAddr, target: &str, count: usize) -> Vec<TcpStream> {
+    let request = format!("GET {target} HTTP/1.1\r\nHost: {to}\r\n\r\n");
+    let ask = |_| {
+        let mut stream = TcpStream::connect(to).ok()?;
+        stream.write_all(request.as_bytes()).ok()?;
+        Some(stream)
+    };
+    (0..count).map_while(ask).collect()
+}
+
+#[test]
+fn a_crowd_of_watchers_leaves_the_api_answering() {
+    let rig = Rig::new(Package::new().file("a", 12 << 20));
+    rig.origin.throttle(1 << 20);
+    let id = rig.create();
+    let poll = format!("{DOWNLOADS}/{id}?wait=60");
+    for target in ["/api/v1/events", &poll] {
+        let watchers = asking(rig.agent.address, target, 400);
+        assert!(watchers.len() > 200, "only {} connections", watchers.len());
+        let begin = std::time::Instant::now();
+        rig.agent.get(DOWNLOADS).expect(200);
+        let took = begin.elapsed();
+        assert!(took < Duration::from_secs(5), "{target}: {took:?}");
+        drop(watchers);
+    }
+    rig.agent.pause(&id).expect(200);
+}

@@ -15,20 +15,20 @@ use crate::support::package::Package;
 use crate::support::rig::Rig;
 
 /// A stream of events, read as it comes.
-struct Events {
+pub struct Events {
     lines: BufReader<TcpStream>,
 }
 
 #[derive(Debug)]
-struct Event {
-    id: u64,
-    name: String,
-    data: Value,
+pub struct Event {
+    pub id: u64,
+    pub name: String,
+    pub data: Value,
 }
 
 impl Events {
     /// Opens a stream, after an event where that is given.
-    fn open(to: SocketAddr, after: Option<u64>) -> Events {
+    pub fn open(to: SocketAddr, after: Option<u64>) -> Events {
         let stream = TcpStream::connect(to).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let after = after.map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
@@ -61,7 +61,7 @@ impl Events {
     }
 
     /// The next event; None at the end of the stream.
-    fn next(&mut self) -> Option<Event> {
+    pub fn next(&mut self) -> Option<Event> {
         let mut fields = [const { String::new() }; 3];
         let begin = Instant::now();
         loop {
@@ -87,7 +87,7 @@ impl Events {
     }
 
     /// Reads on until an event of a download is as wanted; all that came, that one last.
-    fn until(&mut self, wanted: impl Fn(&Event) -> bool) -> Vec<Event> {
+    pub fn until(&mut self, wanted: impl Fn(&Event) -> bool) -> Vec<Event> {
         let mut seen = Vec::new();
         loop {
             seen.push(self.next().expect("more events"));
@@ -97,7 +97,7 @@ impl Events {
         }
     }
 
-    fn until_state(&mut self, state: &str) -> Vec<Event> {
+    pub fn until_state(&mut self, state: &str) -> Vec<Event> {
         self.until(|event| event.data["state"] == state)
     }
 }

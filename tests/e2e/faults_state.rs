@@ -184,3 +184,92 @@ fn a_file_that_has_to_start_over_while_nothing_can_be_saved_arrives_later() {
     rig.agent.wait_state(&busy, "complete");
     tree::assert_file(&rig.home.path().join("busy/large"), 1, 16 << 20);
 }
+
+/// Downloads that are complete, each in a folder of its own, until one cannot be deleted: that one's identifier and
+/// folder. Those before it found the room that is set aside for a DELETE, and are gone.
+fn first_refused(rig: &Cramped, complete: &mut Vec<(String, String)>) -> (String, PathBuf) {
+    for (id, folder) in std::mem::take(complete) {
+        rig.fill();
+        let folder = rig.home.path().join(folder);
+        let answer = rig.agent.delete(&whole(&id));
+        if answer.status != 200 {
+            answer.assert_error(507, "insufficient_storage");
+            return (id, folder);
+        }
+        assert!(!rig.agent.ids().contains(&id));
+        assert!(!folder.exists(), "what was answered was done");
+    }
+    panic!("every DELETE found room on a full disk");
+}
+
+fn whole(id: &str) -> String {
+    one(id) + "?remove_files=true"
+}
+
+impl Cramped {
+    fn assert_whole(&self, folder: &std::path::Path) {
+        for entry in self.origin.package().entries {
+            let path = folder.join(entry.path.unwrap_or_default());
+            tree::assert_file(&path.join(entry.name), entry.seed, entry.size);
+        }
+    }
+}
+
+#[test]
+fn a_delete_without_room_to_be_remembered_deletes_nothing_and_works_later() {
+    let Some(mut rig) = Cramped::new(Package::new().many(20, 50_000)) else {
+        return;
+    };
+    let mut complete = Vec::new();
+    for number in 0..4 {
+        let folder = format!("complete{number}");
+        let id = rig.create(&folder);
+        rig.agent.wait_state(&id, "complete");
+        complete.push((id, folder));
+    }
+    rig.origin.throttle(50_000);
+    let [busy, toggled] = ["busy", "toggled"].map(|folder| rig.create(folder));
+    rig.agent
+        .wait(&busy, "a byte", |record| record["bytes_done"] != 0);
+    let acknowledged = rig.use_up(&toggled);
+    let (refused, folder) = first_refused(&rig, &mut complete);
+    let ids = rig.agent.ids();
+
+    // One that is transferring is not stopped for a DELETE that is not done, and a second try is no other.
+    for _ in 0..2 {
+        rig.fill();
+        for target in [
+            whole(&refused),
+            whole(&busy),
+            format!("{DOWNLOADS}?states=complete,transferring&remove_files=true"),
+        ] {
+            let answer = rig.agent.delete(&target);
+            answer.assert_error(507, "insufficient_storage");
+        }
+    }
+    assert_eq!(rig.agent.ids(), ids);
+    assert_eq!(rig.agent.inspect(&refused)["state"], "complete");
+    rig.assert_whole(&folder);
+    let before = rig.origin.served();
+    rig.origin.await_served(before + 50_000);
+    assert_eq!(rig.agent.inspect(&busy)["state"], "transferring");
+
+    // Nor did a start find that it was deleted.
+    rig.agent.kill9();
+    rig.agent.restart();
+    assert_eq!(rig.agent.ids(), ids);
+    assert_eq!(rig.agent.inspect(&toggled)["state"], acknowledged);
+    rig.assert_whole(&folder);
+
+    rig.make_room();
+    let done = rig.agent.delete(&whole(&refused)).expect(200);
+    assert_eq!(done, json!({"deleted": [refused], "files_removed": 20}));
+    assert!(!folder.exists());
+    rig.agent.delete(&whole(&busy)).expect(200);
+    assert!(!rig.home.path().join("busy").exists());
+    rig.agent.kill9();
+    rig.agent.restart();
+    let left = |id: &&String| **id != refused && **id != busy;
+    assert!(rig.agent.ids().iter().eq(ids.iter().filter(left)));
+    assert_eq!(rig.agent.inspect(&toggled)["state"], acknowledged);
+}

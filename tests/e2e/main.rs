@@ -7,17 +7,21 @@
 
 mod cli;
 mod client;
+mod clock_jumps;
 mod create;
 mod crowds;
 mod delete;
 mod durability;
 mod errors;
 mod events;
+mod fairness;
 mod faults_disk;
 mod faults_state;
 mod faults_upstream;
 mod get;
 mod hooks;
+mod https;
+mod large_listings;
 mod list_and_inspect;
 mod metrics;
 mod mounts;

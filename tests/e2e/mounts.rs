@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -128,6 +128,76 @@ fn a_folder_that_takes_the_place_of_the_destination_stays_empty() {
     rig.origin.unthrottle();
     rig.agent.resume(&id).expect(200);
     rig.complete(&id);
+}
+
+/// From which on the agent must have noticed what happened to the destination, with room for a slow machine.
+const NOTICED: Duration = Duration::from_secs(4);
+
+/// One file that takes longer than a test waits for anything.
+fn huge() -> Package {
+    Package::new().file("huge", 96 << 20)
+}
+
+fn assert_noticed(agent: &Agent, id: &str, since: Instant) {
+    let record = agent.wait_state(id, "error");
+    let took = since.elapsed();
+    assert!(took < NOTICED, "{took:?}");
+    let error = &record["error"];
+    assert_eq!(error["code"], "destination_unwritable", "{record:#}");
+    assert_eq!(error["recoverable"], true, "{record:#}");
+}
+
+#[test]
+fn one_huge_file_is_given_up_soon_after_its_disk_is_unmounted() {
+    let Some(rig) = Mounted::on("tmpfs", huge()) else {
+        return;
+    };
+    rig.origin.throttle(RATE);
+    let id = rig.agent.create(&rig.origin, &rig.dst());
+    rig.origin.await_served(RATE / 2);
+    let since = Instant::now();
+    rig.unmount();
+    assert_noticed(&rig.agent, &id, since);
+    assert!(rig.origin.is_idle_within(Duration::from_secs(1)));
+    assert_eq!(rig.underneath(), Vec::<String>::new());
+}
+
+#[test]
+fn one_huge_file_is_given_up_soon_after_another_disk_covers_its_own() {
+    let Some(rig) = Mounted::on("tmpfs", huge()) else {
+        return;
+    };
+    rig.origin.throttle(RATE);
+    let id = rig.agent.create(&rig.origin, &rig.dst());
+    rig.origin.await_served(RATE / 2);
+    let since = Instant::now();
+    let mount = format!("mount -t tmpfs none '{}'", rig.dst().display());
+    rig.namespace.run(&mount);
+    assert_noticed(&rig.agent, &id, since);
+    let covering = rig.namespace.seen(&rig.dst());
+    assert_eq!(tree::paths(&covering), Vec::<String>::new());
+    // Its own disk is still there, and what was fetched is on it.
+    rig.unmount();
+    rig.origin.unthrottle();
+    let before = rig.agent.inspect(&id)["bytes_done"].as_u64().unwrap();
+    assert!(before > 0);
+    rig.agent.resume(&id).expect(200);
+    let record = rig.agent.wait_state(&id, "complete");
+    rig.assert_arrived(&record);
+}
+
+#[test]
+fn one_huge_file_is_given_up_soon_after_its_folder_is_replaced() {
+    let rig = Rig::new(huge());
+    rig.origin.throttle(RATE);
+    let id = rig.create();
+    rig.origin.await_served(RATE / 2);
+    let since = Instant::now();
+    let aside = rig.dir().join("aside");
+    fs::rename(rig.dst(), &aside).unwrap();
+    fs::create_dir(rig.dst()).unwrap();
+    assert_noticed(&rig.agent, &id, since);
+    assert_eq!(tree::paths(&rig.dst()), Vec::<String>::new());
 }
 
 #[test]

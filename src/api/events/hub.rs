@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use super::ledger::{Change, Ledger};
 use crate::agent::Agent;
 use crate::board::Download;
-use crate::clock;
 
 /// The least time between two looks at the board.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -169,10 +168,10 @@ struct Seen {
     last: u64,
 }
 
-/// Microseconds since 1970: greater than any number of an earlier process, so that none of
-/// those is taken for one of ours, and small enough for a reader's 53 bits.
+/// At random, so that no number of an earlier process is taken for one of ours, whatever the clock did in between; with 51 bits, so
+/// that no number leaves a reader's 53.
 fn first_number() -> u64 {
-    u64::try_from(clock::now().0 / 1_000).unwrap_or(0)
+    u64::from_le_bytes(crate::id::random()) >> 13
 }
 
 /// One who watches the board; the hub looks at it as long as there is one.

@@ -374,3 +374,47 @@ fn a_real_disk_is_asked_without_following_links() {
 }
 
 mod any_listing;
+
+/// How many such entries a planner takes that has so much room for text.
+fn entries_in(room: usize, entry: impl Fn(usize) -> Listed) -> usize {
+    let mut planner = Planner::new(Traits::default());
+    planner.text_left = room;
+    let refused = (0..).find(|&number| match planner.add(entry(number)) {
+        Ok(()) => false,
+        Err(PlanError::TooLong) => true,
+        Err(other) => panic!("{other}"),
+    });
+    refused.unwrap()
+}
+
+#[test]
+fn the_text_of_a_package_has_an_end() {
+    const ROOM: usize = 1 << 20;
+    let named = |id: String, path: &str, name: &str| Listed {
+        id,
+        ..file(path, name)
+    };
+    let ids = |number| named(format!("{number:05000}"), "", "a");
+    assert_eq!(entries_in(ROOM, ids), ROOM / 5001);
+    let names = |number| named("F".into(), "", &format!("{number:05000}"));
+    assert_eq!(entries_in(ROOM, names), ROOM / (1 + 250 + ORIGINAL_MAX));
+    let paths = |number: usize| named("F".into(), &format!("{number:0200}/").repeat(10), "a");
+    assert_eq!(entries_in(ROOM, paths), ROOM / 2002);
+    // A path that is there costs nothing again.
+    let one_path = |_| named("F".into(), &"0/".repeat(200), "a");
+    assert_eq!(entries_in(ROOM, one_path), (ROOM - 200) / 2);
+    let folders = |number: usize| folder("", &format!("{number:0240}"));
+    assert_eq!(entries_in(ROOM, folders), ROOM / 240);
+}
+
+#[test]
+fn paths_of_folders_that_gave_way_are_cut_as_all_are() {
+    let disk = Held::with(&[("top", Kind::File)]);
+    let mut planner = Planner::new(Traits::default());
+    let deep = format!("top/{}", format!("{}/", "d".repeat(240)).repeat(200));
+    planner.add(file(&deep, "a")).unwrap();
+    let table = planner.finish(&disk, IfExists::Rename).unwrap();
+    let shown = originals(&table)[0].clone().unwrap();
+    assert_eq!(shown.len(), ORIGINAL_MAX);
+    assert!(shown.starts_with("top/ddd"));
+}

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod api;
+mod below_http;
 mod bytes;
 mod changes;
 mod links;

@@ -1,6 +1,7 @@
 //! What every topic needs: the agent, an upstream that can fail, and a look at the disk.
 
 pub mod agent;
+pub mod clock;
 pub mod content;
 pub mod http;
 pub mod namespace;
@@ -9,6 +10,7 @@ pub mod origin;
 pub mod package;
 pub mod process;
 pub mod rig;
+pub mod tls;
 pub mod tree;
 
 use std::time::Duration;

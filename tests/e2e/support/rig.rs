@@ -30,6 +30,11 @@ impl Rig {
         Rig { agent, origin, dir }
     }
 
+    /// Of parts that were made otherwise.
+    pub fn of(agent: Agent, origin: Origin, dir: TempDir) -> Rig {
+        Rig { agent, origin, dir }
+    }
+
     /// A folder that nobody else looks into.
     pub fn dir(&self) -> &Path {
         self.dir.path()

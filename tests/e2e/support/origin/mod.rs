@@ -3,6 +3,7 @@
 //! By default it answers as it should. A hook per kind of request says otherwise, request by request.
 
 mod ledger;
+mod line;
 mod pace;
 mod reply;
 mod wire;
@@ -20,12 +21,14 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustls::ServerConfig;
 
 pub use ledger::{Kind, Ledger, Seen, Tally};
 pub use reply::{Gate, Reply};
 pub use world::{LINK_ID, SECRET, SECRET_ENCODED, TOKEN};
 
 use super::package::{Entry, Package};
+use line::Line;
 use pace::Pace;
 use world::World;
 
@@ -34,6 +37,8 @@ type Hook = Arc<dyn Fn(&Seen) -> Reply + Send + Sync>;
 struct Shared {
     /// `http://127.0.0.1:PORT`
     base: String,
+    /// Where it speaks TLS.
+    tls: Option<Arc<ServerConfig>>,
     world: Mutex<World>,
     ledger: Ledger,
     hooks: Mutex<HashMap<Kind, Hook>>,
@@ -72,17 +77,24 @@ impl Origin {
 
     /// The same, but nobody listens yet: connections are refused.
     pub fn down(package: Package) -> Origin {
-        Origin::bound(Ipv4Addr::LOCALHOST, package)
+        Origin::bound(Ipv4Addr::LOCALHOST, package, None)
     }
 
-    /// An upstream on another host than all others.
-    pub fn elsewhere(package: Package) -> Origin {
-        let mut origin = Origin::bound(Ipv4Addr::new(127, 0, 0, 2), package);
+    /// An upstream over TLS that calls itself by this name, which must lead to 127.0.0.1.
+    pub fn secure(name: &str, package: Package, tls: Arc<ServerConfig>) -> Origin {
+        let mut origin = Origin::bound(Ipv4Addr::LOCALHOST, package, Some((name, tls)));
         origin.come_up();
         origin
     }
 
-    fn bound(host: Ipv4Addr, package: Package) -> Origin {
+    /// An upstream on another host than all others.
+    pub fn elsewhere(package: Package) -> Origin {
+        let mut origin = Origin::bound(Ipv4Addr::new(127, 0, 0, 2), package, None);
+        origin.come_up();
+        origin
+    }
+
+    fn bound(host: Ipv4Addr, package: Package, tls: Option<(&str, Arc<ServerConfig>)>) -> Origin {
         // Not for the agents that this process starts.
         let flags = SocketFlags::CLOEXEC;
         let socket =
@@ -90,8 +102,13 @@ impl Origin {
         rustix::net::bind(&socket, &SocketAddrV4::new(host, 0)).unwrap();
         let address = rustix::net::getsockname(&socket).unwrap();
         let address = SocketAddr::try_from(address).unwrap();
+        let base = match &tls {
+            None => format!("http://{address}"),
+            Some((name, _)) => format!("https://{name}:{}", address.port()),
+        };
         let shared = Shared {
-            base: format!("http://{address}"),
+            base,
+            tls: tls.map(|(_, config)| config),
             world: Mutex::new(World::new(package)),
             ledger: Ledger::default(),
             hooks: Mutex::default(),
@@ -308,7 +325,7 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
         let shared = shared.clone();
         thread::spawn(move || {
             // The agent closing its side is its right.
-            let _ = wire::converse(&shared, &stream);
+            let _ = wire::converse(&shared, &Line::new(stream, shared.tls.as_ref()));
             shared.connections.lock().unwrap().remove(&number);
         });
     }

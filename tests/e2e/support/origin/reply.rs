@@ -1,5 +1,6 @@
 //! How the upstream answers one request: as it should, or wrongly in a way that a test describes.
 
+use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex};
 
 /// Closed until a test opens it; what stands before it is silent.
@@ -29,11 +30,18 @@ pub(super) struct Instead {
     pub body: String,
 }
 
+/// Writes a body as it goes.
+pub(super) type Writer = Arc<dyn Fn(&mut dyn Write) -> io::Result<()> + Send + Sync>;
+
 /// The true answer, with what a test wants to be wrong with it.
 #[derive(Clone, Default)]
 pub struct Reply {
     pub(super) instead: Option<Instead>,
+    /// 200 with a body that is made while it is sent.
+    pub(super) made: Option<Writer>,
     pub(super) headers: Vec<(String, String)>,
+    /// Bytes in place of head and body, and then the end of the connection.
+    pub(super) raw: Option<Writer>,
     /// The connection ends after so many bytes of the body.
     pub(super) cut: Option<u64>,
     /// The connection ends before the head.
@@ -69,6 +77,22 @@ impl Reply {
     /// 200 with this body in place of the true JSON.
     pub fn json(body: &str) -> Reply {
         Reply::answer(200, body)
+    }
+
+    /// 200 with a body that `write` makes while it is sent: it may be larger than memory, and says nowhere how large.
+    pub fn made(write: impl Fn(&mut dyn Write) -> io::Result<()> + Send + Sync + 'static) -> Reply {
+        Reply {
+            made: Some(Arc::new(write)),
+            ..Reply::default()
+        }
+    }
+
+    /// What `write` writes, which need not be HTTP, in place of an answer.
+    pub fn raw(write: impl Fn(&mut dyn Write) -> io::Result<()> + Send + Sync + 'static) -> Reply {
+        Reply {
+            raw: Some(Arc::new(write)),
+            ..Reply::default()
+        }
     }
 
     fn answer(status: u16, body: &str) -> Reply {

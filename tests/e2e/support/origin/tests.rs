@@ -194,3 +194,16 @@ fn nobody_listens_until_the_origin_comes_up() {
     assert_eq!(get(&origin, "/nothing", &[]).status, 404);
     assert_eq!(origin.count(Kind::Other), 1);
 }
+
+#[test]
+fn a_body_may_be_made_while_it_is_sent() {
+    let origin = origin();
+    let made = Reply::made(|out| (0..30_000).try_for_each(|number| write!(out, "{number},")));
+    origin.always(Kind::Link, made);
+    let text = get(&origin, "/v1/links/LINK1", &[]).text;
+    assert!(
+        text.starts_with("0,1,2,") && text.ends_with(",29999,"),
+        "{} bytes",
+        text.len()
+    );
+}

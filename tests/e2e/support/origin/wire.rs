@@ -1,27 +1,27 @@
 //! One connection to the upstream: requests in, answers out, with the faults that were asked for.
 
-use std::io::{self, BufRead, BufReader, Write};
-use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::time::Instant;
 
 use super::super::content;
 use super::Shared;
 use super::ledger::{Kind, Seen};
-use super::reply::Reply;
+use super::line::Line;
+use super::reply::{Reply, Writer};
 use super::world::Truth;
 
 /// Answers requests until either side ends the connection.
-pub(super) fn converse(shared: &Shared, stream: &TcpStream) -> io::Result<()> {
-    let mut input = BufReader::new(stream);
+pub(super) fn converse(shared: &Shared, line: &Line) -> io::Result<()> {
+    let mut input = BufReader::new(line);
     while let Some(seen) = read_request(&mut input)? {
         let seen = shared.ledger.arrive(seen);
         let reply = shared.reply_to(&seen);
         let active = Active::begin(shared, &seen);
-        let keep = answer(shared, stream, &seen, &reply);
+        let keep = answer(shared, line, &seen, &reply);
         drop(active);
         if !keep? {
             if reply.reset {
-                rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO))?;
+                line.reset_at_end()?;
             }
             return Ok(());
         }
@@ -126,12 +126,21 @@ impl Body {
 }
 
 /// Whether the connection goes on.
-fn answer(shared: &Shared, to: &TcpStream, seen: &Seen, reply: &Reply) -> io::Result<bool> {
+fn answer(shared: &Shared, to: &Line, seen: &Seen, reply: &Reply) -> io::Result<bool> {
     if let Some(gate) = &reply.hold_head {
         gate.pass();
     }
     if reply.no_head {
         return Ok(false);
+    }
+    if let Some(write) = &reply.raw {
+        let mut out = BufWriter::with_capacity(64 * 1024, to);
+        write(&mut out)?;
+        out.flush()?;
+        return Ok(false);
+    }
+    if let Some(write) = &reply.made {
+        return answer_made(to, write);
     }
     let (status, mut headers, body) = match &reply.instead {
         Some(instead) => (instead.status, Vec::new(), Body::Text(instead.body.clone())),
@@ -149,6 +158,32 @@ fn answer(shared: &Shared, to: &TcpStream, seen: &Seen, reply: &Reply) -> io::Re
     out.write_all(format!("{head}\r\n").as_bytes())?;
     let whole = send_body(shared, to, &body, reply)?;
     Ok(whole && !reply.reset)
+}
+
+/// Sends what is made meanwhile, in chunks (RFC 9112, 7.1), and ends the connection.
+fn answer_made(mut to: &Line, write: &Writer) -> io::Result<bool> {
+    to.write_all(b"HTTP/1.1 200 Told\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+    let mut body = BufWriter::with_capacity(64 * 1024, Chunked(to));
+    write(&mut body)?;
+    body.flush()?;
+    to.write_all(b"0\r\n\r\n")?;
+    to.flush()?;
+    Ok(false)
+}
+
+struct Chunked<'a>(&'a Line);
+
+impl Write for Chunked<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        write!(self.0, "{:x}\r\n", buf.len())?;
+        self.0.write_all(buf)?;
+        self.0.write_all(b"\r\n")?;
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 type Head = (u16, Vec<(String, String)>, Body);
@@ -208,7 +243,7 @@ fn content_of(shared: &Shared, seen: &Seen, reply: &Reply, file: String) -> Head
 }
 
 /// Whether all of it was sent.
-fn send_body(shared: &Shared, mut to: &TcpStream, body: &Body, reply: &Reply) -> io::Result<bool> {
+fn send_body(shared: &Shared, mut to: &Line, body: &Body, reply: &Reply) -> io::Result<bool> {
     let end = reply.cut.map_or(body.len(), |cut| cut.min(body.len()));
     let mut sent = 0;
     let mut held = reply.hold_body.clone();
@@ -220,6 +255,7 @@ fn send_body(shared: &Shared, mut to: &TcpStream, body: &Body, reply: &Reply) ->
         let until = held.as_ref().map_or(end, |(after, _)| end.min(*after));
         let length = (until - sent).min(shared.pace.chunk() as u64) as usize;
         if length == 0 {
+            to.flush()?;
             return Ok(sent == body.len());
         }
         let chunk = &mut buffer[..length];

@@ -1,0 +1,63 @@
+//! One server that is slow on purpose, or by nature, does not keep the downloads from others waiting.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::agent::Setup;
+use crate::support::origin::{Gate, Kind, Origin, Reply};
+use crate::support::package::Package;
+
+/// A file's bytes, one each now and then, so that the connection is never silent for long.
+fn drip(size: u64) -> Reply {
+    Reply::raw(move |out| {
+        write!(out, "HTTP/1.1 200 Told\r\nContent-Length: {size}\r\n\r\n")?;
+        loop {
+            out.write_all(b"x")?;
+            out.flush()?;
+            thread::sleep(Duration::from_millis(300));
+        }
+    })
+}
+
+#[test]
+fn a_download_that_drips_from_every_connection_does_not_starve_another() {
+    const SIZE: u64 = 1 << 20;
+    let slow = Origin::new(Package::new().many(64, SIZE));
+    slow.always(Kind::Bytes, drip(SIZE));
+    let quick = Origin::new(Package::new().many(5, 5000));
+    let agent = Setup::new()
+        .origin(&slow)
+        .origin(&quick)
+        .args(&["--workers", "4"])
+        .start();
+    let dir = tempfile::tempdir().unwrap();
+    let hostage = agent.create(&slow, &dir.path().join("slow"));
+    slow.await_requests(Kind::Bytes, 4);
+    let id = agent.create(&quick, &dir.path().join("quick"));
+    agent.wait_state(&id, "complete");
+    assert_eq!(agent.inspect(&hostage)["state"], "transferring");
+}
+
+#[test]
+fn a_download_whose_server_is_silent_does_not_keep_another_waiting() {
+    let silent = Origin::new(Package::new().many(64, 5000));
+    let gate = Gate::new();
+    silent.always(Kind::Address, Reply::stall(&gate));
+    let quick = Origin::new(Package::new().many(5, 5000));
+    let agent = Setup::new()
+        .origin(&silent)
+        .origin(&quick)
+        .args(&["--workers", "4"])
+        .start();
+    let dir = tempfile::tempdir().unwrap();
+    let hostage = agent.create(&silent, &dir.path().join("silent"));
+    silent.await_requests(Kind::Address, 4);
+    let begin = Instant::now();
+    let id = agent.create(&quick, &dir.path().join("quick"));
+    agent.wait_state(&id, "complete");
+    let took = begin.elapsed();
+    // No connection of the other's had to be given up for it.
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    assert_eq!(agent.inspect(&hostage)["state"], "transferring");
+    gate.open();
+}

@@ -1,0 +1,75 @@
+//! Certificates as good and as bad as a test wants them, made when it runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+
+/// Whoever vouches for servers.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// What is wrong with a server's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    None,
+    Expired,
+    NotYet,
+}
+
+impl Authority {
+    pub fn new() -> Authority {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        Authority(CertifiedIssuer::self_signed(params, key).unwrap())
+    }
+
+    /// Writes its certificate into a folder, as `--ca-file` wants it.
+    pub fn save(&self, folder: &Path) -> PathBuf {
+        let path = folder.join("authority.pem");
+        let text = STANDARD.encode(self.0.der());
+        let lines = text.as_bytes().chunks(64);
+        let lines: Vec<_> = lines.map(|line| str::from_utf8(line).unwrap()).collect();
+        let body = lines.join("\n");
+        let pem = format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+        std::fs::write(&path, pem).unwrap();
+        path
+    }
+
+    /// A server of this name or address, with a certificate of this authority.
+    pub fn server(&self, name: &str) -> Arc<ServerConfig> {
+        self.flawed(name, Flaw::None)
+    }
+
+    pub fn flawed(&self, name: &str, flaw: Flaw) -> Arc<ServerConfig> {
+        let mut params = CertificateParams::new([name.to_string()]).unwrap();
+        match flaw {
+            Flaw::None => {}
+            Flaw::Expired => params.not_after = date_time_ymd(2020, 2, 2),
+            Flaw::NotYet => params.not_before = date_time_ymd(3000, 1, 1),
+        }
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        config(certificate.der(), &key)
+    }
+
+    /// A server that shows the authority's own certificate, as hasty setups do.
+    pub fn itself(&self) -> Arc<ServerConfig> {
+        config(self.0.der(), self.0.key())
+    }
+}
+
+fn config(certificate: &CertificateDer<'static>, key: &KeyPair) -> Arc<ServerConfig> {
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key.into());
+    Arc::new(config.unwrap())
+}
