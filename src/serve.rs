@@ -65,6 +65,8 @@ pub struct Setup<'a> {
     pub silence_timeout: Duration,
     pub retry_for: Duration,
     pub ca_file: Option<PathBuf>,
+    /// Whether a server may be asked for several things at once.
+    pub pipelining: bool,
     pub programs: Programs,
 }
 
@@ -77,6 +79,7 @@ impl<'a> Setup<'a> {
             silence_timeout: options.silence_timeout,
             retry_for: options.retry_for,
             ca_file: options.ca_file.clone(),
+            pipelining: options.pipelining,
             programs,
         }
     }
@@ -102,6 +105,7 @@ impl Engine {
             connections: 2 * MOST_WORKERS,
             silence: setup.silence_timeout,
             ca_file: setup.ca_file.clone(),
+            pipelining: setup.pipelining,
         })
         .map_err(|message| ServeError::Usage(UsageError::new(message)))?;
         let (store, mut saved) = Store::open(setup.state_dir)?;

@@ -37,6 +37,8 @@ pub struct Serve {
     /// How long without a byte before a fault is final.
     pub retry_for: Duration,
     pub ca_file: Option<PathBuf>,
+    /// Whether a server may be asked for several things at once.
+    pub pipelining: bool,
     /// Programs to be run; as given.
     pub on_complete: Option<PathBuf>,
     pub on_error: Option<PathBuf>,
@@ -60,6 +62,8 @@ pub struct Get {
     pub silence_timeout: Duration,
     pub retry_for: Duration,
     pub ca_file: Option<PathBuf>,
+    /// Whether a server may be asked for several things at once.
+    pub pipelining: bool,
     pub output: Output,
 }
 

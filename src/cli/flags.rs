@@ -210,6 +210,9 @@ pub const FLAGS: &[Flag] = &[
         "Retry for this long without a byte before a fault is final")),
     also(&[Verb::Get], flag(Verb::Serve, "ca-file", "FILE", "HAUL_CA_FILE", "",
         "Trust the certificate authorities in this PEM file as well")),
+    also(&[Verb::Get], flag(Verb::Serve, "no-pipelining", "", "HAUL_NO_PIPELINING", "",
+        "Ask a server for one thing at a time on each connection. Slower with small files; for networks with a proxy \
+         that mixes up answers")),
     flag(Verb::Serve, "on-complete", "PROGRAM", "HAUL_ON_COMPLETE", "",
         "Run this program, without arguments or a shell, when a download is complete. Its environment says which: \
          HAUL_DOWNLOAD_ID, HAUL_STATE, HAUL_NAME, HAUL_DST_FOLDER, HAUL_LINK, HAUL_BYTES_TOTAL, HAUL_FILES_TOTAL. \

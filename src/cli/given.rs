@@ -169,6 +169,7 @@ impl<'a> Given<'a> {
             silence_timeout: self.silence_timeout()?,
             retry_for: self.retry_for()?,
             ca_file: self.path("ca-file")?,
+            pipelining: !self.is_set("no-pipelining")?,
             on_complete: self.path("on-complete")?,
             on_error: self.path("on-error")?,
         };
@@ -236,6 +237,7 @@ impl<'a> Given<'a> {
             silence_timeout: self.silence_timeout()?,
             retry_for: self.retry_for()?,
             ca_file: self.path("ca-file")?,
+            pipelining: !self.is_set("no-pipelining")?,
             output,
         })
     }

@@ -127,6 +127,7 @@ fn start(
         silence_timeout: options.silence_timeout,
         retry_for: options.retry_for,
         ca_file: options.ca_file.clone(),
+        pipelining: options.pipelining,
         programs: Programs::default(),
     };
     let mut known = None;

@@ -153,6 +153,7 @@ impl Job {
             }
         };
         if !fits {
+            fetched.doubt();
             return Err(self.changed(
                 "the server's file has another size or place than was listed",
                 hands,

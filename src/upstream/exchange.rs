@@ -119,6 +119,7 @@ impl Exchange {
         connections: usize,
         silence: Duration,
         given: Vec<Certificate<'static>>,
+        one_by_one: OneByOne,
     ) -> Exchange {
         Exchange {
             common: Arc::new(Common {
@@ -127,7 +128,7 @@ impl Exchange {
                 parked: Arc::new(Parked::new(connections, IDLE_AGE)),
                 tls: Mutex::default(),
                 bundled_hosts: Mutex::default(),
-                one_by_one: Arc::default(),
+                one_by_one: Arc::new(one_by_one),
             }),
             agents: Mutex::default(),
         }
@@ -144,6 +145,11 @@ impl Exchange {
     /// Where calls that read a plain connection themselves leave it.
     pub fn parked(&self) -> &Arc<Parked> {
         &self.common.parked
+    }
+
+    /// Hosts that are asked one thing at a time.
+    pub fn one_by_one(&self) -> &Arc<OneByOne> {
+        &self.common.one_by_one
     }
 
     /// Closes the connections that nobody uses, those of other threads apart, and forgets the roots, which is some

@@ -15,7 +15,7 @@ use ureq::{Body, BodyReader, Error};
 use super::direct::{self, Lent, Parked};
 use super::exchange::{self, Exchange, Headers, Redirects};
 use super::fault::{self, Fault};
-use super::pipeline;
+use super::pipeline::{self, OneByOne};
 use super::watch::{self, Context, Watch};
 use crate::hold::{self, Hold, Load};
 use crate::url::Url;
@@ -115,6 +115,7 @@ pub struct Fetched {
     /// The connection, where ureq has let go of it.
     lent: Option<Lent>,
     parked: Arc<Parked>,
+    one_by_one: Arc<OneByOne>,
 }
 
 impl fmt::Debug for Fetched {
@@ -178,6 +179,11 @@ impl Fetched {
                 Err(fault::from_ureq(Error::from(error), &self.url))
             }
         }
+    }
+
+    /// The answer is not what was asked for. It may be another's: its server is asked one thing at a time from now on.
+    pub fn doubt(&self) {
+        self.one_by_one.add(&self.url.authority());
     }
 
     /// As [`Fetched::read`], up to `most` bytes into the worker's hold, and without a copy of the bytes in this process where that can be.
@@ -330,6 +336,7 @@ pub(super) fn fetch<'a>(
         context,
         lent: None,
         parked: exchange.parked().clone(),
+        one_by_one: exchange.one_by_one().clone(),
     })
 }
 

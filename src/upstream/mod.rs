@@ -30,6 +30,7 @@ use ureq::http::header::HeaderValue;
 
 use self::exchange::{Answer, Exchange, Headers, Redirects};
 use self::json::Text;
+use self::pipeline::OneByOne;
 use self::watch::Context;
 use crate::board::Secret;
 use crate::link::Link;
@@ -65,6 +66,8 @@ pub struct Options {
     pub silence: Duration,
     /// A PEM file with roots to trust beside the system's and those compiled in.
     pub ca_file: Option<PathBuf>,
+    /// Whether a server that has proved itself gets several requests at once.
+    pub pipelining: bool,
 }
 
 impl Default for Options {
@@ -73,6 +76,7 @@ impl Default for Options {
             connections: 16,
             silence: Duration::from_secs(30),
             ca_file: None,
+            pipelining: true,
         }
     }
 }
@@ -111,7 +115,12 @@ impl Client {
             None => Vec::new(),
         };
         Ok(Client {
-            exchange: Exchange::new(options.connections, options.silence, given),
+            exchange: Exchange::new(
+                options.connections,
+                options.silence,
+                given,
+                OneByOne::new(!options.pipelining),
+            ),
         })
     }
 

@@ -8,12 +8,14 @@
 //! the connection is given up, and the request is made anew on another.
 //!
 //! Not every server is up to it. So it is done only after some answers that came on the same connection with their
-//! length declared, with one request at first, then with more. A host that leaves a request unanswered that was sent ahead is
-//! asked one thing at a time from then on.
+//! length declared, with one request at first, then with more. A host that leaves a request unanswered that was sent ahead, or
+//! that answers anything with a body of another length than its file's, is asked one thing at a time from then on. A server, or a
+//! proxy, that answers in another order than it was asked breaks the protocol, and where the files are equally long nobody
+//! can tell: for the network that has one, pipelining can be switched off.
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ureq::Error;
@@ -36,22 +38,37 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const MOST_HOSTS: usize = 64;
 
 /// Hosts that are asked one thing at a time.
-#[derive(Debug, Default)]
-pub struct OneByOne(Mutex<Vec<String>>);
+#[derive(Debug)]
+pub struct OneByOne {
+    all: bool,
+    hosts: Mutex<Vec<String>>,
+}
 
 impl OneByOne {
-    fn has(&self, host: &str) -> bool {
-        let hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        hosts.len() >= MOST_HOSTS || hosts.iter().any(|known| known == host)
+    /// None yet, or `all`.
+    pub fn new(all: bool) -> OneByOne {
+        OneByOne {
+            all,
+            hosts: Mutex::default(),
+        }
     }
 
-    fn add(&self, host: &str) {
+    fn hosts(&self) -> MutexGuard<'_, Vec<String>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `host` with its port, as in a URL.
+    fn has(&self, host: &str) -> bool {
+        let has =
+            |hosts: &[String]| hosts.len() >= MOST_HOSTS || hosts.iter().any(|known| known == host);
+        self.all || has(&self.hosts())
+    }
+
+    /// From now on this host, too.
+    pub fn add(&self, host: &str) {
         if !self.has(host) {
-            log::info!(
-                "{host} does not answer requests that are sent ahead; it gets one at a time"
-            );
-            let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            hosts.push(host.to_owned());
+            log::info!("{host} is not up to pipelining: it is asked one thing at a time");
+            self.hosts().push(host.to_owned());
         }
     }
 }

@@ -22,6 +22,7 @@ fn client() -> Client {
         connections: 4,
         silence: SILENCE,
         ca_file: None,
+        pipelining: true,
     })
     .unwrap()
 }

@@ -188,3 +188,34 @@ fn a_body_that_breaks_off_takes_only_its_own_file_with_it() {
     }
     assert!((1..=5).contains(&broken), "{broken}");
 }
+
+#[test]
+fn it_can_be_switched_off() {
+    let server = Server::start(own);
+    let client = Client::new(Options {
+        pipelining: false,
+        ..Options::default()
+    });
+    ask(&client.unwrap(), &server, 0..100);
+    assert_eq!((server.accepts(), followed(&server)), (1, 0));
+}
+
+#[test]
+fn a_server_whose_answer_was_doubted_is_asked_one_thing_at_a_time() {
+    let server = Server::start(own);
+    let client = client();
+    ask(&client, &server, 0..50);
+    let before = followed(&server);
+    assert!(before > 0);
+    client
+        .fetch(
+            &address(&server, "/a/b"),
+            None,
+            std::iter::empty(),
+            &Watch::default(),
+        )
+        .unwrap()
+        .doubt();
+    ask(&client, &server, 50..150);
+    assert_eq!(followed(&server), before);
+}
