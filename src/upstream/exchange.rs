@@ -1,6 +1,7 @@
 //! One GET and its answer: which agent sends it, what a pooled connection may cost, redirects, statuses.
 
 use std::io::Read;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,7 +17,7 @@ use ureq::{Agent, Body, Error};
 use super::direct::Parked;
 use super::fault::{self, Fault};
 use super::line::{Dialer, INPUT_BUFFER, OUTPUT_BUFFER, Unresolved};
-use super::pipeline::{OneByOne, Pipelining};
+use super::pipeline::{MOST_AHEAD, OneByOne, Pipelining};
 use super::trust;
 use super::watch::{self, Cut};
 use crate::url::Url;
@@ -62,13 +63,15 @@ pub enum Redirects {
 /// An answer and the URL that gave it, which is another than was asked where redirects were followed.
 pub struct Answer {
     pub response: Response<Body>,
-    pub url: Url,
+    pub url: Arc<Url>,
 }
 
 /// One thread's agents, with the connections that it keeps alive, and what it has in common with the other threads.
 pub struct Exchange {
     common: Arc<Common>,
     agents: Mutex<Agents>,
+    /// Requests that are on their way ahead of their turn.
+    ahead: AtomicUsize,
 }
 
 /// What all threads share.
@@ -131,6 +134,7 @@ impl Exchange {
                 one_by_one: Arc::new(one_by_one),
             }),
             agents: Mutex::default(),
+            ahead: AtomicUsize::new(0),
         }
     }
 
@@ -139,12 +143,21 @@ impl Exchange {
         Exchange {
             common: self.common.clone(),
             agents: Mutex::default(),
+            ahead: AtomicUsize::new(0),
         }
     }
 
     /// Where calls that read a plain connection themselves leave it.
     pub fn parked(&self) -> &Arc<Parked> {
         &self.common.parked
+    }
+
+    /// How many others the next request may take along: none while some are on their way.
+    pub fn most_along(&self) -> usize {
+        match self.ahead.load(Ordering::Relaxed) {
+            0 => MOST_AHEAD,
+            _ => 0,
+        }
     }
 
     /// Hosts that are asked one thing at a time.
@@ -198,16 +211,20 @@ impl Exchange {
     /// Transport faults; a redirect that leads nowhere, in circles, or from https to http is malformed.
     pub fn get(
         &self,
-        url: Url,
+        mut url: Arc<Url>,
         mut headers: Headers,
         redirects: Redirects,
     ) -> Result<Answer, Fault> {
-        let mut url = url;
         for _ in 0..=MOST_REDIRECTS {
             let limit = Instant::now() + 2 * self.common.silence + Duration::from_secs(20);
             watch::context(|context| context.limit = Some(limit));
-            let response = self.send(&url, &headers)?;
-            watch::context(|context| context.follow.clear());
+            let response = self.send(&url, &headers);
+            let ahead = watch::context(|context| {
+                context.follow.clear();
+                context.ahead
+            });
+            self.ahead.store(ahead, Ordering::Relaxed);
+            let response = response?;
             if redirects == Redirects::Answer || !is_redirect(response.status()) {
                 return Ok(Answer { response, url });
             }
@@ -216,7 +233,7 @@ impl Exchange {
             if !target.same_origin(&url) {
                 headers.secret.clear();
             }
-            url = target;
+            url = Arc::new(target);
         }
         Err(Fault::Malformed(format!(
             "{} redirected more than {MOST_REDIRECTS} times",

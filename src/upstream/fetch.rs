@@ -15,7 +15,7 @@ use ureq::{Body, BodyReader, Error};
 use super::direct::{self, Lent, Parked};
 use super::exchange::{self, Exchange, Headers, Redirects};
 use super::fault::{self, Fault};
-use super::pipeline::{self, OneByOne};
+use super::pipeline::OneByOne;
 use super::watch::{self, Context, Watch};
 use crate::hold::{self, Hold, Load};
 use crate::url::Url;
@@ -110,7 +110,7 @@ pub struct Fetched {
     left: Option<u64>,
     /// The end of the body is known without another read.
     counted: bool,
-    url: Url,
+    url: Arc<Url>,
     context: Context,
     /// The connection, where ureq has let go of it.
     lent: Option<Lent>,
@@ -282,7 +282,7 @@ pub(super) fn fetch<'a>(
     let follow = match part {
         None => next
             .map_while(|next| next.target_beside(address))
-            .take(pipeline::MOST_AHEAD)
+            .take(exchange.most_along())
             .collect(),
         // They would be asked for the same part.
         Some(_) => Vec::new(),
@@ -297,7 +297,7 @@ pub(super) fn fetch<'a>(
         ..Context::default()
     };
     let (answer, content) = watch::under(&mut context, || {
-        let answer = exchange.get(Url::clone(&address.url), headers, Redirects::Follow)?;
+        let answer = exchange.get(address.url.clone(), headers, Redirects::Follow)?;
         if let Some(content) = content(&answer.response, &answer.url)? {
             return Ok((answer, content));
         }

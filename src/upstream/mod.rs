@@ -20,6 +20,7 @@ mod watch;
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -202,7 +203,7 @@ impl Client {
         let follow = next
             .map_while(|file_id| download_url(place, file_id).ok())
             .map(|url| url.target())
-            .take(pipeline::MOST_AHEAD)
+            .take(self.exchange.most_along())
             .collect();
         let headers = token_header(place.token)?;
         let api = url.clone();
@@ -242,7 +243,7 @@ impl Client {
 
     /// A call to the API. Only 200, and a redirect that the caller wants to see, come back as an answer.
     fn api(&self, url: Url, headers: Headers, redirects: Redirects) -> Result<Answer, Fault> {
-        let answer = self.exchange.get(url, headers, redirects)?;
+        let answer = self.exchange.get(Arc::new(url), headers, redirects)?;
         let status = answer.response.status();
         if status == 200 || exchange::is_redirect(status) {
             return Ok(answer);

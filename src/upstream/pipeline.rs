@@ -182,8 +182,10 @@ impl<T: Transport> Transport for Pipeline<T> {
         let Some(sent) = self.ahead.pop_front() else {
             self.overdue = false;
             let amount = self.add_ahead(amount);
+            watch::context(|context| context.ahead = self.ahead.len());
             return self.line.transmit_output(amount, timeout);
         };
+        watch::context(|context| context.ahead = self.ahead.len());
         let buffers = self.line.buffers();
         self.overdue = buffers.input().is_empty();
         if buffers.output()[..amount] != sent {

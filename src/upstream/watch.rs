@@ -92,6 +92,8 @@ pub struct Context {
     pub overhead: usize,
     /// The targets of the requests that this thread will make next at the same place, with the same headers.
     pub follow: Vec<String>,
+    /// How many of them are on their way on the connection that was used last.
+    pub ahead: usize,
     /// The answer was read to its declared end: what there is behind it belongs to the next one.
     pub whole: bool,
     /// No byte for so long is silence, where that is sooner than usual.
