@@ -189,7 +189,7 @@ pub const FLAGS: &[Flag] = &[
         "Where the API listens; port 0 takes a free one. Anything but a loopback address needs --token-file"),
     also(&[Verb::Get], flag(Verb::Serve, "state-dir", "DIR", "HAUL_STATE_DIR", "",
         "Where downloads are remembered (default: $STATE_DIRECTORY, else $XDG_STATE_HOME/haul, else ~/.local/state/haul)")),
-    also(&[Verb::Get], flag(Verb::Serve, "workers", "N", "HAUL_WORKERS", "16",
+    also(&[Verb::Get], flag(Verb::Serve, "workers", "N", "HAUL_WORKERS", "24",
         "Connections that transfer at the same time, 1 to 256")),
     also(&[Verb::Get], flag(Verb::Serve, "rate-limit", "RATE", "HAUL_RATE_LIMIT", "",
         "Bytes of files per second, all downloads together; k, M and G stand for thousands, millions and billions: \

@@ -43,7 +43,7 @@ fn serve_has_the_documented_defaults() {
     let serve = serve(&[], &[]);
     assert_eq!(serve.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(serve.state_dir, PathBuf::from("/home/me/.local/state/haul"));
-    assert_eq!(serve.workers, 16);
+    assert_eq!(serve.workers, 24);
     assert_eq!(serve.silence_timeout, Duration::from_secs(30));
     assert_eq!(serve.retry_for, Duration::from_secs(86_400));
     assert_eq!(serve.rate_limit, Rate(None));
@@ -64,7 +64,7 @@ fn share_has_the_documented_defaults() {
 fn a_flag_wins_over_the_environment_and_an_empty_variable_is_unset() {
     assert_eq!(serve(&[], &[("HAUL_WORKERS", "3")]).workers, 3);
     assert_eq!(serve(&["--workers=5"], &[("HAUL_WORKERS", "x")]).workers, 5);
-    assert_eq!(serve(&[], &[("HAUL_WORKERS", "")]).workers, 16);
+    assert_eq!(serve(&[], &[("HAUL_WORKERS", "")]).workers, 24);
     assert_eq!(serve(&["--workers", "5", "--workers", "6"], &[]).workers, 6);
 }
 

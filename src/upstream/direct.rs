@@ -64,6 +64,15 @@ impl Lent {
     }
 }
 
+/// Reads what has come already.
+///
+/// # Errors
+/// The socket's; `EAGAIN` where nothing has.
+pub fn read_now(stream: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
+    let (read, _) = recv(stream, room, RecvFlags::DONTWAIT)?;
+    Ok(read)
+}
+
 /// Whether a connection that nobody uses can serve a request: anything to read, its end included, says that it cannot.
 pub fn is_quiet(stream: &TcpStream) -> bool {
     let mut byte = [0; 1];

@@ -16,12 +16,15 @@ use super::direct::{self, Lent, Parked};
 use super::exchange::{self, Exchange, Headers, Redirects};
 use super::fault::{self, Fault};
 use super::pipeline::OneByOne;
-use super::watch::{self, Context, Watch};
+use super::watch::{self, Context, Cut, Watch};
 use crate::hold::{self, Hold, Load};
 use crate::url::Url;
 
 /// Longer addresses are refused, in bytes; signed ones have one to three thousand.
 const LONGEST_ADDRESS: usize = 16 * 1024;
+
+/// With so much of a body at hand, more of it is not waited for, in bytes.
+const ENOUGH: usize = 128 << 10;
 
 /// Longer entity tags are left out, in bytes.
 const LONGEST_ETAG: usize = 1024;
@@ -108,6 +111,8 @@ pub struct Fetched {
     body: Option<BodyReader<'static>>,
     /// Bytes still to come, where that is known.
     left: Option<u64>,
+    /// What ended the body, where that has not been told yet.
+    fault: Option<Fault>,
     /// The end of the body is known without another read.
     counted: bool,
     url: Arc<Url>,
@@ -136,6 +141,9 @@ impl Fetched {
     pub fn read(&mut self, buf: &mut [u8]) -> Result<usize, Fault> {
         if buf.is_empty() {
             return Ok(0);
+        }
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
         }
         if self.left == Some(0) {
             self.finish();
@@ -167,6 +175,7 @@ impl Fetched {
                 }
                 Ok(read)
             }
+            Err(error) if self.context.eager && is_dry(&error) => Ok(0),
             Err(_) if self.context.lent.is_some() => {
                 self.body = None;
                 self.lent = self.context.lent.take();
@@ -199,8 +208,30 @@ impl Fetched {
             let moved = watch::under(&mut self.context, || lent.splice(pipe, most));
             return self.got(moved).map(Load::Pipe);
         }
-        let read = self.read(hold.buffer(most))?;
-        Ok(Load::Buffer(0, read))
+        let buffer = hold.buffer(most);
+        let mut filled = self.read(buffer)?;
+        // TLS comes a record of 16 KiB at a time, and a write costs as much for one as for several.
+        while self.url.secure && filled > 0 && filled < ENOUGH.min(buffer.len()) {
+            match self.read_more(&mut buffer[filled..]) {
+                0 => break,
+                more => filled += more,
+            }
+        }
+        Ok(Load::Buffer(0, filled))
+    }
+
+    /// As [`Fetched::read`], but only what has come already; 0 where that is nothing. An error is kept for the next read.
+    fn read_more(&mut self, room: &mut [u8]) -> usize {
+        if self.left == Some(0) {
+            return 0;
+        }
+        self.context.eager = true;
+        let read = self.read(room);
+        self.context.eager = false;
+        read.unwrap_or_else(|fault| {
+            self.fault = Some(fault);
+            0
+        })
     }
 
     /// As [`Fetched::load`], but the body's next `skip` bytes are not wanted: takes from `skip` what it has passed over.
@@ -270,6 +301,11 @@ impl Fetched {
     }
 }
 
+fn is_dry(error: &io::Error) -> bool {
+    let cut = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(cut, Some(Cut::Dry))
+}
+
 /// Asks `address` for its bytes, or for a part of them. `next` are the addresses that this thread will ask for all of
 /// their bytes right after it.
 pub(super) fn fetch<'a>(
@@ -331,6 +367,7 @@ pub(super) fn fetch<'a>(
         etag,
         body: Some(answer.response.into_body().into_reader()),
         left,
+        fault: None,
         counted: declared.is_some(),
         url: answer.url,
         context,

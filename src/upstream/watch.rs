@@ -51,6 +51,8 @@ pub enum Cut {
     Empty,
     /// Not a failure: the socket was lent to the call, and ureq is to let go of it.
     Lent,
+    /// Not a failure: nothing has come yet, and the call does not want to wait.
+    Dry,
 }
 
 impl fmt::Display for Cut {
@@ -61,6 +63,7 @@ impl fmt::Display for Cut {
             Cut::Silent(wait) => write!(f, "no byte came for {} s", wait.as_secs_f32()),
             Cut::ConnectTimeout => f.write_str("connecting took too long"),
             Cut::Lent => f.write_str("the connection was handed over"),
+            Cut::Dry => f.write_str("nothing has come yet"),
             Cut::Reset => f.write_str("the connection was reset"),
             Cut::Empty => f.write_str("the answer goes on and on without any content"),
         }
@@ -104,6 +107,8 @@ pub struct Context {
     pub lend: bool,
     /// And here it is.
     pub lent: Option<Lent>,
+    /// The call has something already: where nothing more has come, it does not wait.
+    pub eager: bool,
 }
 
 thread_local! {

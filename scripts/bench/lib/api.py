@@ -24,6 +24,7 @@ class Api:
         self.origin = Origin(f"{self.folder}/origin")
         self.agents = []
         self.figures = {}
+        self.costs = {}  # µs a file, by the number of files
 
     def close(self):
         for agent in self.agents:
@@ -164,6 +165,7 @@ class Api:
         if summary["state"] != "complete" or summary["files_complete"] != files:
             raise measure.Failure(f"{files} files: {summary}")
         wall, name = time.monotonic() - begun, f"{files:,} files of 1 byte"
+        self.costs[files] = 1e6 * wall / files
         self.say(f"{name}: listing read, files/s", round(files / listed))
         self.say(f"{name}: µs a file", round(1e6 * wall / files, 1))
         self.say(f"{name}: CPU µs a file", round(1e6 * (measure.cpu_seconds(agent.pid) - cpu) / files, 1))
@@ -174,6 +176,14 @@ class Api:
         self.say(f"{name}: details, s, JSON read", round(time.monotonic() - begun, 2))
         agent.stop()
         shutil.rmtree(f"{self.folder}/into", ignore_errors=True)
+
+    def plot(self):
+        """What a file costs in packages of each size, as bars: they should be equally long."""
+        most = max(self.costs.values())
+        print("\n```\nfiles        µs a file")
+        for files, cost in self.costs.items():
+            print(f"{files:<11,} {cost:6.1f} {'#' * round(50 * cost / most)}")
+        print("```", flush=True)
 
     def listed_bytes(self, state):
         """The list of the files: it is written once, whatever finishes."""
@@ -227,6 +237,7 @@ def main():
         if "scale" in wanted:
             for files in options.files.split(","):
                 api.scale(int(files))
+            api.plot()
     except measure.Failure as failure:
         print(f"scripts/bench/api: {failure}", file=sys.stderr)
         return 1
