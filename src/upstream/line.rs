@@ -31,6 +31,9 @@ use super::watch::{self, Cut, Silence};
 /// of it doubles the reads, and twice as much outgrows the cache in which the second copy is cheap: both are slower.
 pub const INPUT_BUFFER: usize = 128 * 1024;
 
+/// The same below TLS, which takes a record at a time: more only takes memory.
+const TLS_INPUT_BUFFER: usize = 32 * 1024;
+
 /// A request goes out in writes of at most this, and no line of its head may be longer, in bytes.
 pub const OUTPUT_BUFFER: usize = 32 * 1024;
 
@@ -48,12 +51,15 @@ impl Connector for Dialer {
 
     fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Line>, Error> {
         let host = details.uri.host().ok_or(Error::HostNotFound)?;
-        let default = if details.needs_tls() { 443 } else { 80 };
+        let (default, input) = match details.needs_tls() {
+            true => (443, TLS_INPUT_BUFFER),
+            false => (80, INPUT_BUFFER),
+        };
         let peer = (host.to_owned(), details.uri.port_u16().unwrap_or(default));
         Ok(Some(Line {
             stream: self.stream(&peer)?,
             peer,
-            buffers: LazyBuffers::new(INPUT_BUFFER, OUTPUT_BUFFER),
+            buffers: LazyBuffers::new(input, OUTPUT_BUFFER),
             silence: self.silence,
             busy: false,
         }))

@@ -19,6 +19,11 @@ class Sample:
     rss: float  # peak, MB of 10^6 bytes
     bytes: int = 0  # for workloads that count bytes in a given time
 
+    @property
+    def rate(self):
+        """Bytes a second."""
+        return self.bytes / self.wall
+
 
 class Failure(Exception):
     """A program crashed or brought a wrong byte."""

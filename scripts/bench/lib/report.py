@@ -10,7 +10,7 @@ def summary(samples, measure):
 
 def result(workload, samples, calls):
     """One workload's figures, as they go into the JSON. `samples` and `calls` are by program."""
-    measures = ("wall", "cpu", "rss", "bytes") if workload.seconds else ("wall", "cpu", "rss")
+    measures = ("wall", "cpu", "rss", "rate") if workload.seconds else ("wall", "cpu", "rss")
     tools = {name: {measure: summary(taken, measure) for measure in measures} for name, taken in samples.items()}
     for name, counted in calls.items():
         tools[name]["calls"] = counted
@@ -19,14 +19,14 @@ def result(workload, samples, calls):
 
 
 def ratios(workload, tools):
-    """haul's median divided by the best peer's; for bytes the best is the most."""
+    """haul's median divided by the best peer's; of rates the best is the highest."""
     found = {}
-    for measure in ("bytes",) if workload.seconds else ("wall", "cpu"):
+    for measure in ("rate",) if workload.seconds else ("wall", "cpu"):
         theirs = {name: tools[name][measure]["median"] for name in workload.tools
                   if name in tools and workload.against in ("", name)}
         if "haul" not in tools or not theirs:
             continue
-        best = (max if measure == "bytes" else min)(theirs, key=theirs.get)
+        best = (max if measure == "rate" else min)(theirs, key=theirs.get)
         if theirs[best] > 0:
             found[measure] = {"ratio": tools["haul"][measure]["median"] / theirs[best], "best": best}
     return found
@@ -34,7 +34,7 @@ def ratios(workload, tools):
 
 def table(outcome):
     """One workload as Markdown."""
-    timed = any("bytes" in figures for figures in outcome["tools"].values())
+    timed = any("rate" in figures for figures in outcome["tools"].values())
     counted = any("calls" in figures for figures in outcome["tools"].values())
     head = [f"**{outcome['workload']}. {outcome['title']}**", "MB/s" if timed else "wall s", "CPU s", "peak RSS MB"]
     head += ["system calls"] if counted else []
@@ -55,8 +55,8 @@ def line(outcome):
 
 
 def rate(figures):
-    values = [taken / wall / 1e6 for taken, wall in zip(figures["bytes"]["all"], figures["wall"]["all"])]
-    return f"{median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+    found = figures["rate"]
+    return f"{found['median'] / 1e6:.1f} ({found['min'] / 1e6:.1f} to {found['max'] / 1e6:.1f})"
 
 
 def verdict(outcome):
@@ -66,8 +66,8 @@ def verdict(outcome):
         text = f"{measure} {found['ratio']:.2f} of {found['best']}"
         if measure in outcome["target"]:
             target = outcome["target"][measure]
-            met = found["ratio"] >= target if measure == "bytes" else found["ratio"] <= target
-            text += f" (target {'≥' if measure == 'bytes' else '≤'} {target}: {'met' if met else 'missed'})"
+            met = found["ratio"] >= target if measure == "rate" else found["ratio"] <= target
+            text += f" (target {'≥' if measure == 'rate' else '≤'} {target}: {'met' if met else 'missed'})"
         said.append(text)
     return "haul: " + ", ".join(said) if said else ""
 
