@@ -98,3 +98,35 @@ fn a_server_that_is_started_again_is_found_again() {
     scene.nginx.start();
     scene.complete();
 }
+
+#[test]
+fn many_small_files_get_their_own_bytes_on_connections_that_end_often() {
+    // Equally long, so that only their bytes tell them apart.
+    let package = Package::new().many(1500, 3000);
+    let Some(nginx) = Nginx::serving_with(&package, None, "keepalive_requests 40;") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let pair = format!("{0}={0}/v1", nginx.base());
+    for (flags, pipelined) in [
+        (&["--workers", "4"][..], true),
+        (&["--no-pipelining"], false),
+    ] {
+        let before = nginx.pipelined();
+        let agent = Setup::new().args(flags).args(&["--origin", &pair]).start();
+        let folder = dir.path().join(flags[0]);
+        let order = json!({"url": nginx.link(), "dst_folder": folder});
+        let summary = agent.order(&order).expect(201);
+        agent.wait_state(summary["download_id"].as_str().unwrap(), "complete");
+        for entry in &package.entries {
+            let path = folder.join("many").join(&entry.name);
+            tree::assert_file(&path, entry.seed, entry.size);
+        }
+        assert_eq!(nginx.pipelined() > before, pipelined);
+    }
+    assert_eq!(
+        nginx.bytes_log().len(),
+        2 * 1500,
+        "nothing was asked for twice"
+    );
+}

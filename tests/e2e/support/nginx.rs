@@ -27,6 +27,11 @@ pub struct Nginx {
 impl Nginx {
     /// None, with the reason printed, where nginx is not installed. With `CI=true` it must be.
     pub fn serving(package: &Package, limit: Limit) -> Option<Nginx> {
+        Nginx::serving_with(package, limit, "")
+    }
+
+    /// As `serving`, with more directives for the server.
+    pub fn serving_with(package: &Package, limit: Limit, more: &str) -> Option<Nginx> {
         if let Err(error) = Command::new("nginx").arg("-v").output() {
             assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "nginx: {error}");
             eprintln!("skipped: nginx is not installed: {error}");
@@ -38,7 +43,7 @@ impl Nginx {
         write_package(dir.path(), package, address);
         fs::write(
             dir.path().join("nginx.conf"),
-            config(dir.path(), address, limit),
+            config(dir.path(), address, limit, more),
         )
         .unwrap();
         let mut nginx = Nginx {
@@ -86,15 +91,27 @@ impl Nginx {
 
     /// Requests for bytes so far, as the access log has them: status and bytes sent.
     pub fn bytes_log(&self) -> Vec<(u16, u64)> {
-        // One process does one thing after the other: once this is answered, all before it is logged.
-        super::http::send(self.address, "GET", "/", &[], None);
-        let log = fs::read_to_string(self.dir.path().join("bytes.log")).unwrap_or_default();
+        let log = self.log();
         log.lines()
             .filter_map(|line| {
-                let (status, bytes) = line.split_once(' ')?;
-                Some((status.parse().ok()?, bytes.parse().ok()?))
+                let mut words = line.split(' ');
+                Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
             })
             .collect()
+    }
+
+    /// How many requests for bytes came together with the one before.
+    pub fn pipelined(&self) -> usize {
+        self.log()
+            .lines()
+            .filter(|line| line.ends_with('p'))
+            .count()
+    }
+
+    fn log(&self) -> String {
+        // One process does one thing after the other: once this is answered, all before it is logged.
+        super::http::send(self.address, "GET", "/", &[], None);
+        fs::read_to_string(self.dir.path().join("bytes.log")).unwrap_or_default()
     }
 }
 
@@ -120,7 +137,7 @@ fn write_package(dir: &Path, package: &Package, address: SocketAddr) {
     }
 }
 
-fn config(dir: &Path, address: SocketAddr, limit: Limit) -> String {
+fn config(dir: &Path, address: SocketAddr, limit: Limit, more: &str) -> String {
     let dir = dir.display();
     let limit = limit.map_or(String::new(), |limit| format!("limit_rate {limit};"));
     format!(
@@ -133,11 +150,12 @@ http {{
     access_log off;
     client_body_temp_path {dir}/t1; proxy_temp_path {dir}/t2; fastcgi_temp_path {dir}/t3;
     uwsgi_temp_path {dir}/t4; scgi_temp_path {dir}/t5;
-    log_format bytes '$status $body_bytes_sent';
+    log_format bytes '$status $body_bytes_sent $pipe';
     default_type application/json;
     sendfile on;
     server {{
         listen {address};
+        {more}
         location = /v1/links/LINK1 {{ alias {dir}/api/link.json; }}
         location = /v1/packages/PACKAGE1/files {{ alias {dir}/api/files.json; }}
         location ~ ^/v1/packages/PACKAGE1/files/([^/]+)/download$ {{
