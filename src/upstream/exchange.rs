@@ -1,8 +1,8 @@
-//! One GET and its answer: which agent sends it, what a pooled connection may cost, redirects, statuses.
+//! One GET and its answer: what a pooled connection may cost, redirects, statuses.
 
 use std::io::Read;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::header::{
@@ -10,35 +10,22 @@ use ureq::http::header::{
     TRANSFER_ENCODING,
 };
 use ureq::http::{Request, Response, StatusCode};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::unversioned::transport::{ConnectionDetails, Connector, RustlsConnector, Transport};
 use ureq::{Agent, Body, Error};
 
-use super::direct::Parked;
+use super::agents::Agents;
 use super::fault::{self, Fault};
-use super::line::{Dialer, INPUT_BUFFER, OUTPUT_BUFFER, Unresolved};
-use super::pipeline::{MOST_AHEAD, OneByOne, Pipelining};
-use super::trust;
+use super::pipeline::MOST_AHEAD;
 use super::watch::{self, Cut};
 use crate::url::Url;
 
 /// Redirects that one call follows.
 const MOST_REDIRECTS: usize = 5;
 
-/// Response heads larger than this are refused, in bytes.
-const LARGEST_HEAD: usize = 32 * 1024;
-
 /// A body that nobody wants is read up to here, so that its connection can serve again, in bytes.
 const WORTH_DRAINING: u64 = 8 * 1024;
 
 /// And for so long.
 pub const DRAIN_TIME: Duration = Duration::from_secs(1);
-
-/// Connections that a thread keeps alive: it talks to the API and to a storage server or two.
-const KEPT_ALIVE: usize = 4;
-
-/// Connections unused for so long are not used again. Servers close theirs after a minute or so.
-const IDLE_AGE: Duration = Duration::from_secs(60);
 
 /// The longest wait that a server can ask for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
@@ -66,90 +53,19 @@ pub struct Answer {
     pub url: Arc<Url>,
 }
 
-/// One thread's agents, with the connections that it keeps alive, and what it has in common with the other threads.
+/// One thread's requests.
 pub struct Exchange {
-    common: Arc<Common>,
-    agents: Mutex<Agents>,
+    pub agents: Agents,
     /// Requests that are on their way ahead of their turn.
     ahead: AtomicUsize,
 }
 
-/// What all threads share.
-struct Common {
-    silence: Duration,
-    given: Vec<Certificate<'static>>,
-    /// Where calls that read a plain connection themselves leave it.
-    parked: Arc<Parked>,
-    tls: Mutex<Tls>,
-    /// Hosts whose certificate only the roots compiled in vouch for.
-    bundled_hosts: Mutex<Vec<String>>,
-    one_by_one: Arc<OneByOne>,
-}
-
-/// Roots are some megabytes; each set is made when it is first needed, and forgotten when nobody needs it.
-#[derive(Default)]
-struct Tls {
-    /// Inside: None where there are no roots but those compiled in.
-    local: Option<Option<Trust>>,
-    bundled: Option<Trust>,
-}
-
-#[derive(Clone)]
-struct Trust {
-    roots: RootCerts,
-    connector: Arc<RustlsConnector>,
-}
-
-impl Trust {
-    fn new(roots: RootCerts) -> Trust {
-        Trust {
-            roots,
-            connector: Arc::default(),
-        }
-    }
-}
-
-#[derive(Default)]
-struct Agents {
-    plain: Option<Agent>,
-    local: Option<Agent>,
-    bundled: Option<Agent>,
-}
-
 impl Exchange {
-    /// `connections` is how many are kept that calls have read themselves.
-    pub fn new(
-        connections: usize,
-        silence: Duration,
-        given: Vec<Certificate<'static>>,
-        one_by_one: OneByOne,
-    ) -> Exchange {
+    pub fn new(agents: Agents) -> Exchange {
         Exchange {
-            common: Arc::new(Common {
-                silence,
-                given,
-                parked: Arc::new(Parked::new(connections, IDLE_AGE)),
-                tls: Mutex::default(),
-                bundled_hosts: Mutex::default(),
-                one_by_one: Arc::new(one_by_one),
-            }),
-            agents: Mutex::default(),
+            agents,
             ahead: AtomicUsize::new(0),
         }
-    }
-
-    /// Another, for another thread, with connections of its own.
-    pub fn another(&self) -> Exchange {
-        Exchange {
-            common: self.common.clone(),
-            agents: Mutex::default(),
-            ahead: AtomicUsize::new(0),
-        }
-    }
-
-    /// Where calls that read a plain connection themselves leave it.
-    pub fn parked(&self) -> &Arc<Parked> {
-        &self.common.parked
     }
 
     /// How many others the next request may take along: none while some are on their way.
@@ -158,50 +74,6 @@ impl Exchange {
             0 => MOST_AHEAD,
             _ => 0,
         }
-    }
-
-    /// Hosts that are asked one thing at a time.
-    pub fn one_by_one(&self) -> &Arc<OneByOne> {
-        &self.common.one_by_one
-    }
-
-    /// Closes the connections that nobody uses, those of other threads apart, and forgets the roots, which is some
-    /// megabytes. Both come back with the next request; those under way go on.
-    pub fn rest(&self) {
-        let agents = std::mem::take(&mut *self.agents());
-        let tls = std::mem::take(&mut *self.common.tls());
-        // Closing may take a moment, and needs no lock.
-        drop((agents, tls));
-        self.common.parked.close();
-    }
-
-    fn agents(&self) -> MutexGuard<'_, Agents> {
-        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn plain(&self) -> Agent {
-        let mut agents = self.agents();
-        let plain = &mut agents.plain;
-        let make = || {
-            self.common
-                .agent(self.common.parked.clone(), Trust::new(RootCerts::WebPki))
-        };
-        plain.get_or_insert_with(make).clone()
-    }
-
-    fn local(&self) -> Option<Agent> {
-        let mut agents = self.agents();
-        if agents.local.is_none() {
-            agents.local = Some(self.common.secure_agent(self.common.local_trust()?));
-        }
-        agents.local.clone()
-    }
-
-    fn bundled(&self) -> Agent {
-        let mut agents = self.agents();
-        let bundled = &mut agents.bundled;
-        let make = || self.common.secure_agent(self.common.bundled_trust());
-        bundled.get_or_insert_with(make).clone()
     }
 
     /// Sends a GET and follows its redirects. Runs under the caller's context, and leaves a limit there that
@@ -216,7 +88,7 @@ impl Exchange {
         redirects: Redirects,
     ) -> Result<Answer, Fault> {
         for _ in 0..=MOST_REDIRECTS {
-            let limit = Instant::now() + 2 * self.common.silence + Duration::from_secs(20);
+            let limit = Instant::now() + 2 * self.agents.silence() + Duration::from_secs(20);
             watch::context(|context| context.limit = Some(limit));
             let response = self.send(&url, &headers);
             let ahead = watch::context(|context| {
@@ -246,114 +118,28 @@ impl Exchange {
         let result = if url.secure {
             self.send_secure(url, &request)
         } else {
-            attempt(&self.plain(), &request)
+            attempt(&self.agents.plain(), &request)
         };
         result.map_err(|error| fault::from_ureq(error, url))
     }
 
     fn send_secure(&self, url: &Url, request: &Request<()>) -> Result<Response<Body>, Error> {
-        let local = match self.common.is_bundled_host(&url.host) {
+        let local = match self.agents.is_bundled_host(&url.host) {
             true => None,
-            false => self.local(),
+            false => self.agents.local(),
         };
         let Some(local) = local else {
-            return attempt(&self.bundled(), request);
+            return attempt(&self.agents.bundled(), request);
         };
         match attempt(&local, request) {
             Err(error) if fault::is_unknown_issuer(&error) => {
                 // Where neither knows the issuer, the first answer is as good as the second.
-                let response = attempt(&self.bundled(), request).map_err(|_| error)?;
-                self.common.remember_bundled_host(&url.host);
+                let response = attempt(&self.agents.bundled(), request).map_err(|_| error)?;
+                self.agents.remember_bundled_host(&url.host);
                 Ok(response)
             }
             result => result,
         }
-    }
-}
-
-impl Common {
-    fn tls(&self) -> MutexGuard<'_, Tls> {
-        self.tls.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn local_trust(&self) -> Option<Trust> {
-        let mut tls = self.tls();
-        let make = || trust::local_roots(&self.given).map(Trust::new);
-        tls.local.get_or_insert_with(make).clone()
-    }
-
-    fn bundled_trust(&self) -> Trust {
-        let mut tls = self.tls();
-        let make = || Trust::new(RootCerts::WebPki);
-        tls.bundled.get_or_insert_with(make).clone()
-    }
-
-    /// Nobody reads a TLS connection but rustls: none is lent, and so none is parked.
-    fn secure_agent(&self, trust: Trust) -> Agent {
-        self.agent(Arc::new(Parked::new(0, IDLE_AGE)), trust)
-    }
-
-    fn agent(&self, parked: Arc<Parked>, trust: Trust) -> Agent {
-        let silence = self.silence;
-        agent(Dialer { silence, parked }, trust, self.one_by_one.clone())
-    }
-
-    fn is_bundled_host(&self, host: &str) -> bool {
-        let hosts = self
-            .bundled_hosts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        hosts.iter().any(|known| known == host)
-    }
-
-    fn remember_bundled_host(&self, host: &str) {
-        let mut hosts = self
-            .bundled_hosts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        // It only saves a handshake: a few hosts are enough, and a hostile listing could name many.
-        if hosts.len() < 64 && !hosts.iter().any(|known| known == host) {
-            hosts.push(host.to_owned());
-        }
-    }
-}
-
-fn agent(dialer: Dialer, trust: Trust, one_by_one: Arc<OneByOne>) -> Agent {
-    let config = Agent::config_builder()
-        .http_status_as_error(false)
-        .proxy(None)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .user_agent(concat!("haul/", env!("CARGO_PKG_VERSION")))
-        // Sizes and ranges are those of the stored bytes.
-        .accept_encoding("identity")
-        .max_response_header_size(LARGEST_HEAD)
-        .input_buffer_size(INPUT_BUFFER)
-        .output_buffer_size(OUTPUT_BUFFER)
-        .max_idle_connections(KEPT_ALIVE)
-        .max_idle_connections_per_host(KEPT_ALIVE)
-        .max_idle_age(IDLE_AGE)
-        .tls_config(TlsConfig::builder().root_certs(trust.roots).build())
-        .build();
-    let connector = dialer
-        .chain(Shared(trust.connector))
-        .chain(Pipelining(one_by_one));
-    Agent::with_parts(config, connector, Unresolved)
-}
-
-/// A connector that several agents have in common, and with it the roots and the sessions that it knows.
-#[derive(Debug)]
-struct Shared<C>(Arc<C>);
-
-impl<In: Transport, C: Connector<In>> Connector<In> for Shared<C> {
-    type Out = C::Out;
-
-    fn connect(
-        &self,
-        details: &ConnectionDetails,
-        chained: Option<In>,
-    ) -> Result<Option<C::Out>, Error> {
-        self.0.connect(details, chained)
     }
 }
 

@@ -372,8 +372,8 @@ pub(super) fn fetch<'a>(
         url: answer.url,
         context,
         lent: None,
-        parked: exchange.parked().clone(),
-        one_by_one: exchange.one_by_one().clone(),
+        parked: exchange.agents.parked().clone(),
+        one_by_one: exchange.agents.one_by_one().clone(),
     })
 }
 

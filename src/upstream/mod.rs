@@ -4,6 +4,7 @@
 //! blocked, see [`Watch`]. Nothing here retries, except for one thing that is no attempt: a request on a kept-alive connection that the
 //! server had closed in the meantime.
 
+mod agents;
 mod dial;
 mod direct;
 mod exchange;
@@ -29,6 +30,7 @@ use ureq::Error;
 use ureq::http::HeaderName;
 use ureq::http::header::HeaderValue;
 
+use self::agents::Agents;
 use self::exchange::{Answer, Exchange, Headers, Redirects};
 use self::json::Text;
 use self::pipeline::OneByOne;
@@ -116,25 +118,25 @@ impl Client {
             None => Vec::new(),
         };
         Ok(Client {
-            exchange: Exchange::new(
+            exchange: Exchange::new(Agents::new(
                 options.connections,
                 options.silence,
                 given,
                 OneByOne::new(!options.pipelining),
-            ),
+            )),
         })
     }
 
     /// Another client with connections of its own; everything else they share.
     pub fn another(&self) -> Client {
         Client {
-            exchange: self.exchange.another(),
+            exchange: Exchange::new(self.exchange.agents.another()),
         }
     }
 
     /// Gives back what only kept-alive connections need. For when nothing is under way; a call that is goes on.
     pub fn rest(&self) {
-        self.exchange.rest();
+        self.exchange.agents.rest();
     }
 
     /// Step 1: asks what a link leads to.

@@ -1,0 +1,248 @@
+//! ureq's agents: for each thread its own, with connections of their own; roots and TLS sessions are common to all.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::unversioned::transport::{ConnectionDetails, Connector, RustlsConnector, Transport};
+use ureq::{Agent, Error};
+
+use super::direct::Parked;
+use super::line::{Dialer, INPUT_BUFFER, OUTPUT_BUFFER, Unresolved};
+use super::pipeline::{OneByOne, Pipelining};
+use super::trust;
+
+/// Response heads larger than this are refused, in bytes.
+const LARGEST_HEAD: usize = 32 * 1024;
+
+/// Connections that a thread keeps alive: it talks to the API and to a storage server or two.
+const KEPT_ALIVE: usize = 4;
+
+/// Connections unused for so long are not used again. Servers close theirs after a minute or so.
+const IDLE_AGE: Duration = Duration::from_secs(60);
+
+/// One thread's agents, with the connections that it keeps alive, and what it has in common with the other threads.
+pub struct Agents {
+    common: Arc<Common>,
+    own: Mutex<Own>,
+}
+
+/// What all threads share.
+struct Common {
+    silence: Duration,
+    given: Vec<Certificate<'static>>,
+    /// Where calls that read a plain connection themselves leave it.
+    parked: Arc<Parked>,
+    tls: Mutex<Tls>,
+    /// Hosts whose certificate only the roots compiled in vouch for.
+    bundled_hosts: Mutex<Vec<String>>,
+    one_by_one: Arc<OneByOne>,
+}
+
+/// Roots are some megabytes; each set is made when it is first needed, and forgotten when nobody needs it.
+#[derive(Default)]
+struct Tls {
+    /// Inside: None where there are no roots but those compiled in.
+    local: Option<Option<Trust>>,
+    bundled: Option<Trust>,
+}
+
+#[derive(Clone)]
+struct Trust {
+    roots: RootCerts,
+    connector: Arc<RustlsConnector>,
+}
+
+impl Trust {
+    fn new(roots: RootCerts) -> Trust {
+        Trust {
+            roots,
+            connector: Arc::default(),
+        }
+    }
+}
+
+/// Each is made when it is first needed.
+#[derive(Default)]
+struct Own {
+    plain: Option<Agent>,
+    local: Option<Agent>,
+    bundled: Option<Agent>,
+}
+
+impl Agents {
+    /// `connections` is how many are kept that calls have read themselves.
+    pub fn new(
+        connections: usize,
+        silence: Duration,
+        given: Vec<Certificate<'static>>,
+        one_by_one: OneByOne,
+    ) -> Agents {
+        Agents {
+            common: Arc::new(Common {
+                silence,
+                given,
+                parked: Arc::new(Parked::new(connections, IDLE_AGE)),
+                tls: Mutex::default(),
+                bundled_hosts: Mutex::default(),
+                one_by_one: Arc::new(one_by_one),
+            }),
+            own: Mutex::default(),
+        }
+    }
+
+    /// Another, for another thread, with connections of its own.
+    pub fn another(&self) -> Agents {
+        Agents {
+            common: self.common.clone(),
+            own: Mutex::default(),
+        }
+    }
+
+    /// Where calls that read a plain connection themselves leave it.
+    pub fn parked(&self) -> &Arc<Parked> {
+        &self.common.parked
+    }
+
+    /// Hosts that are asked one thing at a time.
+    pub fn one_by_one(&self) -> &Arc<OneByOne> {
+        &self.common.one_by_one
+    }
+
+    /// So long without a byte is a timeout.
+    pub fn silence(&self) -> Duration {
+        self.common.silence
+    }
+
+    /// Closes the connections that nobody uses, those of other threads apart, and forgets the roots, which is some
+    /// megabytes. Both come back with the next request; those under way go on.
+    pub fn rest(&self) {
+        let own = std::mem::take(&mut *self.own());
+        let tls = std::mem::take(&mut *self.common.tls());
+        // Closing may take a moment, and needs no lock.
+        drop((own, tls));
+        self.common.parked.close();
+    }
+
+    fn own(&self) -> MutexGuard<'_, Own> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For http.
+    pub fn plain(&self) -> Agent {
+        let mut own = self.own();
+        let plain = &mut own.plain;
+        let make = || {
+            self.common
+                .agent(self.common.parked.clone(), Trust::new(RootCerts::WebPki))
+        };
+        plain.get_or_insert_with(make).clone()
+    }
+
+    /// For https, trusting what this machine trusts. None where that is nothing but the roots compiled in.
+    pub fn local(&self) -> Option<Agent> {
+        let mut own = self.own();
+        if own.local.is_none() {
+            own.local = Some(self.common.secure_agent(self.common.local_trust()?));
+        }
+        own.local.clone()
+    }
+
+    /// For https, trusting the roots compiled in.
+    pub fn bundled(&self) -> Agent {
+        let mut own = self.own();
+        let bundled = &mut own.bundled;
+        let make = || self.common.secure_agent(self.common.bundled_trust());
+        bundled.get_or_insert_with(make).clone()
+    }
+
+    /// Whether only the roots compiled in vouch for this host.
+    pub fn is_bundled_host(&self, host: &str) -> bool {
+        let hosts = self
+            .common
+            .bundled_hosts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        hosts.iter().any(|known| known == host)
+    }
+
+    /// From now on it is so.
+    pub fn remember_bundled_host(&self, host: &str) {
+        let mut hosts = self
+            .common
+            .bundled_hosts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // It only saves a handshake: a few hosts are enough, and a hostile listing could name many.
+        if hosts.len() < 64 && !hosts.iter().any(|known| known == host) {
+            hosts.push(host.to_owned());
+        }
+    }
+}
+
+impl Common {
+    fn tls(&self) -> MutexGuard<'_, Tls> {
+        self.tls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn local_trust(&self) -> Option<Trust> {
+        let mut tls = self.tls();
+        let make = || trust::local_roots(&self.given).map(Trust::new);
+        tls.local.get_or_insert_with(make).clone()
+    }
+
+    fn bundled_trust(&self) -> Trust {
+        let mut tls = self.tls();
+        let make = || Trust::new(RootCerts::WebPki);
+        tls.bundled.get_or_insert_with(make).clone()
+    }
+
+    /// Nobody reads a TLS connection but rustls: none is lent, and so none is parked.
+    fn secure_agent(&self, trust: Trust) -> Agent {
+        self.agent(Arc::new(Parked::new(0, IDLE_AGE)), trust)
+    }
+
+    fn agent(&self, parked: Arc<Parked>, trust: Trust) -> Agent {
+        let silence = self.silence;
+        agent(Dialer { silence, parked }, trust, self.one_by_one.clone())
+    }
+}
+
+fn agent(dialer: Dialer, trust: Trust, one_by_one: Arc<OneByOne>) -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .user_agent(concat!("haul/", env!("CARGO_PKG_VERSION")))
+        // Sizes and ranges are those of the stored bytes.
+        .accept_encoding("identity")
+        .max_response_header_size(LARGEST_HEAD)
+        .input_buffer_size(INPUT_BUFFER)
+        .output_buffer_size(OUTPUT_BUFFER)
+        .max_idle_connections(KEPT_ALIVE)
+        .max_idle_connections_per_host(KEPT_ALIVE)
+        .max_idle_age(IDLE_AGE)
+        .tls_config(TlsConfig::builder().root_certs(trust.roots).build())
+        .build();
+    let connector = dialer
+        .chain(Shared(trust.connector))
+        .chain(Pipelining(one_by_one));
+    Agent::with_parts(config, connector, Unresolved)
+}
+
+/// A connector that several agents have in common, and with it the roots and the sessions that it knows.
+#[derive(Debug)]
+struct Shared<C>(Arc<C>);
+
+impl<In: Transport, C: Connector<In>> Connector<In> for Shared<C> {
+    type Out = C::Out;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails,
+        chained: Option<In>,
+    ) -> Result<Option<C::Out>, Error> {
+        self.0.connect(details, chained)
+    }
+}
