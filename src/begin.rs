@@ -15,6 +15,7 @@ use crate::plan::{Planner, RootDisk};
 use crate::run::Run;
 use crate::saved::Change;
 use crate::session::SessionFault;
+use crate::store::StoreError;
 use crate::table::{FileState, FileTable, ROOT};
 use crate::transfer::{self, Hands, Place};
 use crate::upstream::{Fault, Package};
@@ -47,6 +48,15 @@ pub enum NoBeginning {
 }
 
 impl NoBeginning {
+    /// What will do when it is tried again.
+    fn passing(message: String) -> NoBeginning {
+        NoBeginning::Fault {
+            message,
+            retry_after: None,
+            malformed: false,
+        }
+    }
+
     /// The outcome of a panic on the way.
     pub fn panicked() -> NoBeginning {
         broken(
@@ -56,14 +66,16 @@ impl NoBeginning {
     }
 }
 
+impl From<StoreError> for NoBeginning {
+    fn from(error: StoreError) -> NoBeginning {
+        NoBeginning::passing(error.to_string())
+    }
+}
+
 impl From<DestError> for NoBeginning {
     fn from(error: DestError) -> NoBeginning {
         if let DestError::Short(message) = error {
-            return NoBeginning::Fault {
-                message,
-                retry_after: None,
-                malformed: false,
-            };
+            return NoBeginning::passing(message);
         }
         broken(error.code(), error.to_string())
     }
@@ -164,11 +176,7 @@ fn list(
             table.save(out).map_err(std::io::Error::other)
         })
         .and_then(|()| hands.store.commit(&[Change::Listed(download.key)]));
-    saved.map_err(|error| NoBeginning::Fault {
-        message: error.to_string(),
-        retry_after: None,
-        malformed: false,
-    })?;
+    saved?;
     download.set_table(table.clone());
     Ok(table)
 }
@@ -187,14 +195,7 @@ fn show_package(download: &Download, package: &Package, hands: &Hands) -> Result
         package.name.clone(),
         package.package_id.clone(),
     );
-    hands
-        .store
-        .append(&[change])
-        .map_err(|error| NoBeginning::Fault {
-            message: error.to_string(),
-            retry_after: None,
-            malformed: false,
-        })?;
+    hands.store.append(&[change])?;
     download.update(|view| {
         view.name = package.name.clone();
         view.package_id = Some(package.package_id.clone());
@@ -304,11 +305,7 @@ fn settle(
     if beginning.unsettled {
         take_names_back(beginning, root, table)?;
         let settled = hands.store.append(&[Change::Settled(download.key)]);
-        settled.map_err(|error| NoBeginning::Fault {
-            message: error.to_string(),
-            retry_after: None,
-            malformed: false,
-        })?;
+        settled?;
     }
     Ok(())
 }

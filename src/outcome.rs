@@ -31,6 +31,15 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// What will do when it is tried again; no byte came.
+    pub fn passing(message: impl Into<String>) -> Outcome {
+        Outcome::Fault {
+            message: message.into(),
+            retry_after: None,
+            gained: false,
+        }
+    }
+
     /// Whether it says nothing about the next file.
     pub fn is_the_files_own(&self) -> bool {
         matches!(

@@ -69,14 +69,22 @@ impl Controller {
                     .send(Errand::Begin(Box::new(beginning)));
                 true
             }
-            Some(Pick::New(file)) => self.give_files(key, file, first),
-            Some(Pick::Open(file)) => self.give_file(key, file, first),
+            // There may be another file that has a range to give where this one had none.
+            Some(Pick::New(file)) => {
+                self.give_files(key, file, first);
+                true
+            }
+            Some(Pick::Open(file)) => {
+                let job = self.job(key, file);
+                self.send(key, job.into_iter().collect(), first);
+                true
+            }
             None => idle && self.give_tail(key, now),
         }
     }
 
     /// Gives out a file that no job had yet, and with a small one as many of the next as fit into a batch.
-    fn give_files(&mut self, key: u32, file: u32, first: bool) -> bool {
+    fn give_files(&mut self, key: u32, file: u32, first: bool) {
         let mut jobs: Vec<Job> = self.job(key, file).into_iter().collect();
         let small = jobs.first().is_some_and(|job| job.size() <= SMALL);
         while small
@@ -87,14 +95,6 @@ impl Controller {
             jobs.extend(self.job(key, next));
         }
         self.send(key, jobs, first);
-        true
-    }
-
-    /// Gives out one range of a file. True also where it had none: there may be another file that has.
-    fn give_file(&mut self, key: u32, file: u32, first: bool) -> bool {
-        let job = self.job(key, file);
-        self.send(key, job.into_iter().collect(), first);
-        true
     }
 
     /// A job for a file that was picked. None where it has no range to give now.

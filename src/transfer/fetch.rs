@@ -115,11 +115,7 @@ impl Job {
             Fault::NotFound => 404,
             Fault::Gone => 410,
         };
-        *self
-            .file
-            .address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = None;
+        self.file.forget_address();
         let expired = matches!(status, 401 | 403 | 410);
         if expired && fresh {
             let outcome = self.strike(&format!(
@@ -199,22 +195,14 @@ impl Job {
         if let Err(outcome) = self.void(hands) {
             return outcome;
         }
-        *self
-            .file
-            .address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = None;
+        self.file.forget_address();
         if changes >= CHANGES {
             self.file.progress().changes = 0;
             return failed(&format!(
                 "{message}; it was started over twice; ask the sender"
             ));
         }
-        Outcome::Fault {
-            message: message.into(),
-            retry_after: None,
-            gained: false,
-        }
+        Outcome::passing(message)
     }
 
     /// Takes back what was said of the file's bytes. Until that is in the journal, no other byte may take their place.
@@ -231,7 +219,7 @@ impl Job {
 
     pub(super) fn save(&self, hands: &Hands, changes: &[Change]) -> Result<(), Outcome> {
         let saved = hands.store.append(changes);
-        saved.map_err(|error| verdict::passing(error.to_string()))
+        saved.map_err(|error| Outcome::passing(error.to_string()))
     }
 
     /// Moves the body into the `.part`.

@@ -137,6 +137,11 @@ impl Job {
         }
     }
 
+    fn root(&self) -> Result<&Arc<Root>, Outcome> {
+        let root = self.run.root();
+        root.ok_or_else(|| failed("the destination is not open"))
+    }
+
     /// Whether it is to end as soon as it can.
     pub fn is_halted(&self) -> bool {
         self.run.is_halted() || self.file.given_up.load(Ordering::Acquire)
@@ -191,11 +196,7 @@ impl Job {
         let mut progress = self.file.progress();
         progress.refusals += 1;
         if progress.refusals < REFUSALS {
-            return Outcome::Fault {
-                message: message.into(),
-                retry_after: None,
-                gained: false,
-            };
+            return Outcome::passing(message);
         }
         progress.refusals = 0;
         failed(&format!(

@@ -126,13 +126,17 @@ impl OpenFile {
     /// Closes the `.part`; it is opened again when needed.
     pub fn close(&self) {
         *self.part.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.forget_address();
     }
 
     /// Closes it for good.
     pub fn give_up(&self) {
         self.given_up.store(true, Ordering::Release);
         self.close();
+    }
+
+    pub(super) fn forget_address(&self) {
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     pub(super) fn keep_address(&self, address: &Address) {

@@ -17,10 +17,7 @@ impl Job {
         if self.file.given_up.load(Ordering::Acquire) {
             return Err(Outcome::Stopped);
         }
-        let root = self
-            .run
-            .root()
-            .ok_or_else(|| failed("the destination is not open"))?;
+        let root = self.root()?;
         self.run.look(root).map_err(|error| broken(&error))?;
         let part = Arc::new(self.open_part(root, hands)?);
         *slot = Some(part.clone());
@@ -79,7 +76,7 @@ impl Job {
         let key = self.run.download.key;
         let note = |upto| hands.store.commit(&[Change::Begun(key, upto)]);
         let noted = self.run.begun.include(self.file.index, note);
-        noted.map_err(|error| verdict::passing(error.to_string()))
+        noted.map_err(|error| Outcome::passing(error.to_string()))
     }
 
     /// Believes only what the `.part` holds: somebody may have cut it.

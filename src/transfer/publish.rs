@@ -14,11 +14,9 @@ impl Job {
         }
         let index = self.file.index;
         let part = self.part(hands)?;
-        let root = self
-            .run
-            .root()
-            .ok_or_else(|| failed("the destination is not open"))?;
-        self.run.look(root).map_err(|error| broken(&error))?;
+        self.run
+            .look(self.root()?)
+            .map_err(|error| broken(&error))?;
         let size = self.table.size(index);
         let short = part.file.metadata().map_or(0, |data| data.len()) < size;
         if short || (size >= LARGE && self.claim_look()) {
@@ -42,16 +40,12 @@ impl Job {
     fn try_name(&self, hands: &Hands) -> Result<Outcome, Outcome> {
         let index = self.file.index;
         let part = self.part(hands)?;
-        let root = self
-            .run
-            .root()
-            .ok_or_else(|| failed("the destination is not open"))?;
         let place = Place {
             key: self.run.download.key,
             table: &self.table,
             index,
             if_exists: self.run.download.order.if_exists,
-            traits: root.traits(),
+            traits: self.root()?.traits(),
         };
         let published = publish(&place, &part.folder, part.names.clone(), &hands.store)?;
         match published {
@@ -113,11 +107,8 @@ pub fn publish(
     store: &Store<Saved>,
 ) -> Result<Option<FileState>, Outcome> {
     let save = |change: Change| {
-        store.append(&[change]).map_err(|error| Outcome::Fault {
-            message: error.to_string(),
-            retry_after: None,
-            gained: false,
-        })
+        let saved = store.append(&[change]);
+        saved.map_err(|error| Outcome::passing(error.to_string()))
     };
     loop {
         match folder.publish(

@@ -19,7 +19,7 @@ impl From<Refusal> for Outcome {
 impl From<DestError> for Outcome {
     fn from(error: DestError) -> Outcome {
         if let DestError::Short(message) = error {
-            return passing(message);
+            return Outcome::passing(message);
         }
         Outcome::Failed(FileProblem {
             code: error.code(),
@@ -28,19 +28,10 @@ impl From<DestError> for Outcome {
     }
 }
 
-/// The outcome of what will do when it is tried again.
-pub(super) fn passing(message: String) -> Outcome {
-    Outcome::Fault {
-        message,
-        retry_after: None,
-        gained: false,
-    }
-}
-
 /// The outcome of a destination that cannot be used at all.
 pub(super) fn broken(error: &DestError) -> Outcome {
     if let DestError::Short(message) = error {
-        return passing(message.clone());
+        return Outcome::passing(message);
     }
     Outcome::Broken(Problem {
         code: error.code(),
