@@ -354,6 +354,33 @@ impl Download {
     }
 }
 
+#[cfg(test)]
+impl Download {
+    /// One that transfers, for tests to which it does not matter what.
+    pub fn sample() -> Download {
+        let link = Link {
+            public: "http://localhost:1/A".into(),
+            api: "http://localhost:1".into(),
+            id: "A".into(),
+            secret: Secret::new("s"),
+        };
+        let order = Order {
+            link,
+            password: None,
+            dst_folder: "/nowhere".into(),
+            if_exists: IfExists::Rename,
+        };
+        let view = View {
+            state: State::Transferring,
+            name: None,
+            package_id: None,
+            completed_at: None,
+            problem: None,
+        };
+        Download::new("D".into(), 1, order, Timestamp(0), view)
+    }
+}
+
 /// All downloads, oldest first; replaced as a whole when one comes or goes.
 #[derive(Default)]
 pub struct Board {

@@ -267,9 +267,7 @@ mod tests {
     use crossbeam_channel::unbounded;
 
     use super::*;
-    use crate::board::{Download, IfExists, Order, Secret, State, View};
-    use crate::clock::Timestamp;
-    use crate::link::Link;
+    use crate::board::Download;
     use crate::run::Run;
     use crate::seats::Seats;
     use crate::session::Session;
@@ -281,28 +279,8 @@ mod tests {
     const WORKERS: usize = 2;
 
     fn run() -> Arc<Run> {
-        let link = Link {
-            public: "http://localhost:1/A".into(),
-            api: "http://localhost:1".into(),
-            id: "A".into(),
-            secret: Secret::new("s"),
-        };
-        let order = Order {
-            link,
-            password: None,
-            dst_folder: "/nowhere".into(),
-            if_exists: IfExists::Rename,
-        };
-        let view = View {
-            state: State::Transferring,
-            name: None,
-            package_id: None,
-            completed_at: None,
-            problem: None,
-        };
-        let download = Download::new("D".into(), 1, order, Timestamp(0), view);
         Arc::new(Run::new(
-            Arc::new(download),
+            Arc::new(Download::sample()),
             Session::new(None),
             Arc::default(),
         ))

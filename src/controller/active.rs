@@ -183,32 +183,10 @@ impl Active {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::board::{IfExists, Order, Secret, View};
-    use crate::clock::Timestamp;
-    use crate::link::Link;
 
     fn active(dst_folder: &std::path::Path) -> Active {
-        let link = Link {
-            public: "http://localhost:1/A".into(),
-            api: "http://localhost:1".into(),
-            id: "A".into(),
-            secret: Secret::new("s"),
-        };
-        let order = Order {
-            link,
-            password: None,
-            dst_folder: "/nowhere".into(),
-            if_exists: IfExists::Rename,
-        };
-        let view = View {
-            state: State::Transferring,
-            name: None,
-            package_id: None,
-            completed_at: None,
-            problem: None,
-        };
         let new = NewDownload {
-            download: Arc::new(Download::new("D".into(), 1, order, Timestamp(0), view)),
+            download: Arc::new(Download::sample()),
             identity: Root::make(dst_folder).unwrap().0.identity(),
             made: Vec::new(),
             package: None,

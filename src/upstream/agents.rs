@@ -8,6 +8,7 @@ use ureq::unversioned::transport::{ConnectionDetails, Connector, RustlsConnector
 use ureq::{Agent, Error};
 
 use super::direct::Parked;
+use super::hosts::Hosts;
 use super::line::{Dialer, INPUT_BUFFER, OUTPUT_BUFFER, Unresolved};
 use super::pipeline::{OneByOne, Pipelining};
 use super::trust;
@@ -35,7 +36,7 @@ struct Common {
     parked: Arc<Parked>,
     tls: Mutex<Tls>,
     /// Hosts whose certificate only the roots compiled in vouch for.
-    bundled_hosts: Mutex<Vec<String>>,
+    bundled_hosts: Hosts,
     one_by_one: Arc<OneByOne>,
 }
 
@@ -84,7 +85,7 @@ impl Agents {
                 given,
                 parked: Arc::new(Parked::new(connections, IDLE_AGE)),
                 tls: Mutex::default(),
-                bundled_hosts: Mutex::default(),
+                bundled_hosts: Hosts::default(),
                 one_by_one: Arc::new(one_by_one),
             }),
             own: Mutex::default(),
@@ -156,27 +157,9 @@ impl Agents {
         bundled.get_or_insert_with(make).clone()
     }
 
-    /// Whether only the roots compiled in vouch for this host.
-    pub fn is_bundled_host(&self, host: &str) -> bool {
-        let hosts = self
-            .common
-            .bundled_hosts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        hosts.iter().any(|known| known == host)
-    }
-
-    /// From now on it is so.
-    pub fn remember_bundled_host(&self, host: &str) {
-        let mut hosts = self
-            .common
-            .bundled_hosts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        // It only saves a handshake: a few hosts are enough, and a hostile listing could name many.
-        if hosts.len() < 64 && !hosts.iter().any(|known| known == host) {
-            hosts.push(host.to_owned());
-        }
+    /// Hosts whose certificate only the roots compiled in vouch for. It only saves a handshake.
+    pub fn bundled_hosts(&self) -> &Hosts {
+        &self.common.bundled_hosts
     }
 }
 

@@ -124,7 +124,7 @@ impl Exchange {
     }
 
     fn send_secure(&self, url: &Url, request: &Request<()>) -> Result<Response<Body>, Error> {
-        let local = match self.agents.is_bundled_host(&url.host) {
+        let local = match self.agents.bundled_hosts().has(&url.host) {
             true => None,
             false => self.agents.local(),
         };
@@ -135,7 +135,7 @@ impl Exchange {
             Err(error) if fault::is_unknown_issuer(&error) => {
                 // Where neither knows the issuer, the first answer is as good as the second.
                 let response = attempt(&self.agents.bundled(), request).map_err(|_| error)?;
-                self.agents.remember_bundled_host(&url.host);
+                self.agents.bundled_hosts().add(&url.host);
                 Ok(response)
             }
             result => result,

@@ -10,6 +10,7 @@ mod direct;
 mod exchange;
 mod fault;
 mod fetch;
+mod hosts;
 mod json;
 mod line;
 mod listing;

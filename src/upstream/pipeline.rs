@@ -15,7 +15,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::Error;
@@ -23,6 +23,7 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 
+use super::hosts::Hosts;
 use super::watch::{self, Cut};
 
 /// So many requests at most go out with another.
@@ -34,14 +35,11 @@ const LARGEST_BURST: usize = 16 * 1024;
 /// An answer to what was sent ahead comes within this time, or not at all.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// More hosts that want one request at a time are not told apart: then all do.
-const MOST_HOSTS: usize = 64;
-
 /// Hosts that are asked one thing at a time.
 #[derive(Debug)]
 pub struct OneByOne {
     all: bool,
-    hosts: Mutex<Vec<String>>,
+    hosts: Hosts,
 }
 
 impl OneByOne {
@@ -49,26 +47,20 @@ impl OneByOne {
     pub fn new(all: bool) -> OneByOne {
         OneByOne {
             all,
-            hosts: Mutex::default(),
+            hosts: Hosts::default(),
         }
     }
 
-    fn hosts(&self) -> MutexGuard<'_, Vec<String>> {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// `host` with its port, as in a URL.
+    /// `host` with its port, as in a URL. Where there are too many to be told apart, it is all.
     fn has(&self, host: &str) -> bool {
-        let has =
-            |hosts: &[String]| hosts.len() >= MOST_HOSTS || hosts.iter().any(|known| known == host);
-        self.all || has(&self.hosts())
+        self.all || self.hosts.is_full() || self.hosts.has(host)
     }
 
     /// From now on this host, too.
     pub fn add(&self, host: &str) {
         if !self.has(host) {
             log::info!("{host} is not up to pipelining: it is asked one thing at a time");
-            self.hosts().push(host.to_owned());
+            self.hosts.add(host);
         }
     }
 }

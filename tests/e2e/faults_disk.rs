@@ -3,7 +3,6 @@
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::agent::{Agent, Setup, row};
+use crate::support::namespace::can_mount;
 use crate::support::origin::{Gate, Kind, Origin, Reply};
 use crate::support::package::Package;
 use crate::support::rig::Rig;
@@ -28,15 +28,8 @@ struct SmallDisk {
 impl SmallDisk {
     /// None, with the reason printed, where mounting is not permitted.
     fn new(package: Package, mib: u64) -> Option<SmallDisk> {
-        let tried = Command::new("unshare")
-            .args(["--mount", "sh", "-c", "mount -t tmpfs none /tmp"])
-            .output();
-        match tried {
-            Ok(output) if output.status.success() => {}
-            other => {
-                eprintln!("skipped: a private tmpfs cannot be mounted here: {other:?}");
-                return None;
-            }
+        if !can_mount() {
+            return None;
         }
         let mount = tempfile::tempdir().unwrap();
         let path = mount.path().display();

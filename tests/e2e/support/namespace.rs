@@ -5,6 +5,18 @@ use std::process::Command;
 
 use super::process::Running;
 
+/// Whether a private tmpfs can be mounted here; where not, the reason is printed.
+pub fn can_mount() -> bool {
+    let tried = Command::new("unshare")
+        .args(["--mount", "sh", "-c", "mount -t tmpfs none /tmp"])
+        .output();
+    let works = matches!(&tried, Ok(output) if output.status.success());
+    if !works {
+        eprintln!("skipped: a private tmpfs cannot be mounted here: {tried:?}");
+    }
+    works
+}
+
 /// Held open by a process that does nothing; the namespace ends with it.
 pub struct Namespace {
     holder: Running,
@@ -13,15 +25,8 @@ pub struct Namespace {
 impl Namespace {
     /// Runs `script` in a new namespace. None, with the reason printed, where mounting is not permitted.
     pub fn new(script: &str) -> Option<Namespace> {
-        let tried = Command::new("unshare")
-            .args(["--mount", "sh", "-c", "mount -t tmpfs none /tmp"])
-            .output();
-        match tried {
-            Ok(output) if output.status.success() => {}
-            other => {
-                eprintln!("skipped: a private tmpfs cannot be mounted here: {other:?}");
-                return None;
-            }
+        if !can_mount() {
+            return None;
         }
         let script = format!("set -e; {script}\necho ready; exec sleep 3600");
         let mut command = Command::new("unshare");
