@@ -1,7 +1,7 @@
 //! Starts the threads, wires them together, and stops them: the engine, and for `haul serve` the API in front of it.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,6 @@ use crate::hooks::{self, Programs};
 use crate::link::Origins;
 use crate::remember::remember;
 use crate::saved::Saved;
-use crate::schedule::Rate;
 use crate::seats::Seats;
 use crate::settings::{Defaults, MOST_WORKERS};
 use crate::store::{Store, StoreError};
@@ -59,30 +58,8 @@ impl From<StoreError> for ServeError {
 /// What the engine needs to know.
 pub struct Setup<'a> {
     pub state_dir: &'a Path,
-    /// 1 to 256.
-    pub workers: usize,
-    pub rate_limit: Rate,
-    pub silence_timeout: Duration,
-    pub retry_for: Duration,
-    pub ca_file: Option<PathBuf>,
-    /// Whether a server may be asked for several things at once.
-    pub pipelining: bool,
+    pub transfers: &'a cli::Transfers,
     pub programs: Programs,
-}
-
-impl<'a> Setup<'a> {
-    fn of(options: &'a cli::Serve, programs: Programs) -> Setup<'a> {
-        Setup {
-            state_dir: &options.state_dir,
-            workers: options.workers,
-            rate_limit: options.rate_limit,
-            silence_timeout: options.silence_timeout,
-            retry_for: options.retry_for,
-            ca_file: options.ca_file.clone(),
-            pipelining: options.pipelining,
-            programs,
-        }
-    }
 }
 
 /// The agent without its API: everything that downloads.
@@ -103,9 +80,9 @@ impl Engine {
         let client = Client::new(Options {
             // The number of workers may change; what is not there costs nothing.
             connections: 2 * MOST_WORKERS,
-            silence: setup.silence_timeout,
-            ca_file: setup.ca_file.clone(),
-            pipelining: setup.pipelining,
+            silence: setup.transfers.silence_timeout,
+            ca_file: setup.transfers.ca_file.clone(),
+            pipelining: setup.transfers.pipelining,
         })
         .map_err(|message| ServeError::Usage(UsageError::new(message)))?;
         let (store, mut saved) = Store::open(setup.state_dir)?;
@@ -117,7 +94,7 @@ impl Engine {
             store: store.clone(),
             meter: Arc::default(),
             limit: Arc::default(),
-            seats: Arc::new(Seats::new(setup.workers)),
+            seats: Arc::new(Seats::new(setup.transfers.workers)),
         });
         let (commands, governor) = engine(setup, saved, &store, &board, &hands)
             .map_err(|error| ServeError::Start(format!("the system refuses a thread: {error}")))?;
@@ -182,7 +159,12 @@ impl Serving {
             .map_err(usage)?;
         let programs = Programs::check(options.on_complete.as_deref(), options.on_error.as_deref())
             .map_err(usage)?;
-        let engine = Engine::start(&Setup::of(&options, programs), |_, _| Ok(()))?;
+        let setup = Setup {
+            state_dir: &options.state_dir,
+            transfers: &options.transfers,
+            programs,
+        };
+        let engine = Engine::start(&setup, |_, _| Ok(()))?;
         let config = api::Config {
             listen: options.listen,
             state_dir: options.state_dir,
@@ -228,7 +210,7 @@ fn engine(
     cleaner::start(store.clone(), removal_in, removed_out)?;
     let next_key = saved.next_key;
     let said = std::mem::take(&mut saved.settings);
-    let remembered = remember(saved, store, setup.retry_for);
+    let remembered = remember(saved, store, setup.transfers.retry_for);
     let channels = Channels {
         commands: command_in,
         reports: report_in,
@@ -238,10 +220,15 @@ fn engine(
         ended,
     };
     let policy = Policy {
-        workers: setup.workers,
-        retry_for: setup.retry_for,
+        workers: setup.transfers.workers,
+        retry_for: setup.transfers.retry_for,
     };
-    let crews = Arc::new(Crews::new(setup.workers, hands, board, &report_out));
+    let crews = Arc::new(Crews::new(
+        setup.transfers.workers,
+        hands,
+        board,
+        &report_out,
+    ));
     let controller = Controller::new(
         channels,
         crews.clone(),
@@ -252,8 +239,8 @@ fn engine(
         next_key,
     );
     let defaults = Defaults {
-        rate_limit: setup.rate_limit,
-        workers: setup.workers,
+        rate_limit: setup.transfers.rate_limit,
+        workers: setup.transfers.workers,
     };
     let governor = Governor::start(
         store.clone(),

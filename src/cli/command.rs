@@ -21,17 +21,12 @@ pub enum Command {
     Version,
 }
 
-/// `haul serve`.
+/// How downloads are to be done, whoever asks for them.
 #[derive(Debug)]
-pub struct Serve {
-    pub listen: SocketAddr,
-    pub state_dir: PathBuf,
+pub struct Transfers {
     /// 1 to 256.
     pub workers: usize,
     pub rate_limit: Rate,
-    /// `LINK_BASE=API_BASE` pairs, as given.
-    pub origins: Vec<String>,
-    pub token_file: Option<PathBuf>,
     /// How long a connection may bring nothing.
     pub silence_timeout: Duration,
     /// How long without a byte before a fault is final.
@@ -39,6 +34,17 @@ pub struct Serve {
     pub ca_file: Option<PathBuf>,
     /// Whether a server may be asked for several things at once.
     pub pipelining: bool,
+}
+
+/// `haul serve`.
+#[derive(Debug)]
+pub struct Serve {
+    pub listen: SocketAddr,
+    pub state_dir: PathBuf,
+    pub transfers: Transfers,
+    /// `LINK_BASE=API_BASE` pairs, as given.
+    pub origins: Vec<String>,
+    pub token_file: Option<PathBuf>,
     /// Programs to be run; as given.
     pub on_complete: Option<PathBuf>,
     pub on_error: Option<PathBuf>,
@@ -54,16 +60,9 @@ pub struct Get {
     pub password: Option<Secret>,
     pub if_exists: IfExists,
     pub state_dir: PathBuf,
-    /// 1 to 256.
-    pub workers: usize,
-    pub rate_limit: Rate,
+    pub transfers: Transfers,
     /// `LINK_BASE=API_BASE` pairs, as given.
     pub origins: Vec<String>,
-    pub silence_timeout: Duration,
-    pub retry_for: Duration,
-    pub ca_file: Option<PathBuf>,
-    /// Whether a server may be asked for several things at once.
-    pub pipelining: bool,
     pub output: Output,
 }
 

@@ -2,12 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use super::command::{Ask, Get, Output, Serve, What};
+use super::command::{Ask, Get, Output, Serve, Transfers, What};
 use super::flags::{self, Flag, Verb};
 use super::{Share, UsageError, completions, values};
-use crate::schedule::Rate;
 
 /// A value, and where it came from for the error message.
 struct Found {
@@ -140,36 +138,26 @@ impl<'a> Given<'a> {
             .ok_or_else(|| UsageError::new("--state-dir is needed, since HOME is not set"))
     }
 
-    fn workers(&self) -> Result<usize, UsageError> {
-        self.set("workers", |text| values::number(text, 1, 256))
-    }
-
-    fn rate_limit(&self) -> Result<Rate, UsageError> {
-        Ok(self.one("rate-limit", values::rate)?.unwrap_or_default())
-    }
-
-    fn silence_timeout(&self) -> Result<Duration, UsageError> {
-        self.set("silence-timeout", |text| {
-            values::seconds(text, 0.1, 86_400.0)
+    fn transfers(&self) -> Result<Transfers, UsageError> {
+        Ok(Transfers {
+            workers: self.set("workers", |text| values::number(text, 1, 256))?,
+            rate_limit: self.one("rate-limit", values::rate)?.unwrap_or_default(),
+            silence_timeout: self.set("silence-timeout", |text| {
+                values::seconds(text, 0.1, 86_400.0)
+            })?,
+            retry_for: self.set("retry-for", |text| values::seconds(text, 0.0, 31_536_000.0))?,
+            ca_file: self.path("ca-file")?,
+            pipelining: !self.is_set("no-pipelining")?,
         })
-    }
-
-    fn retry_for(&self) -> Result<Duration, UsageError> {
-        self.set("retry-for", |text| values::seconds(text, 0.0, 31_536_000.0))
     }
 
     pub(super) fn serve(self) -> Result<Serve, UsageError> {
         let serve = Serve {
             listen: self.set("listen", values::listen)?,
             state_dir: self.state_dir()?,
-            workers: self.workers()?,
-            rate_limit: self.rate_limit()?,
+            transfers: self.transfers()?,
             origins: self.list("origin")?,
             token_file: self.path("token-file")?,
-            silence_timeout: self.silence_timeout()?,
-            retry_for: self.retry_for()?,
-            ca_file: self.path("ca-file")?,
-            pipelining: !self.is_set("no-pipelining")?,
             on_complete: self.path("on-complete")?,
             on_error: self.path("on-error")?,
         };
@@ -231,13 +219,8 @@ impl<'a> Given<'a> {
             password: self.one("password", values::secret)?,
             if_exists: self.set("if-exists", values::if_exists)?,
             state_dir: self.state_dir()?,
-            workers: self.workers()?,
-            rate_limit: self.rate_limit()?,
+            transfers: self.transfers()?,
             origins: self.list("origin")?,
-            silence_timeout: self.silence_timeout()?,
-            retry_for: self.retry_for()?,
-            ca_file: self.path("ca-file")?,
-            pipelining: !self.is_set("no-pipelining")?,
             output,
         })
     }

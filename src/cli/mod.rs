@@ -19,7 +19,7 @@ use self::given::Given;
 
 /// `haul share`: its flags are the share's own options.
 pub use crate::share::Options as Share;
-pub use command::{Ask, Command, Get, Output, Serve, What};
+pub use command::{Ask, Command, Get, Output, Serve, Transfers, What};
 pub use flags::{FLAGS, Flag, Verb, help, of as flags_of, overview};
 pub use values::{is_loopback, read_token};
 

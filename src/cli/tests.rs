@@ -43,12 +43,14 @@ fn serve_has_the_documented_defaults() {
     let serve = serve(&[], &[]);
     assert_eq!(serve.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(serve.state_dir, PathBuf::from("/home/me/.local/state/haul"));
-    assert_eq!(serve.workers, 24);
-    assert_eq!(serve.silence_timeout, Duration::from_secs(30));
-    assert_eq!(serve.retry_for, Duration::from_secs(86_400));
-    assert_eq!(serve.rate_limit, Rate(None));
+    assert_eq!(serve.transfers.workers, 24);
+    assert_eq!(serve.transfers.silence_timeout, Duration::from_secs(30));
+    assert_eq!(serve.transfers.retry_for, Duration::from_secs(86_400));
+    assert_eq!(serve.transfers.rate_limit, Rate(None));
     assert!(serve.on_complete.is_none() && serve.on_error.is_none());
-    assert!(serve.origins.is_empty() && serve.token_file.is_none() && serve.ca_file.is_none());
+    assert!(
+        serve.origins.is_empty() && serve.token_file.is_none() && serve.transfers.ca_file.is_none()
+    );
 }
 
 #[test]
@@ -62,10 +64,20 @@ fn share_has_the_documented_defaults() {
 
 #[test]
 fn a_flag_wins_over_the_environment_and_an_empty_variable_is_unset() {
-    assert_eq!(serve(&[], &[("HAUL_WORKERS", "3")]).workers, 3);
-    assert_eq!(serve(&["--workers=5"], &[("HAUL_WORKERS", "x")]).workers, 5);
-    assert_eq!(serve(&[], &[("HAUL_WORKERS", "")]).workers, 24);
-    assert_eq!(serve(&["--workers", "5", "--workers", "6"], &[]).workers, 6);
+    assert_eq!(serve(&[], &[("HAUL_WORKERS", "3")]).transfers.workers, 3);
+    assert_eq!(
+        serve(&["--workers=5"], &[("HAUL_WORKERS", "x")])
+            .transfers
+            .workers,
+        5
+    );
+    assert_eq!(serve(&[], &[("HAUL_WORKERS", "")]).transfers.workers, 24);
+    assert_eq!(
+        serve(&["--workers", "5", "--workers", "6"], &[])
+            .transfers
+            .workers,
+        6
+    );
 }
 
 #[test]
@@ -106,7 +118,11 @@ fn rates_have_decimal_units() {
         ("0", 0),
     ] {
         let serve = serve(&["--rate-limit", said], &[]);
-        assert_eq!(serve.rate_limit, Rate::new(meant).unwrap(), "{said}");
+        assert_eq!(
+            serve.transfers.rate_limit,
+            Rate::new(meant).unwrap(),
+            "{said}"
+        );
     }
 }
 

@@ -122,12 +122,7 @@ fn start(
 ) -> Result<(Engine, Option<Known>), Fault> {
     let setup = Setup {
         state_dir,
-        workers: options.workers,
-        rate_limit: options.rate_limit,
-        silence_timeout: options.silence_timeout,
-        retry_for: options.retry_for,
-        ca_file: options.ca_file.clone(),
-        pipelining: options.pipelining,
+        transfers: &options.transfers,
         programs: Programs::default(),
     };
     let mut known = None;

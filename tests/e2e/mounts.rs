@@ -147,14 +147,20 @@ fn assert_noticed(agent: &Agent, id: &str, since: Instant) {
     assert_eq!(error["recoverable"], true, "{record:#}");
 }
 
-#[test]
-fn one_huge_file_is_given_up_soon_after_its_disk_is_unmounted() {
-    let Some(rig) = Mounted::on("tmpfs", huge()) else {
-        return;
-    };
+/// A huge file that is half a second on its way to a disk of its own.
+fn huge_on_its_way() -> Option<(Mounted, String)> {
+    let rig = Mounted::on("tmpfs", huge())?;
     rig.origin.throttle(RATE);
     let id = rig.agent.create(&rig.origin, &rig.dst());
     rig.origin.await_served(RATE / 2);
+    Some((rig, id))
+}
+
+#[test]
+fn one_huge_file_is_given_up_soon_after_its_disk_is_unmounted() {
+    let Some((rig, id)) = huge_on_its_way() else {
+        return;
+    };
     let since = Instant::now();
     rig.unmount();
     assert_noticed(&rig.agent, &id, since);
@@ -164,12 +170,9 @@ fn one_huge_file_is_given_up_soon_after_its_disk_is_unmounted() {
 
 #[test]
 fn one_huge_file_is_given_up_soon_after_another_disk_covers_its_own() {
-    let Some(rig) = Mounted::on("tmpfs", huge()) else {
+    let Some((rig, id)) = huge_on_its_way() else {
         return;
     };
-    rig.origin.throttle(RATE);
-    let id = rig.agent.create(&rig.origin, &rig.dst());
-    rig.origin.await_served(RATE / 2);
     let since = Instant::now();
     let mount = format!("mount -t tmpfs none '{}'", rig.dst().display());
     rig.namespace.run(&mount);
