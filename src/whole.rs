@@ -48,6 +48,9 @@ mod tests {
             ("-0.0", 0),
             ("3.0", 3),
             ("1e3", 1_000),
+            // Read carelessly, these come out beside their numbers.
+            ("1852224261497567.0", 1_852_224_261_497_567),
+            ("9007199254740991.0", 9_007_199_254_740_991),
             ("18446744073709551615", u64::MAX),
         ] {
             assert_eq!(read(text), Some(number), "{text}");

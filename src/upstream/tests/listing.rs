@@ -80,6 +80,7 @@ fn sizes_are_whole_numbers_of_bytes() {
     assert_eq!(size("9223372036854775807").unwrap(), i64::MAX as u64);
     assert_eq!(size("1e3").unwrap(), 1000);
     assert_eq!(size("5.0").unwrap(), 5);
+    assert_eq!(size("1852224261497567.0").unwrap(), 1_852_224_261_497_567);
     for bad in ["-1", "1.5", "9223372036854775808", "1e300", "-1.0", "null"] {
         assert_malformed(size(bad), "size");
     }
