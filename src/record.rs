@@ -93,6 +93,8 @@ pub struct Record {
     /// The waiting files whose attempt is not due yet.
     asleep: BTreeSet<u32>,
     failed: BTreeMap<u32, Code>,
+    /// Files that had failed and are to be tried again: as new ones are, since there may be very many.
+    again: VecDeque<u32>,
     streak: u32,
     malformed: u32,
     gate: Option<Backoff>,
@@ -123,6 +125,7 @@ impl Record {
             waiting: BTreeMap::new(),
             asleep: BTreeSet::new(),
             failed,
+            again: VecDeque::new(),
             streak: 0,
             malformed: 0,
             gate: None,
@@ -392,11 +395,12 @@ impl Record {
     fn on_resumed(&mut self, effects: &mut Vec<Effect>) {
         self.state = State::Transferring;
         self.problem = None;
-        for (file, _) in std::mem::take(&mut self.failed) {
-            self.hunger(file);
-            self.left += 1;
-            effects.push(Effect::Again(file));
-        }
+        let failed = std::mem::take(&mut self.failed);
+        self.left += failed.len() as u64;
+        // Those ahead are new to this run anyway.
+        self.again
+            .extend(failed.range(..self.next).map(|(&file, _)| file));
+        effects.extend(failed.into_keys().map(Effect::Again));
     }
 
     /// Ends the download where nothing is left to do.
@@ -532,15 +536,27 @@ impl Record {
     }
 
     fn pick_new(&mut self) -> Option<Pick> {
+        let file = self.peek_new()?;
+        self.take_new(file);
+        Some(Pick::New(file))
+    }
+
+    /// The next file that no job of this run had yet.
+    fn peek_new(&mut self) -> Option<u32> {
         let table = self.table.as_ref()?;
-        while self.next < table.len() {
-            let file = self.next;
-            self.next += 1;
-            if table.state(file) == FileState::Pending {
-                return Some(Pick::New(file));
-            }
+        if let Some(&file) = self.again.front() {
+            return Some(file);
         }
-        None
+        let is_new = |&file: &u32| table.state(file) == FileState::Pending;
+        let file = (self.next..table.len()).find(is_new);
+        self.next = file.unwrap_or(table.len());
+        file
+    }
+
+    fn take_new(&mut self, file: u32) {
+        if self.again.pop_front().is_none() {
+            self.next = file + 1;
+        }
     }
 
     /// One more new file where that is at most this large, to go with the one that was just picked. It counts as given out.
@@ -549,13 +565,11 @@ impl Record {
         if self.gate.is_some() {
             return None;
         }
-        let table = self.table.as_ref()?;
-        let is_new = |&file: &u32| table.state(file) == FileState::Pending;
-        let file = (self.next..table.len()).find(is_new)?;
-        if table.size(file) > most {
+        let file = self.peek_new()?;
+        if self.table.as_ref()?.size(file) > most {
             return None;
         }
-        self.next = file + 1;
+        self.take_new(file);
         self.jobs += 1;
         Some(file)
     }
@@ -600,6 +614,7 @@ impl Record {
     pub fn forget_files(&mut self) {
         self.table = None;
         self.hungry = VecDeque::new();
+        self.again = VecDeque::new();
     }
 
     /// When there may be something to do that there is not now.

@@ -248,7 +248,7 @@ impl Controller {
         loop {
             self.dispatch();
             if let Some(done) = self.stopping.take() {
-                if self.busy().all(|(_, active)| active.record.is_idle()) {
+                if self.is_at_rest() {
                     self.journal_all();
                     let _ = done.send(());
                     return;
@@ -270,6 +270,14 @@ impl Controller {
             }
             self.tick();
         }
+    }
+
+    /// Whether nothing is out and no caller has a change on its way to the disk, which would then be carried out
+    /// without the caller being told.
+    fn is_at_rest(&self) -> bool {
+        self.creating.is_empty()
+            && self.busy().all(|(_, active)| active.record.is_idle())
+            && !self.active.values().any(|active| active.committing)
     }
 
     /// Wakes for the next tick while anything moves, for the next attempt, and otherwise not at all.

@@ -429,13 +429,14 @@ impl FileTable {
 
     /// Counts bytes that were written.
     pub fn add_done(&self, file: u32, bytes: u64) {
-        self.done[file as usize].fetch_add(bytes, Ordering::Relaxed);
-        self.sums.bytes_done.fetch_add(bytes, Ordering::Relaxed);
+        // The sum first: `set_done` takes off the sum what it finds at the file.
+        self.sums.bytes_done.fetch_add(bytes, Ordering::AcqRel);
+        self.done[file as usize].fetch_add(bytes, Ordering::AcqRel);
     }
 
     /// Sets the bytes that are in place, where a file starts over or goes on after a start.
     pub fn set_done(&self, file: u32, bytes: u64) {
-        let before = self.done[file as usize].swap(bytes, Ordering::Relaxed);
+        let before = self.done[file as usize].swap(bytes, Ordering::AcqRel);
         if bytes >= before {
             self.sums
                 .bytes_done

@@ -82,16 +82,12 @@ impl Job {
 
     /// The file's first address: one worker fetches it, the others wait for that.
     pub(super) fn shared_address(&self, hands: &Hands) -> Result<Address, Outcome> {
-        let mut shared = self
-            .file
-            .address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(address) = &*shared {
-            return Ok(address.clone());
+        let _fetching = lock(&self.file.fetching_address);
+        if let Some(address) = self.file.known_address() {
+            return Ok(address);
         }
         let address = self.fetch_address(hands, &[])?;
-        *shared = Some(address.clone());
+        self.file.keep_address(&address);
         Ok(address)
     }
 

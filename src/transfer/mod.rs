@@ -28,6 +28,7 @@ use crate::store::Store;
 use crate::table::{FileState, FileTable, Names, Skip};
 use crate::upstream::{Address, Client, Content, Fault, Fetched};
 
+use open_file::lock;
 pub use open_file::{OpenFile, Part};
 use publish::free_part;
 pub use publish::{Place, publish};

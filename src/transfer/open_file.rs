@@ -6,9 +6,12 @@ use super::*;
 pub struct OpenFile {
     pub index: u32,
     pub(super) progress: Mutex<Progress>,
-    /// Held while a first address is fetched, so that one worker does it for all.
-    pub(super) address: Mutex<Option<Address>>,
-    pub(super) part: Mutex<Option<Arc<Part>>>,
+    address: Mutex<Option<Address>>,
+    /// Held while a first address is fetched, so that one worker does it for all. Never taken by the controller.
+    pub(super) fetching_address: Mutex<()>,
+    part: Mutex<Option<Arc<Part>>>,
+    /// Held while the `.part` is made or opened, for the same reason and with the same rule.
+    pub(super) opening_part: Mutex<()>,
     /// Whether a `.part` that is there is ours.
     pub(super) begun: AtomicBool,
     /// The file has failed or is in place: jobs for it that are still out are to end.
@@ -52,14 +55,16 @@ impl OpenFile {
             index,
             progress: Mutex::new(progress),
             address: Mutex::default(),
+            fetching_address: Mutex::default(),
             part: Mutex::default(),
+            opening_part: Mutex::default(),
             begun: AtomicBool::new(begun),
             given_up: AtomicBool::new(false),
         }
     }
 
     pub(super) fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.progress)
     }
 
     /// Takes the next free range for one of `workers` workers.
@@ -89,10 +94,7 @@ impl OpenFile {
 
     /// The address that later ranges use.
     pub fn known_address(&self) -> Option<Address> {
-        self.address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.address).clone()
     }
 
     /// What the journal does not know yet.
@@ -123,9 +125,24 @@ impl OpenFile {
         }
     }
 
+    /// The `.part`, where it is open.
+    pub(super) fn open_part(&self) -> Option<Arc<Part>> {
+        lock(&self.part).clone()
+    }
+
+    /// Keeps a `.part` open for the jobs to come. False where the file was given up meanwhile.
+    pub(super) fn keep_part(&self, part: &Arc<Part>) -> bool {
+        let mut slot = lock(&self.part);
+        let wanted = !self.given_up.load(Ordering::Acquire);
+        if wanted {
+            *slot = Some(part.clone());
+        }
+        wanted
+    }
+
     /// Closes the `.part`; it is opened again when needed.
     pub fn close(&self) {
-        *self.part.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.part) = None;
         self.forget_address();
     }
 
@@ -136,10 +153,15 @@ impl OpenFile {
     }
 
     pub(super) fn forget_address(&self) {
-        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.address) = None;
     }
 
     pub(super) fn keep_address(&self, address: &Address) {
-        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = Some(address.clone());
+        *lock(&self.address) = Some(address.clone());
     }
+}
+
+/// What is guarded is whole at all times, so a panic elsewhere leaves nothing half done.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,13 +5,12 @@ use super::*;
 impl Job {
     /// The file's `.part`, opened or made.
     pub(super) fn part(&self, hands: &Hands) -> Result<Arc<Part>, Outcome> {
-        let mut slot = self
-            .file
-            .part
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(part) = &*slot {
-            return Ok(part.clone());
+        if let Some(part) = self.file.open_part() {
+            return Ok(part);
+        }
+        let _opening = lock(&self.file.opening_part);
+        if let Some(part) = self.file.open_part() {
+            return Ok(part);
         }
         // A job that comes late must not make a `.part` of a file that has its name.
         if self.file.given_up.load(Ordering::Acquire) {
@@ -20,8 +19,8 @@ impl Job {
         let root = self.root()?;
         self.run.look(root).map_err(|error| broken(&error))?;
         let part = Arc::new(self.open_part(root, hands)?);
-        *slot = Some(part.clone());
-        Ok(part)
+        let kept = self.file.keep_part(&part);
+        kept.then_some(part).ok_or(Outcome::Stopped)
     }
 
     pub(super) fn open_part(&self, root: &Root, hands: &Hands) -> Result<Part, Outcome> {

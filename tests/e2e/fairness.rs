@@ -3,6 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Sender, unbounded};
+
 use crate::support::agent::Setup;
 use crate::support::origin::{Gate, Kind, Origin, Reply};
 use crate::support::package::Package;
@@ -59,5 +61,54 @@ fn a_download_whose_server_is_silent_does_not_keep_another_waiting() {
     // No connection of the other's had to be given up for it.
     assert!(took < Duration::from_secs(15), "{took:?}");
     assert_eq!(agent.inspect(&hostage)["state"], "transferring");
+    gate.open();
+}
+
+/// A head that never ends. The channel tells of each agent that has given it up.
+fn endless_head(given_up: Sender<()>) -> Reply {
+    Reply::raw(move |out| {
+        let mut drip = || -> std::io::Result<()> {
+            out.write_all(b"HTTP/1.1 200 OK\r\nX-Wait: ")?;
+            loop {
+                out.write_all(b"x")?;
+                out.flush()?;
+                thread::sleep(Duration::from_millis(50));
+            }
+        };
+        let ended = drip();
+        given_up.send(()).ok();
+        ended
+    })
+}
+
+#[test]
+fn the_agent_answers_while_the_server_of_a_large_file_is_silent() {
+    const WORKERS: usize = 4;
+    let many = Origin::new(Package::new().many(4000, 5000));
+    let (given_up_out, given_up) = unbounded();
+    many.always(Kind::Address, endless_head(given_up_out));
+    let large = Origin::new(Package::new().file("large", 64 << 20));
+    let gate = Gate::new();
+    large.always(Kind::Address, Reply::stall(&gate));
+    let agent = Setup::new()
+        .origin(&many)
+        .origin(&large)
+        .args(&["--workers", &WORKERS.to_string()])
+        .start();
+    let dir = tempfile::tempdir().unwrap();
+    let first = agent.create(&many, &dir.path().join("many"));
+    many.await_requests(Kind::Address, WORKERS);
+    // With all of those busy who fetch addresses, a worker fetches the address that the others of its file wait for.
+    agent.create(&large, &dir.path().join("large"));
+    large.await_requests(Kind::Address, 1);
+    // The room that becomes free is for more ranges of the large file, which wait for their address. Nobody else does.
+    agent.pause(&first).expect(200);
+    for _ in 0..WORKERS {
+        given_up.recv_timeout(Duration::from_secs(30)).unwrap();
+    }
+    let begin = Instant::now();
+    agent.resume(&first).expect(200);
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
     gate.open();
 }
