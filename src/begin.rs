@@ -2,14 +2,16 @@
 //! start, find out what the last process left unfinished.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rayon::prelude::*;
 
-use crate::board::{Board, Code, Download, Problem, State};
-use crate::dest::{DestError, Identity, Kind, Published, Root};
+use crate::board::{Board, Code, Download, IfExists, Problem, State};
+use crate::clock::Timestamp;
+use crate::dest::{DestError, Found, Identity, Kind, Published, Root};
 use crate::outcome::Outcome;
 use crate::plan::{Planner, RootDisk};
 use crate::run::Run;
@@ -22,6 +24,12 @@ use crate::upstream::{Fault, Package};
 
 /// Plans are made one after the other, so that each sees the names that the ones before it took.
 static PLANNING: Mutex<()> = Mutex::new(());
+
+/// How far apart two times may be that are the same, in nanoseconds (one day): FAT keeps local time, servers have
+/// clocks of their own, and clocks are set.
+const SAME_DAY: u64 = 24 * 3600 * 1_000_000_000;
+/// The times that every file system can keep, from 1981 to 2037, in nanoseconds since 1970. Others it may change.
+const KEPT_TIMES: Range<i64> = 347_155_200_000_000_000..2_114_380_800_000_000_000;
 
 /// What a run begins with.
 pub struct Beginning {
@@ -310,14 +318,18 @@ fn settle(
     Ok(())
 }
 
-/// After a power cut a rename may be on disk, but neither the bytes nor what the journal said of them: what looks like
-/// such a file is a `.part` again.
+/// After a power cut a rename may be on disk, but neither the bytes nor what the journal said of them: what may be
+/// such a file is a `.part` again. What is to be overwritten may be the user's own file from before, which nothing tells
+/// from such a one; it keeps its name, and what has it is replaced once the file is whole.
 fn take_names_back(
     beginning: &Beginning,
     root: &Root,
     table: &FileTable,
 ) -> Result<(), NoBeginning> {
     let download = &beginning.run.download;
+    if download.order.if_exists == IfExists::Overwrite {
+        return Ok(());
+    }
     let begun = (0..beginning.begun.min(table.len())).into_par_iter();
     let open = begun
         .filter(|&file| !matches!(table.state(file), FileState::Complete | FileState::Skipped));
@@ -326,11 +338,16 @@ fn take_names_back(
             return Ok(());
         };
         let names = table.names(index);
-        // Its name was free when the download began. Time and length may not have reached the disk either.
-        let looks_like_it = folder
-            .file_len(&names.last)
-            .is_some_and(|length| length <= table.size(index));
-        if looks_like_it
+        // The name was free when the download was planned: what has it now is ours, or the user put it there later.
+        let may_be_ours = folder.file(&names.last)?.is_some_and(|found| {
+            may_be_ours(
+                found,
+                table.size(index),
+                table.mtime(index),
+                download.created_at,
+            )
+        });
+        if may_be_ours
             && matches!(
                 folder.publish(&names.last, &names.part, false)?,
                 Published::Done
@@ -344,4 +361,58 @@ fn take_names_back(
         }
         Ok(())
     })
+}
+
+/// Whether a file under a final name may be what a power cut left of a file of `size` bytes, listed with the time
+/// `mtime` (nanoseconds since 1970), of a download from `created_at`. Time and length come to the disk together, if
+/// not as they were last: where there is a byte, the time is that of a write, or the listed one. A file with an
+/// older time is the user's; one that the user wrote since, or a copy of the listed one, cannot be told apart.
+fn may_be_ours(found: Found, size: u64, mtime: Option<i64>, created_at: Timestamp) -> bool {
+    if found.length > size {
+        return false;
+    }
+    let (Some(time), 1..) = (found.mtime, found.length) else {
+        return true;
+    };
+    let written_since = time >= created_at.0.saturating_sub_unsigned(SAME_DAY);
+    let has_listed_time = mtime
+        .is_some_and(|listed| time.abs_diff(listed) <= SAME_DAY || !KEPT_TIMES.contains(&listed));
+    written_since || has_listed_time
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_the_users_where_its_length_or_time_says_so() {
+        const DAY: i64 = SAME_DAY as i64;
+        const LISTED: i64 = KEPT_TIMES.start + 100 * DAY;
+        const CREATED: i64 = LISTED + 100 * DAY;
+        let ours = |length, time, listed| {
+            let mtime = Some(time);
+            may_be_ours(Found { length, mtime }, 10, listed, Timestamp(CREATED))
+        };
+        assert!(ours(10, LISTED, Some(LISTED)), "whole, as it seems");
+        assert!(
+            ours(3, LISTED + DAY, Some(LISTED)),
+            "cut short, and in another time zone"
+        );
+        assert!(ours(10, CREATED - DAY, Some(LISTED)), "its time was lost");
+        assert!(ours(0, 0, Some(LISTED)), "nothing of it is left");
+        assert!(
+            ours(10, 0, Some(KEPT_TIMES.start - DAY)),
+            "the disk has changed its time"
+        );
+        assert!(!ours(11, LISTED, Some(LISTED)), "too long");
+        assert!(
+            !ours(10, LISTED - 2 * DAY, Some(LISTED)),
+            "older than listed"
+        );
+        assert!(
+            !ours(10, CREATED - 2 * DAY, Some(LISTED)),
+            "from before the download"
+        );
+        assert!(!ours(10, LISTED, None), "from before the download, too");
+    }
 }
