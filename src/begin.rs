@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use crate::board::{Board, Code, Download, IfExists, Problem, State};
 use crate::clock::Timestamp;
-use crate::dest::{DestError, Found, Identity, Kind, Published, Root};
+use crate::dest::{DestError, Folder, Found, Identity, Published, Root};
 use crate::outcome::Outcome;
 use crate::plan::{Planner, RootDisk};
 use crate::run::Run;
@@ -41,6 +41,13 @@ pub struct Beginning {
     pub unsettled: bool,
     /// Files below this index may have been begun before this process.
     pub begun: u32,
+}
+
+/// A run that has begun.
+pub struct Start {
+    pub table: Arc<FileTable>,
+    /// Complete files that could not be given their name: each is left to a job, which ends as any other does.
+    pub unnamed: Vec<u32>,
 }
 
 /// Why a run did not begin.
@@ -130,15 +137,12 @@ impl From<SessionFault> for NoBeginning {
     }
 }
 
-/// Begins a run. On return the download has its file table, and its folders are made.
+/// Begins a run. On return the download has its file table, its folders are made, and every file whose bytes are in
+/// place has its name or is among [`Start::unnamed`].
 ///
 /// # Errors
 /// See [`NoBeginning`].
-pub fn begin(
-    beginning: &Beginning,
-    hands: &Hands,
-    board: &Board,
-) -> Result<Arc<FileTable>, NoBeginning> {
+pub fn begin(beginning: &Beginning, hands: &Hands, board: &Board) -> Result<Start, NoBeginning> {
     let run = &beginning.run;
     let root = run.open_root(&beginning.identity)?.clone();
     run.look(&root)?;
@@ -147,10 +151,11 @@ pub fn begin(
         None => list(run, &root, hands, board)?,
     };
     make_folders(&root, &table)?;
-    if beginning.restarted {
-        settle(beginning, &root, &table, hands)?;
-    }
-    Ok(table)
+    let unnamed = match beginning.restarted {
+        true => settle(beginning, &root, &table, hands)?,
+        false => Vec::new(),
+    };
+    Ok(Start { table, unnamed })
 }
 
 fn list(
@@ -260,62 +265,76 @@ fn make_folders(root: &Root, table: &FileTable) -> Result<(), NoBeginning> {
 }
 
 /// After a start: files that were whole get their name, if they do not have it yet; files whose bytes may have been
-/// lost in a power cut lose it again.
+/// lost in a power cut lose it again. Returns the files that could not be given their name.
 fn settle(
     beginning: &Beginning,
     root: &Root,
     table: &FileTable,
     hands: &Hands,
-) -> Result<(), NoBeginning> {
+) -> Result<Vec<u32>, NoBeginning> {
     let download = &beginning.run.download;
-    let order = &download.order;
-    let named = (0..table.len())
+    let whole = (0..table.len())
         .into_par_iter()
         .filter(|&file| table.state(file) == FileState::Complete);
-    named.try_for_each(|index| {
-        let Ok(folder) = root.folder(&table.dir_components(table.dir_of(index)), false) else {
-            return Ok(());
-        };
-        let names = table.names(index);
-        if folder.kind(&names.part) != Some(Kind::File) {
-            return Ok(());
-        }
-        let traits = root.traits();
-        let place = Place {
-            key: download.key,
-            table,
-            index,
-            if_exists: order.if_exists,
-            traits,
-        };
-        match transfer::publish(&place, &folder, names, &hands.store) {
-            Ok(Some(FileState::Skipped)) => table.set_state(index, FileState::Skipped),
-            Ok(_) => {}
-            Err(Outcome::Fault {
-                message,
-                retry_after,
-                ..
-            }) => {
-                return Err(NoBeginning::Fault {
-                    message,
-                    retry_after,
-                    malformed: false,
-                });
-            }
-            Err(other) => log::warn!(
-                "download {}: {} has no name yet: {other:?}",
-                download.id,
-                table.path(index)
-            ),
-        }
-        Ok(())
-    })?;
+    let unnamed = whole.filter_map(|index| {
+        let named = name_whole(download, root, table, hands, index);
+        named.map(|named| (!named).then_some(index)).transpose()
+    });
+    let unnamed = unnamed.collect::<Result<_, _>>()?;
     if beginning.unsettled {
         take_names_back(beginning, root, table)?;
         let settled = hands.store.append(&[Change::Settled(download.key)]);
         settled?;
     }
-    Ok(())
+    Ok(unnamed)
+}
+
+/// Gives a whole file its name where it still is a `.part`. False: it could not be given.
+///
+/// # Errors
+/// It cannot be told which of the names the file has, or what hinders will pass.
+fn name_whole(
+    download: &Download,
+    root: &Root,
+    table: &FileTable,
+    hands: &Hands,
+    index: u32,
+) -> Result<bool, NoBeginning> {
+    let folder = open_folder(root, table, index)?;
+    let names = table.names(index);
+    if folder.file(&names.part)?.is_none() {
+        return Ok(true);
+    }
+    let place = Place {
+        key: download.key,
+        table,
+        index,
+        if_exists: download.order.if_exists,
+        traits: root.traits(),
+    };
+    match transfer::publish(&place, &folder, names, &hands.store) {
+        Ok(_) => Ok(true),
+        Err(Outcome::Fault {
+            message,
+            retry_after,
+            ..
+        }) => Err(NoBeginning::Fault {
+            message,
+            retry_after,
+            malformed: false,
+        }),
+        Err(Outcome::Broken(problem)) => Err(NoBeginning::Broken(problem)),
+        Err(other) => {
+            let (id, path) = (&download.id, table.path(index));
+            log::warn!("download {id}: {path} has no name yet: {other:?}");
+            Ok(false)
+        }
+    }
+}
+
+/// The folder of a file; it is made where somebody has removed it since [`make_folders`].
+fn open_folder(root: &Root, table: &FileTable, file: u32) -> Result<Folder, DestError> {
+    root.folder(&table.dir_components(table.dir_of(file)), true)
 }
 
 /// After a power cut a rename may be on disk, but neither the bytes nor what the journal said of them: what may be
@@ -334,9 +353,7 @@ fn take_names_back(
     let open = begun
         .filter(|&file| !matches!(table.state(file), FileState::Complete | FileState::Skipped));
     open.try_for_each(|index| {
-        let Ok(folder) = root.folder(&table.dir_components(table.dir_of(index)), false) else {
-            return Ok(());
-        };
+        let folder = open_folder(root, table, index)?;
         let names = table.names(index);
         // The name was free when the download was planned: what has it now is ours, or the user put it there later.
         let may_be_ours = folder.file(&names.last)?.is_some_and(|found| {
