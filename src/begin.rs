@@ -2,14 +2,16 @@
 //! start, find out what the last process left unfinished.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rayon::prelude::*;
 
-use crate::board::{Board, Code, Download, Problem, State};
-use crate::dest::{DestError, Identity, Kind, Published, Root};
+use crate::board::{Board, Code, Download, IfExists, Problem, State};
+use crate::clock::Timestamp;
+use crate::dest::{DestError, Folder, Found, Identity, Published, Root};
 use crate::outcome::Outcome;
 use crate::plan::{Planner, RootDisk};
 use crate::run::Run;
@@ -23,6 +25,12 @@ use crate::upstream::{Fault, Package};
 /// Plans are made one after the other, so that each sees the names that the ones before it took.
 static PLANNING: Mutex<()> = Mutex::new(());
 
+/// How far apart two times may be that are the same, in nanoseconds (one day): FAT keeps local time, servers have
+/// clocks of their own, and clocks are set.
+const SAME_DAY: u64 = 24 * 3600 * 1_000_000_000;
+/// The times that every file system can keep, from 1981 to 2037, in nanoseconds since 1970. Others it may change.
+const KEPT_TIMES: Range<i64> = 347_155_200_000_000_000..2_114_380_800_000_000_000;
+
 /// What a run begins with.
 pub struct Beginning {
     pub run: Arc<Run>,
@@ -33,6 +41,13 @@ pub struct Beginning {
     pub unsettled: bool,
     /// Files below this index may have been begun before this process.
     pub begun: u32,
+}
+
+/// A run that has begun.
+pub struct Start {
+    pub table: Arc<FileTable>,
+    /// Complete files that could not be given their name: each is left to a job, which ends as any other does.
+    pub unnamed: Vec<u32>,
 }
 
 /// Why a run did not begin.
@@ -122,15 +137,12 @@ impl From<SessionFault> for NoBeginning {
     }
 }
 
-/// Begins a run. On return the download has its file table, and its folders are made.
+/// Begins a run. On return the download has its file table, its folders are made, and every file whose bytes are in
+/// place has its name or is among [`Start::unnamed`].
 ///
 /// # Errors
 /// See [`NoBeginning`].
-pub fn begin(
-    beginning: &Beginning,
-    hands: &Hands,
-    board: &Board,
-) -> Result<Arc<FileTable>, NoBeginning> {
+pub fn begin(beginning: &Beginning, hands: &Hands, board: &Board) -> Result<Start, NoBeginning> {
     let run = &beginning.run;
     let root = run.open_root(&beginning.identity)?.clone();
     run.look(&root)?;
@@ -139,10 +151,11 @@ pub fn begin(
         None => list(run, &root, hands, board)?,
     };
     make_folders(&root, &table)?;
-    if beginning.restarted {
-        settle(beginning, &root, &table, hands)?;
-    }
-    Ok(table)
+    let unnamed = match beginning.restarted {
+        true => settle(beginning, &root, &table, hands)?,
+        false => Vec::new(),
+    };
+    Ok(Start { table, unnamed })
 }
 
 fn list(
@@ -252,85 +265,106 @@ fn make_folders(root: &Root, table: &FileTable) -> Result<(), NoBeginning> {
 }
 
 /// After a start: files that were whole get their name, if they do not have it yet; files whose bytes may have been
-/// lost in a power cut lose it again.
+/// lost in a power cut lose it again. Returns the files that could not be given their name.
 fn settle(
     beginning: &Beginning,
     root: &Root,
     table: &FileTable,
     hands: &Hands,
-) -> Result<(), NoBeginning> {
+) -> Result<Vec<u32>, NoBeginning> {
     let download = &beginning.run.download;
-    let order = &download.order;
-    let named = (0..table.len())
+    let whole = (0..table.len())
         .into_par_iter()
         .filter(|&file| table.state(file) == FileState::Complete);
-    named.try_for_each(|index| {
-        let Ok(folder) = root.folder(&table.dir_components(table.dir_of(index)), false) else {
-            return Ok(());
-        };
-        let names = table.names(index);
-        if folder.kind(&names.part) != Some(Kind::File) {
-            return Ok(());
-        }
-        let traits = root.traits();
-        let place = Place {
-            key: download.key,
-            table,
-            index,
-            if_exists: order.if_exists,
-            traits,
-        };
-        match transfer::publish(&place, &folder, names, &hands.store) {
-            Ok(Some(FileState::Skipped)) => table.set_state(index, FileState::Skipped),
-            Ok(_) => {}
-            Err(Outcome::Fault {
-                message,
-                retry_after,
-                ..
-            }) => {
-                return Err(NoBeginning::Fault {
-                    message,
-                    retry_after,
-                    malformed: false,
-                });
-            }
-            Err(other) => log::warn!(
-                "download {}: {} has no name yet: {other:?}",
-                download.id,
-                table.path(index)
-            ),
-        }
-        Ok(())
-    })?;
+    let unnamed = whole.filter_map(|index| {
+        let named = name_whole(download, root, table, hands, index);
+        named.map(|named| (!named).then_some(index)).transpose()
+    });
+    let unnamed = unnamed.collect::<Result<_, _>>()?;
     if beginning.unsettled {
         take_names_back(beginning, root, table)?;
         let settled = hands.store.append(&[Change::Settled(download.key)]);
         settled?;
     }
-    Ok(())
+    Ok(unnamed)
 }
 
-/// After a power cut a rename may be on disk, but neither the bytes nor what the journal said of them: what looks like
-/// such a file is a `.part` again.
+/// Gives a whole file its name where it still is a `.part`. False: it could not be given.
+///
+/// # Errors
+/// It cannot be told which of the names the file has, or what hinders will pass.
+fn name_whole(
+    download: &Download,
+    root: &Root,
+    table: &FileTable,
+    hands: &Hands,
+    index: u32,
+) -> Result<bool, NoBeginning> {
+    let folder = open_folder(root, table, index)?;
+    let names = table.names(index);
+    if folder.file(&names.part)?.is_none() {
+        return Ok(true);
+    }
+    let place = Place {
+        key: download.key,
+        table,
+        index,
+        if_exists: download.order.if_exists,
+        traits: root.traits(),
+    };
+    match transfer::publish(&place, &folder, names, &hands.store) {
+        Ok(_) => Ok(true),
+        Err(Outcome::Fault {
+            message,
+            retry_after,
+            ..
+        }) => Err(NoBeginning::Fault {
+            message,
+            retry_after,
+            malformed: false,
+        }),
+        Err(Outcome::Broken(problem)) => Err(NoBeginning::Broken(problem)),
+        Err(other) => {
+            let (id, path) = (&download.id, table.path(index));
+            log::warn!("download {id}: {path} has no name yet: {other:?}");
+            Ok(false)
+        }
+    }
+}
+
+/// The folder of a file; it is made where somebody has removed it since [`make_folders`].
+fn open_folder(root: &Root, table: &FileTable, file: u32) -> Result<Folder, DestError> {
+    root.folder(&table.dir_components(table.dir_of(file)), true)
+}
+
+/// After a power cut a rename may be on disk, but neither the bytes nor what the journal said of them: what may be
+/// such a file is a `.part` again. What is to be overwritten may be the user's own file from before, which nothing tells
+/// from such a one; it keeps its name, and what has it is replaced once the file is whole.
 fn take_names_back(
     beginning: &Beginning,
     root: &Root,
     table: &FileTable,
 ) -> Result<(), NoBeginning> {
     let download = &beginning.run.download;
+    if download.order.if_exists == IfExists::Overwrite {
+        return Ok(());
+    }
     let begun = (0..beginning.begun.min(table.len())).into_par_iter();
     let open = begun
         .filter(|&file| !matches!(table.state(file), FileState::Complete | FileState::Skipped));
     open.try_for_each(|index| {
-        let Ok(folder) = root.folder(&table.dir_components(table.dir_of(index)), false) else {
-            return Ok(());
-        };
+        let folder = open_folder(root, table, index)?;
         let names = table.names(index);
-        // Its name was free when the download began. Time and length may not have reached the disk either.
-        let looks_like_it = folder
-            .file_len(&names.last)
-            .is_some_and(|length| length <= table.size(index));
-        if looks_like_it
+        // The name was free when the download was planned: what has it now is ours, or the user put it there later.
+        let may_be_ours = folder.file(&names.last)?.is_some_and(|found| {
+            may_be_ours(
+                found,
+                table.size(index),
+                table.mtime(index),
+                download.created_at,
+            )
+        });
+        if may_be_ours
             && matches!(
                 folder.publish(&names.last, &names.part, false)?,
                 Published::Done
@@ -344,4 +378,58 @@ fn take_names_back(
         }
         Ok(())
     })
+}
+
+/// Whether a file under a final name may be what a power cut left of a file of `size` bytes, listed with the time
+/// `mtime` (nanoseconds since 1970), of a download from `created_at`. Time and length come to the disk together, if
+/// not as they were last: where there is a byte, the time is that of a write, or the listed one. A file with an
+/// older time is the user's; one that the user wrote since, or a copy of the listed one, cannot be told apart.
+fn may_be_ours(found: Found, size: u64, mtime: Option<i64>, created_at: Timestamp) -> bool {
+    if found.length > size {
+        return false;
+    }
+    let (Some(time), 1..) = (found.mtime, found.length) else {
+        return true;
+    };
+    let written_since = time >= created_at.0.saturating_sub_unsigned(SAME_DAY);
+    let has_listed_time = mtime
+        .is_some_and(|listed| time.abs_diff(listed) <= SAME_DAY || !KEPT_TIMES.contains(&listed));
+    written_since || has_listed_time
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_the_users_where_its_length_or_time_says_so() {
+        const DAY: i64 = SAME_DAY as i64;
+        const LISTED: i64 = KEPT_TIMES.start + 100 * DAY;
+        const CREATED: i64 = LISTED + 100 * DAY;
+        let ours = |length, time, listed| {
+            let mtime = Some(time);
+            may_be_ours(Found { length, mtime }, 10, listed, Timestamp(CREATED))
+        };
+        assert!(ours(10, LISTED, Some(LISTED)), "whole, as it seems");
+        assert!(
+            ours(3, LISTED + DAY, Some(LISTED)),
+            "cut short, and in another time zone"
+        );
+        assert!(ours(10, CREATED - DAY, Some(LISTED)), "its time was lost");
+        assert!(ours(0, 0, Some(LISTED)), "nothing of it is left");
+        assert!(
+            ours(10, 0, Some(KEPT_TIMES.start - DAY)),
+            "the disk has changed its time"
+        );
+        assert!(!ours(11, LISTED, Some(LISTED)), "too long");
+        assert!(
+            !ours(10, LISTED - 2 * DAY, Some(LISTED)),
+            "older than listed"
+        );
+        assert!(
+            !ours(10, CREATED - 2 * DAY, Some(LISTED)),
+            "from before the download"
+        );
+        assert!(!ours(10, LISTED, None), "from before the download, too");
+    }
 }

@@ -11,7 +11,7 @@ use crate::begin::side_name;
 use crate::board::{Code, Download, Problem, State, View};
 use crate::controller::{NewDownload, Remembered, failed_codes};
 use crate::record::Record;
-use crate::saved::{Saved, SavedDownload, SavedFiles};
+use crate::saved::{Partial, Saved, SavedDownload, SavedFiles};
 use crate::store::Store;
 use crate::table::{FileState, FileTable, Skip};
 
@@ -69,8 +69,8 @@ fn take_up(
         // Whole, but without its name: no byte of it is needed again.
         for &file in files.failed.keys() {
             if file < table.len() && files.done.contains(file.into()) {
-                let whole = [(0, table.size(file))].into_iter().collect();
-                files.partial.entry(file).or_default().bytes = whole;
+                let whole = Partial::whole(table.size(file));
+                files.partial.insert(file, whole);
             }
         }
     }

@@ -89,6 +89,16 @@ pub struct Partial {
     pub etag: Option<String>,
 }
 
+impl Partial {
+    /// All `size` bytes of a file, with whatever entity tag.
+    pub fn whole(size: u64) -> Partial {
+        Partial {
+            bytes: [(0, size)].into_iter().collect(),
+            etag: None,
+        }
+    }
+}
+
 /// One change. The first number is the download's key, the second a file's index; the
 /// serialised names are short because there is one line of them for every finished file.
 #[derive(Debug, Clone, Serialize, Deserialize)]

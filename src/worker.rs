@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use crate::begin::{self, Beginning, NoBeginning};
+use crate::begin::{self, Beginning, NoBeginning, Start};
 use crate::board::{Board, Code, FileProblem};
 use crate::crew::{Crew, Hand};
 use crate::hold::Hold;
 use crate::outcome::Outcome;
-use crate::table::FileTable;
 use crate::transfer::{Hands, Job};
 
 /// What goes before the bytes.
@@ -41,7 +40,7 @@ pub enum Report {
     Begun {
         key: u32,
         beginning: Box<Beginning>,
-        result: Result<Arc<FileTable>, NoBeginning>,
+        result: Result<Start, NoBeginning>,
     },
     Batch {
         key: u32,

@@ -76,6 +76,15 @@ impl Active {
         self.open.entry(file).or_insert_with(open).clone()
     }
 
+    /// What a start could not name is pending again: no byte of it is to be fetched, but a job is to name it.
+    pub(super) fn leave_to_jobs(&mut self, start: &Start) {
+        for &file in &start.unnamed {
+            start.table.set_state(file, FileState::Pending);
+            let whole = Partial::whole(start.table.size(file));
+            self.partial.insert(file, whole);
+        }
+    }
+
     pub(super) fn measure(&mut self, now: Instant) {
         if self.record.state() == State::Transferring
             && let Some(table) = self.download.table()

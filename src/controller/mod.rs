@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, select};
 
 use crate::agent::{Deleted, Refusal, Which};
-use crate::begin::{Beginning, NoBeginning};
+use crate::begin::{Beginning, NoBeginning, Start};
 use crate::begun::Begun;
 use crate::board::{Board, Code, Download, State};
 use crate::clock;

@@ -168,7 +168,12 @@ impl Controller {
                 result,
             } => {
                 let event = match result {
-                    Ok(table) => Event::Begun(table),
+                    Ok(start) => {
+                        if let Some(active) = self.active.get_mut(&key) {
+                            active.leave_to_jobs(&start);
+                        }
+                        Event::Begun(start.table)
+                    }
                     Err(no_beginning) => {
                         if let Some(active) = self.active.get_mut(&key) {
                             active.restarted |= beginning.restarted;

@@ -41,6 +41,15 @@ pub enum Published {
     PartMissing,
 }
 
+/// A regular file, as it was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// In bytes.
+    pub length: u64,
+    /// Its modification time in nanoseconds since 1970. None where it is outside the years 1677 to 2262.
+    pub mtime: Option<i64>,
+}
+
 /// How far a saved file's modification time may be from the expected one: FAT counts in 2 s.
 const MTIME_SLACK_NS: u64 = 2_000_000_000;
 
@@ -247,11 +256,24 @@ impl Folder {
         Some(Kind::of(&stat))
     }
 
+    /// The regular file of that name, links not followed. None: there is none.
+    ///
+    /// # Errors
+    /// It cannot be looked at: no permission, a failing disk.
+    pub fn file(&self, name: &str) -> Result<Option<Found>, DestError> {
+        let stat = self.stat(checked(name)?);
+        let stat = stat.map_err(|errno| self.fail("look at", name, errno))?;
+        let stat = stat.filter(|stat| Kind::of(stat) == Kind::File);
+        Ok(stat.map(|stat| Found {
+            length: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime: super::file::nanoseconds(&stat),
+        }))
+    }
+
     /// The length of a regular file, in bytes, links not followed. None: there is none of that name, or nothing
     /// that can be looked at.
     pub fn file_len(&self, name: &str) -> Option<u64> {
-        let stat = self.stat(checked(name).ok()?).ok()??;
-        (Kind::of(&stat) == Kind::File).then(|| u64::try_from(stat.st_size).unwrap_or(0))
+        self.file(name).ok()?.map(|found| found.length)
     }
 
     pub(super) fn remove_folder(&self, name: &str) -> bool {

@@ -11,7 +11,7 @@ mod traits;
 
 pub use error::DestError;
 pub use file::{extents, mtime, reserve, reserve_new, set_mtime, write_at, write_failed};
-pub use folder::{Folder, Kind, Published};
+pub use folder::{Folder, Found, Kind, Published};
 pub use place::{Identity, unmake};
 pub use traits::Traits;
 

@@ -17,6 +17,8 @@ use crate::support::rig::Rig;
 use crate::support::tree;
 
 const MIB: u64 = 1 << 20;
+/// The bytes of a small file.
+const SIZE: u64 = 100_000;
 
 /// An agent that sees a small disk of its own, in a mount namespace that nobody else is in.
 struct SmallDisk {
@@ -293,6 +295,94 @@ fn unprivileged(origin: &Origin) -> Agent {
             .start(),
         false => setup.start(),
     }
+}
+
+/// An unprivileged agent that was killed when `d/a` was whole and `b` half there, and before `d/a` got its name; not
+/// started again. The gate holds `b`.
+fn killed_before_a_name() -> (Agent, Origin, TempDir, String, Gate) {
+    let origin = Origin::new(Package::new().file("d/a", SIZE).file("b", SIZE));
+    let gate = Gate::new();
+    origin.on(Kind::Bytes, {
+        let gate = gate.clone();
+        move |seen| match seen.is_for("F2") {
+            true => Reply::stall_after(SIZE / 2, &gate),
+            false => Reply::serve(),
+        }
+    });
+    let mut agent = unprivileged(&origin);
+    let dir = tempfile::tempdir().unwrap();
+    let id = agent.create(&origin, dir.path());
+    agent.wait(&id, "one file and a half", |record| {
+        record["files_complete"] == 1 && record["bytes_done"].as_u64() > Some(SIZE)
+    });
+    agent.kill9();
+    let name = dir.path().join("d/a");
+    fs::rename(&name, dir.path().join("d/a.part")).unwrap();
+    (agent, origin, dir, id, gate)
+}
+
+/// Sets the mode of the folder `d`.
+fn set_mode(dir: &TempDir, bits: u32) {
+    let bits = std::os::unix::fs::PermissionsExt::from_mode(bits);
+    fs::set_permissions(dir.path().join("d"), bits).unwrap();
+}
+
+/// After [`killed_before_a_name`]: the download ends well, and the bytes of `d/a` were served once.
+fn assert_named(agent: &Agent, origin: &Origin, dir: &TempDir, id: &str) {
+    let record = agent.wait_state(id, "complete");
+    assert_eq!(record["bytes_done"], 2 * SIZE);
+    assert_eq!(tree::paths(dir.path()), ["b", "d/", "d/a"]);
+    tree::assert_file(&dir.path().join("d/a"), 1, SIZE);
+    tree::assert_file(&dir.path().join("b"), 2, SIZE);
+    assert_eq!(origin.served_of("F1"), SIZE, "no byte came twice");
+}
+
+#[test]
+fn a_download_does_not_end_well_before_every_file_has_its_name() {
+    for restarted in [false, true] {
+        let (mut agent, origin, dir, id, gate) = killed_before_a_name();
+        set_mode(&dir, 0o555);
+        gate.open();
+        agent.restart();
+        let record = agent.wait_end(&id);
+        assert_eq!(
+            record["error"]["code"], "destination_unwritable",
+            "{record}"
+        );
+        assert_eq!(record["files_complete"], 1);
+        assert_eq!(record["files_failed"], 1);
+        assert_eq!(row(&record, "F1")["state"], "error");
+        assert_eq!(row(&record, "F2")["state"], "complete");
+        if restarted {
+            agent.kill9();
+            agent.restart();
+            assert_eq!(agent.inspect(&id), record);
+        }
+        set_mode(&dir, 0o755);
+        agent.resume(&id).expect(200);
+        assert_named(&agent, &origin, &dir, &id);
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_looked_into_at_a_start_is_an_error() {
+    let (mut agent, origin, dir, id, gate) = killed_before_a_name();
+    set_mode(&dir, 0o444);
+    gate.open();
+    agent.restart();
+    let record = agent.wait_end(&id);
+    assert_eq!(
+        record["error"]["code"], "destination_unwritable",
+        "{record}"
+    );
+    assert_eq!(
+        row(&record, "F1")["state"],
+        "complete",
+        "for all that is known"
+    );
+    set_mode(&dir, 0o755);
+    agent.resume(&id).expect(200);
+    assert_named(&agent, &origin, &dir, &id);
 }
 
 #[test]

@@ -1,18 +1,18 @@
 //! A power cut, played: another boot, and a disk that holds what was synced and, of the rest, whatever is worst.
 
 use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::agent::{Agent, Setup};
+use crate::support::agent::{Agent, Setup, one};
 use crate::support::namespace::Namespace;
-use crate::support::origin::Origin;
+use crate::support::origin::{Gate, Kind, Origin, Reply};
 use crate::support::package::Package;
 use crate::support::tree;
 
@@ -108,6 +108,14 @@ impl Machine {
         files
     }
 
+    /// A clean stop, and a start in another boot.
+    fn reboot(&mut self) {
+        let (status, _) = self.agent.terminate();
+        assert_eq!(status.code(), Some(0));
+        fs::write(&self.boot, "boot-after-a-clean-stop\n").unwrap();
+        self.agent.restart();
+    }
+
     fn cut_power(&mut self, id: &str, fate: Fate) {
         let record = self.agent.inspect(id);
         self.agent.kill9();
@@ -174,13 +182,15 @@ fn suffer(path: &Path, synced: &[(u64, u64)], fate: Fate) {
     }
 }
 
-fn survives(fate: Fate) {
+fn survives(fate: Fate, if_exists: &str) {
     let package = Package::new().file("large.mov", LARGE).many(300, 40_000);
     let Some(mut machine) = Machine::new(package) else {
         return;
     };
     let size = machine.origin.package().size();
-    let id = machine.agent.create(&machine.origin, &machine.dst());
+    let more = json!({"if_exists": if_exists});
+    let dst = machine.dst();
+    let id = machine.agent.create_with(&machine.origin, &dst, more);
     // Marks come every second or two.
     machine.origin.await_served(3 * RATE);
     machine.cut_power(&id, fate);
@@ -204,17 +214,22 @@ fn survives(fate: Fate) {
 
 #[test]
 fn garbage_in_place_of_what_was_not_synced_is_fetched_again() {
-    survives(Fate::Garbled);
+    survives(Fate::Garbled, "rename");
+}
+
+#[test]
+fn garbage_under_names_that_may_be_overwritten_is_overwritten() {
+    survives(Fate::Garbled, "overwrite");
 }
 
 #[test]
 fn files_that_lost_their_end_and_their_name_are_fetched_again() {
-    survives(Fate::CutAndReverted);
+    survives(Fate::CutAndReverted, "rename");
 }
 
 #[test]
 fn files_and_journal_lines_that_are_gone_are_made_again() {
-    survives(Fate::Gone);
+    survives(Fate::Gone, "rename");
 }
 
 #[test]
@@ -230,7 +245,7 @@ fn a_journal_with_repeated_and_misplaced_lines_after_a_cut_is_read() {
     let header = lines.remove(0);
     let again = lines.clone();
     lines.reverse();
-    let mut journal = fs::File::create(machine.journal()).unwrap();
+    let mut journal = File::create(machine.journal()).unwrap();
     writeln!(
         journal,
         "{header}\n{}\n{}",
@@ -244,4 +259,106 @@ fn a_journal_with_repeated_and_misplaced_lines_after_a_cut_is_read() {
     let bound = RATE * Duration::from_millis(350).as_millis() as u64 / 1000 + (512 << 10);
     assert!(twice <= bound, "{twice} bytes fetched twice");
     tree::assert_file(&machine.dst().join("large.mov"), 1, LARGE);
+}
+
+/// How many files the tests below have, and the bytes of each; more than there are workers, so that some are pending.
+const MANY: usize = 60;
+const SIZE: u64 = 40_000;
+/// The user's own file of the same name: its seed and bytes.
+const MINE: (u64, u64) = (90, 500);
+
+fn many(machine: &Machine) -> Vec<PathBuf> {
+    let entries = machine.origin.package().entries;
+    let folder = machine.dst().join("many");
+    entries
+        .iter()
+        .map(|entry| folder.join(&entry.name))
+        .collect()
+}
+
+fn put_mine(path: &Path) {
+    tree::write_file(path, MINE.0, MINE.1);
+}
+
+fn assert_mine(path: &Path) {
+    tree::assert_file(path, MINE.0, MINE.1);
+}
+
+/// A machine whose download is paused: some files under way and the others pending. The gate holds every file.
+fn paused(prepare: impl FnOnce(&Machine), more: Value) -> Option<(Machine, String, Gate)> {
+    let machine = Machine::new(Package::new().many(MANY, SIZE))?;
+    prepare(&machine);
+    let gate = Gate::new();
+    let held = Reply::stall_after(1000, &gate);
+    machine.origin.always(Kind::Bytes, held);
+    let (agent, origin) = (&machine.agent, &machine.origin);
+    let id = agent.create_with(origin, &machine.dst(), more);
+    agent.wait(&id, "bytes", |record| record["bytes_done"] != 0);
+    agent.pause(&id).expect(200);
+    Some((machine, id, gate))
+}
+
+/// Resumes, and waits until bytes come: what a start does with names is done then.
+fn resume(machine: &Machine, id: &str) {
+    let before = machine.agent.inspect(id)["bytes_done"].as_u64();
+    machine.agent.resume(id).expect(200);
+    machine.agent.wait(id, "more bytes", |record| {
+        record["bytes_done"].as_u64() > before
+    });
+}
+
+/// The same where every name is taken by the user's own file, to be overwritten; in another boot, resumed.
+fn overwriting() -> Option<(Machine, String, Gate)> {
+    let put = |machine: &Machine| many(machine).iter().for_each(|path| put_mine(path));
+    let (mut machine, id, gate) = paused(put, json!({"if_exists": "overwrite"}))?;
+    machine.reboot();
+    resume(&machine, &id);
+    Some((machine, id, gate))
+}
+
+#[test]
+fn what_is_to_be_overwritten_stays_until_then_also_after_a_reboot() {
+    let Some((machine, id, gate)) = overwriting() else {
+        return;
+    };
+    many(&machine).iter().for_each(|path| assert_mine(path));
+    gate.open();
+    machine.agent.wait_state(&id, "complete");
+    for (path, entry) in many(&machine).iter().zip(machine.origin.package().entries) {
+        tree::assert_file(path, entry.seed, SIZE);
+    }
+    assert_eq!(tree::paths(&machine.dst()).len(), MANY + 1, "nothing else");
+}
+
+#[test]
+fn a_delete_after_a_reboot_leaves_what_was_to_be_overwritten() {
+    let Some((machine, id, _gate)) = overwriting() else {
+        return;
+    };
+    machine.agent.delete(&one(&id)).expect(200);
+    many(&machine).iter().for_each(|path| assert_mine(path));
+    assert_eq!(tree::part_files(&machine.dst()), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn an_old_file_put_in_a_pending_files_place_is_left_alone_after_a_reboot() {
+    let Some((mut machine, id, gate)) = paused(|_| {}, json!({})) else {
+        return;
+    };
+    let path = many(&machine).pop().unwrap();
+    let part = PathBuf::from(format!("{}.part", path.display()));
+    assert!(!part.exists(), "the last file is pending");
+    put_mine(&path);
+    let year_2001 = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let file = File::options().write(true).open(&path).unwrap();
+    file.set_modified(year_2001).unwrap();
+    machine.reboot();
+    resume(&machine, &id);
+    assert_mine(&path);
+    gate.open();
+    let record = machine.agent.wait_state(&id, "complete");
+    let last = record["files"].as_array().unwrap().last().unwrap();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    assert_eq!(last["path"], format!("many/{name} (1)"));
+    assert_mine(&path);
 }
