@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use crate::begin::side_name;
 use crate::board::{Code, Download, Problem, State, View};
 use crate::controller::{NewDownload, Remembered, failed_codes};
+use crate::parts::Parts;
 use crate::record::Record;
 use crate::saved::{Partial, Saved, SavedDownload, SavedFiles};
 use crate::store::Store;
@@ -71,10 +72,12 @@ fn take_up(
             if file < table.len() && files.done.contains(file.into()) {
                 let whole = Partial::whole(table.size(file));
                 files.partial.insert(file, whole);
+                files.parts.insert(file);
             }
         }
     }
-    let (partial, begun) = (std::mem::take(&mut files.partial), files.begun);
+    let partial = std::mem::take(&mut files.partial);
+    let parts = Parts::new(std::mem::take(&mut files.parts), files.begun);
     let unsettled = std::mem::take(&mut files.unsettled);
     match (table, resting) {
         (Ok(Some(table)), _) => download.set_table(Arc::new(table)),
@@ -90,7 +93,7 @@ fn take_up(
         },
         record: Record::new(state, problem, failed, retry_for),
         partial,
-        begun,
+        parts,
         unsettled,
         deleting: saved.deleting,
     }

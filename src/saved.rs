@@ -60,8 +60,11 @@ pub struct SavedDownload {
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SavedFiles {
-    /// Files below this index may have a `.part` of ours.
+    /// Files from this index on have no `.part` of ours.
     pub begun: u32,
+    /// Files that have one, or nearly.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub parts: BTreeSet<u32>,
     /// Files whose bytes are all in place: they have their final name, or get it at the next start.
     pub done: Intervals,
     /// The modification times of saved files where the listed ones are unknown.
@@ -119,9 +122,12 @@ pub enum Change {
     /// Failed files are to be tried again.
     #[serde(rename = "again")]
     Again(u32),
-    /// Files below this index may have a `.part`.
+    /// Files from this index on have no `.part`.
     #[serde(rename = "b")]
     Begun(u32, u32),
+    /// A file's `.part` is made right after this.
+    #[serde(rename = "p")]
+    Part(u32, u32),
     /// Bytes `[start, end)` of a file were written.
     #[serde(rename = "w")]
     Wrote(u32, u32, u64, u64),
@@ -200,6 +206,11 @@ impl store::State for Saved {
             Change::Begun(key, upto) => {
                 self.files(key, |files| files.begun = files.begun.max(upto))
             }
+            Change::Part(key, file) => self.files(key, |files| {
+                if !files.done.contains(file.into()) {
+                    files.parts.insert(file);
+                }
+            }),
             Change::Wrote(key, file, start, end) => self.files(key, |files| {
                 if !files.done.contains(file.into()) {
                     files
@@ -232,6 +243,7 @@ impl store::State for Saved {
             }
             Change::Skipped(key, file) => self.files(key, |files| {
                 files.partial.remove(&file);
+                files.parts.remove(&file);
                 files.done.remove(file.into());
                 files.skipped.insert(file);
             }),
@@ -273,6 +285,7 @@ impl store::State for Saved {
 impl SavedFiles {
     fn finish(&mut self, file: u32) {
         self.partial.remove(&file);
+        self.parts.remove(&file);
         self.failed.remove(&file);
         self.done.insert(file.into(), u64::from(file) + 1);
     }

@@ -207,7 +207,7 @@ fn engine(
     let (removed_out, removed_in) = unbounded();
     let ended = hooks::start(setup.programs.clone())?;
     syncer::start(store.clone(), sync_in)?;
-    cleaner::start(store.clone(), removal_in, removed_out)?;
+    cleaner::start(store.clone(), board.clone(), removal_in, removed_out)?;
     let next_key = saved.next_key;
     let said = std::mem::take(&mut saved.settings);
     let remembered = remember(saved, store, setup.transfers.retry_for);

@@ -20,12 +20,12 @@ use crossbeam_channel::{Receiver, Sender, select};
 
 use crate::agent::{Deleted, Refusal, Which};
 use crate::begin::{Beginning, NoBeginning, Start};
-use crate::begun::Begun;
 use crate::board::{Board, Code, Download, State};
 use crate::clock;
 use crate::dest::{Identity, Root};
 use crate::hooks::{self, Ended};
 use crate::outcome::Outcome;
+use crate::parts::Parts;
 use crate::rate::Rate;
 use crate::record::{Effect, Event, Now, Pick, Record};
 use crate::remember;
@@ -113,7 +113,9 @@ pub struct Removal {
     pub download: Arc<Download>,
     pub identity: Identity,
     pub made: Vec<PathBuf>,
-    pub begun: u32,
+    pub parts: Arc<Parts>,
+    /// After a power cut, before anyone has looked which of the files below the bound have a `.part`.
+    pub unsettled: bool,
     pub remove_files: bool,
 }
 
@@ -140,11 +142,14 @@ pub struct Policy {
 struct Deletion {
     delete: u64,
     remove_files: bool,
-    handed_over: bool,
 }
 
 /// One DELETE, which may be of many downloads.
 struct Delete {
+    /// Those that the cleaner has not been told of.
+    keys: Vec<u32>,
+    /// So many of them, from the first on, have no job out.
+    idle: usize,
     deleted: Vec<String>,
     waiting: usize,
     files_removed: u64,
@@ -183,7 +188,7 @@ pub struct Remembered {
     pub new: NewDownload,
     pub record: Record,
     pub partial: BTreeMap<u32, Partial>,
-    pub begun: u32,
+    pub parts: Parts,
     pub unsettled: bool,
     pub deleting: Option<bool>,
 }
@@ -229,8 +234,7 @@ impl Controller {
             deleting.extend(one.deleting.map(|remove_files| (key, remove_files)));
             let mut active = Active::new(one.new, one.record);
             active.partial = one.partial;
-            active.begun = Arc::new(Begun::new(one.begun));
-            active.begun_before = one.begun;
+            active.parts = Arc::new(one.parts);
             active.restarted = true;
             active.unsettled = one.unsettled;
             controller.active.insert(key, active);

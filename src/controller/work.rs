@@ -61,7 +61,6 @@ impl Controller {
                     identity: active.identity,
                     restarted: std::mem::take(&mut active.restarted),
                     unsettled: std::mem::take(&mut active.unsettled),
-                    begun: active.begun_before,
                 };
                 self.out += 1;
                 self.crews

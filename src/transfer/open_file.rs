@@ -14,6 +14,8 @@ pub struct OpenFile {
     pub(super) opening_part: Mutex<()>,
     /// Whether a `.part` that is there is ours.
     pub(super) begun: AtomicBool,
+    /// The journal knows that it is about to be there.
+    pub(super) part_noted: AtomicBool,
     /// The file has failed or is in place: jobs for it that are still out are to end.
     pub(super) given_up: AtomicBool,
 }
@@ -59,6 +61,7 @@ impl OpenFile {
             part: Mutex::default(),
             opening_part: Mutex::default(),
             begun: AtomicBool::new(begun),
+            part_noted: AtomicBool::new(begun),
             given_up: AtomicBool::new(false),
         }
     }

@@ -46,10 +46,11 @@ impl Job {
             });
         }
         self.hold(&Intervals::default(), hands)?;
-        self.note_begun(hands)?;
+        self.note_part(hands)?;
         let file = loop {
             if let Some(file) = folder.create_part(&names.part)? {
                 self.file.begun.store(true, Ordering::Release);
+                self.run.parts.add(index);
                 break file;
             }
             names.part = free_part(&folder, &names.last, root.traits());
@@ -71,11 +72,29 @@ impl Job {
         })
     }
 
-    fn note_begun(&self, hands: &Hands) -> Result<(), Outcome> {
+    /// Puts into the journal that the file is about to have a `.part`.
+    fn note_part(&self, hands: &Hands) -> Result<(), Outcome> {
         let key = self.run.download.key;
-        let note = |upto| hands.store.commit(&[Change::Begun(key, upto)]);
-        let noted = self.run.begun.include(self.file.index, note);
-        noted.map_err(|error| Outcome::passing(error.to_string()))
+        let note = |bound| hands.store.commit(&[Change::Begun(key, bound)]);
+        let noted = self.run.parts.raise_bound(self.file.index, note);
+        noted.map_err(|error| Outcome::passing(error.to_string()))?;
+        match self.announce_part() {
+            Some(change) => self
+                .save(hands, &[change])
+                .inspect_err(|_| self.part_is_unannounced()),
+            None => Ok(()),
+        }
+    }
+
+    /// What the journal must know before the file's `.part` is made. None where it was told.
+    pub fn announce_part(&self) -> Option<Change> {
+        let noted = self.file.part_noted.swap(true, Ordering::AcqRel);
+        (!noted).then(|| Change::Part(self.run.download.key, self.file.index))
+    }
+
+    /// The journal could not be told after all.
+    pub fn part_is_unannounced(&self) {
+        self.file.part_noted.store(false, Ordering::Release);
     }
 
     /// Believes only what the `.part` holds: somebody may have cut it.

@@ -51,6 +51,7 @@ impl Job {
         match published {
             Some(state) => {
                 self.file.give_up();
+                self.run.parts.remove(index);
                 self.table.set_state(index, state);
                 if state == FileState::Complete {
                     self.table.set_done(index, self.table.size(index));

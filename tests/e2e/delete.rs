@@ -257,3 +257,73 @@ fn what_was_deleted_stays_deleted_after_a_restart() {
     rig.agent.restart();
     assert_eq!(rig.agent.ids(), Vec::<String>::new());
 }
+
+#[test]
+fn a_users_part_beside_a_skipped_file_stays() {
+    for query in ["", "?remove_files=true"] {
+        let package = Package::new()
+            .file("first", 1000)
+            .entry(Entry::new("", "infected", 100).infected())
+            .file("there", 1000)
+            .file("last", 1000);
+        let rig = Rig::new(package);
+        fs::create_dir(rig.dst()).unwrap();
+        for name in ["there", "there.part", "infected.part"] {
+            tree::write_file(&rig.dst().join(name), 90, 7);
+        }
+        let id = rig.create_with(json!({"if_exists": "skip"}));
+        rig.agent.wait_state(&id, "complete");
+        rig.agent
+            .delete(&format!("{}{query}", one(&id)))
+            .expect(200);
+        for name in ["there", "there.part", "infected.part"] {
+            tree::assert_file(&rig.dst().join(name), 90, 7);
+        }
+    }
+}
+
+#[test]
+fn a_users_part_of_a_file_that_is_not_begun_stays() {
+    let package = Package::new().file("large", 24 << 20).file("later", 1000);
+    let rig = Rig::with(package, &["--workers", "1"]);
+    rig.origin.throttle(1 << 20);
+    let id = rig.create();
+    rig.origin.await_served(1);
+    rig.agent
+        .wait(&id, "bytes", |record| record["bytes_done"] != 0);
+    tree::write_file(&rig.dst().join("later.part"), 90, 7);
+    rig.agent.delete(&one(&id)).expect(200);
+    assert_eq!(tree::paths(&rig.dst()), ["later.part"]);
+    tree::assert_file(&rig.dst().join("later.part"), 90, 7);
+}
+
+#[test]
+fn a_file_that_another_download_has_overwritten_is_the_others() {
+    let rig = Rig::new(small());
+    let first = rig.create();
+    rig.complete(&first);
+    let second = rig.create_with(json!({"if_exists": "overwrite"}));
+    let record = rig.complete(&second);
+    assert_eq!(remove(&rig, &first)["files_removed"], 0);
+    rig.assert_arrived(&record);
+    remove(&rig, &second);
+    assert_eq!(
+        tree::paths(&rig.dst())
+            .iter()
+            .filter(|path| !path.ends_with('/'))
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn downloads_that_are_deleted_together_leave_no_folder_that_one_of_them_made() {
+    let rig = Rig::new(small());
+    let first = rig.create();
+    rig.complete(&first);
+    let second = rig.create();
+    rig.complete(&second);
+    let answer = rig.agent.delete("/api/v1/downloads?remove_files=true");
+    assert_eq!(answer.expect(200)["deleted"], json!([first, second]));
+    assert_eq!(tree::paths(rig.dir()), Vec::<String>::new());
+}
