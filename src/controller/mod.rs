@@ -32,10 +32,10 @@ use crate::remember;
 use crate::run::Run;
 use crate::saved::{Change, Partial, Saved};
 use crate::session::Session;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::syncer::SyncRequest;
 use crate::table::{Counts, FileState};
-use crate::transfer::{Job, OpenFile};
+use crate::transfer::{self, Job, OpenFile};
 use crate::upstream::Package;
 use crate::worker::{Batch, Crews, Done, Errand, Report};
 

@@ -43,17 +43,21 @@ impl Controller {
     }
 
     pub(super) fn journal_all(&mut self) {
-        let mut news = Vec::new();
-        for (key, active) in self.busy() {
-            let files = active.open.values();
-            files.for_each(|file| news.extend(file.news(key)));
-        }
-        self.save(news);
+        let files = self
+            .busy()
+            .flat_map(|(key, active)| active.open.values().map(move |file| (key, &**file)));
+        let queued = transfer::report(files, |news| self.store.queue(news));
+        self.note_queued(queued);
     }
 
     /// Appends to the journal; what does not fit waits for room, and is tried again at each tick.
     pub(super) fn save(&mut self, changes: Vec<Change>) {
-        match self.store.queue(changes) {
+        let queued = self.store.queue(changes);
+        self.note_queued(queued);
+    }
+
+    pub(super) fn note_queued(&mut self, queued: Result<(), StoreError>) {
+        match queued {
             Ok(()) => self.unsaved = false,
             Err(error) => {
                 if !std::mem::replace(&mut self.unsaved, true) {

@@ -205,8 +205,9 @@ impl Controller {
 
     fn job_done(&mut self, key: u32, job: &Job, outcome: Outcome) {
         if !matches!(outcome, Outcome::Complete | Outcome::Skipped) {
-            let news = job.file.news(key);
-            self.save(news);
+            let file = std::iter::once((key, &*job.file));
+            let queued = transfer::report(file, |news| self.store.queue(news));
+            self.note_queued(queued);
         }
         self.event(key, Event::File(job.file.index, outcome));
     }

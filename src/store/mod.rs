@@ -11,7 +11,10 @@
 //! comes after waits in the journal, and in memory for the next generation's journal.
 //!
 //! Locks, in the order in which they are taken: `backlog` (what waits for room), `base` (held while files are written anew), `sync` (held
-//! while the disk is waited for), `journal` (held for one write).
+//! while the disk is waited for), `journal` (held for one write). Before all of them comes the caller's own: transfers hold a file's
+//! `progress` from taking what is to be said of its bytes until `append` or `queue` returns, so that two threads' changes of one file are
+//! in the journal in the order in which they were made. These two take `backlog` and `journal` only, and so never wait for the disk; nothing here knows
+//! of `progress`. Nobody but the controller holds more than one file's.
 
 mod backlog;
 mod boot;

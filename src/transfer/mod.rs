@@ -28,7 +28,7 @@ use crate::store::Store;
 use crate::table::{FileState, FileTable, Names, Skip};
 use crate::upstream::{Address, Client, Content, Fault, Fetched};
 
-pub use open_file::{OpenFile, Part};
+pub use open_file::{OpenFile, Part, report};
 use publish::free_part;
 pub use publish::{Place, publish};
 use verdict::{Refusal, broken, failed};
@@ -218,3 +218,6 @@ impl Job {
         mine
     }
 }
+
+#[cfg(test)]
+mod tests;
