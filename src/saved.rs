@@ -157,6 +157,9 @@ pub enum Change {
     /// The first start in another boot.
     #[serde(rename = "rebooted")]
     Rebooted,
+    /// The disk may hold less than was written: data could not be synced.
+    #[serde(rename = "unsettled")]
+    Unsettled(u32),
     /// What the disk holds was looked at since then.
     #[serde(rename = "settled")]
     Settled(u32),
@@ -195,6 +198,9 @@ impl store::State for Saved {
             Change::State(key, state, problem) => self.with(key, |download| {
                 download.state = state;
                 download.problem = problem;
+                // Where it was complete, its data was lost since.
+                download.completed_at = None;
+                download.counts = None;
             }),
             Change::Complete(key, at, counts) => self.with(key, |download| {
                 download.state = State::Complete;
@@ -256,6 +262,7 @@ impl store::State for Saved {
                 let downloads = self.downloads.values_mut();
                 downloads.for_each(|download| download.files.unsettled = true);
             }
+            Change::Unsettled(key) => self.files(key, |files| files.unsettled = true),
             Change::Settled(key) => self.files(key, |files| files.unsettled = false),
             Change::Gone(keys) => {
                 for key in keys {
@@ -271,14 +278,21 @@ impl store::State for Saved {
     }
 
     fn is_data(change: &Change) -> bool {
-        matches!(
-            change,
-            Change::Wrote(..)
-                | Change::Etag(..)
-                | Change::Done(..)
-                | Change::DoneAt(..)
-                | Change::Complete(..)
-        )
+        change.data_of().is_some()
+    }
+}
+
+impl Change {
+    /// The key of the download whose data is in place by this; None where it is about something else.
+    pub fn data_of(&self) -> Option<u32> {
+        match self {
+            Change::Wrote(key, ..)
+            | Change::Etag(key, ..)
+            | Change::Done(key, _)
+            | Change::DoneAt(key, ..)
+            | Change::Complete(key, ..) => Some(*key),
+            _ => None,
+        }
     }
 }
 

@@ -114,6 +114,9 @@ impl Active {
                 self.download.update(|view| {
                     view.state = state;
                     view.problem = problem;
+                    if state != State::Complete {
+                        view.completed_at = None;
+                    }
                 });
             }
             Effect::Halt => self.run.iter().for_each(|run| run.halt()),

@@ -6,6 +6,7 @@
 mod active;
 mod commands;
 mod deleting;
+mod losses;
 mod pace;
 mod progress;
 mod sharing;
@@ -32,10 +33,10 @@ use crate::remember;
 use crate::run::Run;
 use crate::saved::{Change, Partial, Saved};
 use crate::session::Session;
-use crate::store::Store;
-use crate::syncer::SyncRequest;
+use crate::store::{Store, StoreError};
+use crate::syncer::{Loss, SyncRequest};
 use crate::table::{Counts, FileState};
-use crate::transfer::{Job, OpenFile};
+use crate::transfer::{self, Job, OpenFile};
 use crate::upstream::Package;
 use crate::worker::{Batch, Crews, Done, Errand, Report};
 
@@ -124,6 +125,7 @@ pub struct Channels {
     pub commands: Receiver<Command>,
     pub reports: Receiver<Report>,
     pub syncs: Sender<SyncRequest>,
+    pub losses: Receiver<Loss>,
     /// Downloads to be cleaned up, and what became of them: key and files removed.
     pub removals: Sender<Removal>,
     pub removed: Receiver<(u32, u64)>,
@@ -176,7 +178,10 @@ pub struct Controller {
     turn: u32,
     /// Changes wait for room in the state directory.
     unsaved: bool,
-    dirty: Vec<Arc<Root>>,
+    /// Where data went since the last request to sync, and which download's.
+    dirty: Vec<(u32, Arc<Root>)>,
+    /// Downloads whose data could not be synced: what is left of it is being found out.
+    lost: BTreeSet<u32>,
     synced_at: Instant,
     ticked_at: Instant,
     stopping: Option<Sender<()>>,
@@ -222,6 +227,7 @@ impl Controller {
             turn: 0,
             unsaved: false,
             dirty: Vec::new(),
+            lost: BTreeSet::new(),
             synced_at: now,
             ticked_at: now,
             stopping: None,
@@ -267,6 +273,7 @@ impl Controller {
                 },
                 recv(self.channels.reports) -> report => if let Ok(report) = report { self.report(report) },
                 recv(self.channels.removed) -> removed => if let Ok((key, files)) = removed { self.removed(key, files) },
+                recv(self.channels.losses) -> loss => if let Ok(loss) = loss { self.loss(loss) },
                 recv(timeout) -> _ => {}
             }
             while let Ok(report) = self.channels.reports.try_recv() {
@@ -287,7 +294,8 @@ impl Controller {
     /// Wakes for the next tick while anything moves, for the next attempt, and otherwise not at all.
     fn timeout(&self) -> Receiver<Instant> {
         let now = Instant::now();
-        let moving = self.out > 0 || !self.dirty.is_empty() || self.unsaved;
+        let syncing = !self.dirty.is_empty() || !self.lost.is_empty();
+        let moving = self.out > 0 || syncing || self.unsaved;
         let tick = moving.then(|| self.ticked_at + TICK);
         let due = self
             .busy()

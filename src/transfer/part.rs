@@ -117,32 +117,35 @@ impl Job {
         let before = progress.ranges.done().total();
         progress.ranges.keep(held);
         let bytes = progress.ranges.done().clone();
-        let etag = progress.etag.clone().filter(|_| !bytes.is_empty());
-        drop(progress);
         if bytes.total() == before {
             return Ok(());
         }
+        self.table.set_done(self.file.index, bytes.total());
+        let etag = progress.etag.clone().filter(|_| !bytes.is_empty());
+        progress.etag_reported = etag.is_some();
+        // Held until the journal has it, so that no news of other bytes come between.
+        let saved = self.save(hands, &self.holding(&bytes, etag));
+        if saved.is_err() {
+            // The journal says too much; nothing of it is believed until that is mended.
+            progress.ranges.keep(&Intervals::default());
+            progress.owes_void = true;
+        }
+        drop(progress);
         log::warn!(
             "download {}: the unfinished {} was removed or cut; what is missing is fetched again",
             self.run.download.id,
             self.table.path(self.file.index)
         );
-        self.table.set_done(self.file.index, bytes.total());
+        saved.and(Err(Outcome::Over))
+    }
+
+    /// The changes which say that the `.part` holds these bytes, of that version, and no others.
+    fn holding(&self, bytes: &Intervals, etag: Option<String>) -> Vec<Change> {
         let (key, index) = (self.run.download.key, self.file.index);
         let mut changes = vec![Change::Over(key, index)];
         changes.extend(etag.map(|etag| Change::Etag(key, index, etag)));
-        changes.extend(
-            bytes
-                .iter()
-                .map(|(start, end)| Change::Wrote(key, index, start, end)),
-        );
-        if let Err(outcome) = self.save(hands, &changes) {
-            // The journal says too much; nothing of it is believed until that is mended.
-            let mut progress = self.file.progress();
-            progress.ranges.keep(&Intervals::default());
-            progress.owes_void = true;
-            return Err(outcome);
-        }
-        Err(Outcome::Over)
+        let wrote = |(start, end)| Change::Wrote(key, index, start, end);
+        changes.extend(bytes.iter().map(wrote));
+        changes
     }
 }

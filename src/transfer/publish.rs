@@ -64,7 +64,7 @@ impl Job {
             }
             None => {
                 self.file.close();
-                self.file.progress().ranges.start_over();
+                self.file.progress().start_over();
                 self.void(hands)?;
                 Err(Outcome::Over)
             }
