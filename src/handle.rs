@@ -9,6 +9,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use crate::agent::{Agent, Deleted, Refusal, Vitals, Which};
 use crate::board::{Board, Download, Order, State, View};
+use crate::claims::Claims;
 use crate::clock;
 use crate::controller::{Command, NewDownload, Prepared};
 use crate::dest::{self, Root};
@@ -31,15 +32,7 @@ pub struct Handle {
     pub hands: Arc<Hands>,
     pub commands: Sender<Command>,
     pub governor: Arc<Governor>,
-}
-
-/// Folders that were made for a download that may yet be refused.
-struct Made(Vec<PathBuf>);
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        dest::unmake(&self.0);
-    }
+    pub claims: Arc<Claims>,
 }
 
 impl Handle {
@@ -136,8 +129,7 @@ impl Agent for Handle {
                 download_id: twin.id.clone(),
             });
         }
-        let (root, made) = Root::make(&folder).map_err(invalid)?;
-        let mut made = Made(made);
+        let (root, mut claim) = self.claims.make(&folder).map_err(invalid)?;
         let package = self.check_link(&order)?;
         let link = (order.link.api.clone(), order.link.id.clone());
         let dst_folder = order.dst_folder.clone();
@@ -146,7 +138,7 @@ impl Agent for Handle {
             dst_folder,
             reply,
         })??;
-        let new = new_download(key, id, order, &root, &made.0, package);
+        let new = new_download(key, id, order, &root, claim.take_over(), package);
         let change = Change::Created(key, Box::new(saved(&new)));
         let committed = self.store.commit(&[change]);
         let download = new.download.clone();
@@ -157,7 +149,7 @@ impl Agent for Handle {
             reply,
         })?;
         committed.map_err(|error| Refusal::StateUnwritable(error.to_string()))?;
-        made.0.clear();
+        claim.keep();
         Ok(download)
     }
 

@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod begin;
 pub mod begun;
 pub mod board;
+pub mod claims;
 pub mod cleaner;
 pub mod cli;
 pub mod client;

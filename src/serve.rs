@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use crate::api;
 use crate::board::Board;
+use crate::claims::Claims;
 use crate::cli::{self, UsageError};
 use crate::controller::{Channels, Command, Controller, Policy};
 use crate::governor::Governor;
@@ -96,6 +97,7 @@ impl Engine {
             limit: Arc::default(),
             seats: Arc::new(Seats::new(setup.transfers.workers)),
         });
+        let claims = Claims::new(board.clone());
         let (commands, governor) = engine(setup, saved, &store, &board, &hands)
             .map_err(|error| ServeError::Start(format!("the system refuses a thread: {error}")))?;
         let handle = Arc::new(Handle {
@@ -104,6 +106,7 @@ impl Engine {
             hands,
             commands,
             governor,
+            claims,
         });
         Ok(Engine { handle })
     }
