@@ -1,8 +1,9 @@
 //! Who uses which destination: nobody removes a folder that another needs.
 //!
 //! A POST makes its `dst_folder` before it is decided, and another may go into the same folder meanwhile. What was made belongs
-//! to all of them until one is accepted, which takes it over; the last one to be refused removes what nobody uses. Paths are
-//! compared by their text: a folder that is used by another name, through a symbolic link, is not known to be the same.
+//! to all of them until one is accepted, which takes it over; the last one to be refused removes what nobody uses. What a deleted
+//! download made, and is to be removed, waits in the same way for those that use it. Paths are compared by their text: a folder
+//! that is used by another name, through a symbolic link, is not known to be the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,19 +18,20 @@ pub struct Claims {
     /// What every download that is not deleted uses.
     board: Arc<Board>,
     /// Locked while folders are made and removed, so that nobody finds one that is about to go.
-    undecided: Mutex<Undecided>,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct Undecided {
+struct State {
     next: u64,
     /// The destinations of POSTs that are not decided yet.
     users: BTreeMap<u64, PathBuf>,
-    /// Folders that were made for such POSTs, and that no download has taken over. Outer ones come first.
+    /// Folders that were made for such POSTs or for deleted downloads, and that no download has taken over: each goes when
+    /// nobody uses it. Outer ones come first.
     made: BTreeSet<PathBuf>,
 }
 
-/// The right of one POST to its destination. Dropped, it removes what was made for refused ones and is used by nobody.
+/// The right of one POST to its destination. Once it is dropped, what was made goes where nobody else uses it.
 pub struct Claim {
     claims: Arc<Claims>,
     user: u64,
@@ -39,14 +41,12 @@ pub struct Claim {
 
 impl Claims {
     pub fn new(board: Arc<Board>) -> Arc<Claims> {
-        let undecided = Mutex::default();
-        Arc::new(Claims { board, undecided })
+        let state = Mutex::default();
+        Arc::new(Claims { board, state })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Undecided> {
-        self.undecided
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens the destination of a POST, as [`Root::make`] does.
@@ -56,13 +56,13 @@ impl Claims {
     pub fn make(self: &Arc<Claims>, path: &Path) -> Result<(Root, Claim), DestError> {
         // A mount that hangs does so here, where it holds up nobody else. What is wrong is found again below.
         let _ = path.metadata();
-        let mut undecided = self.lock();
+        let mut state = self.lock();
         let (root, made) = Root::make(path)?;
-        undecided.made.extend(made);
-        let user = undecided.next;
-        undecided.next += 1;
-        undecided.users.insert(user, path.to_owned());
-        drop(undecided);
+        state.made.extend(made);
+        let user = state.next;
+        state.next += 1;
+        state.users.insert(user, path.to_owned());
+        drop(state);
         let claim = Claim {
             claims: self.clone(),
             user,
@@ -75,20 +75,20 @@ impl Claims {
     /// Removes a folder, in the way of `remove`, unless it or one below it is the destination of a POST or a download.
     /// None: it is, and stays.
     pub fn unless_used<T>(&self, folder: &Path, remove: impl FnOnce() -> T) -> Option<T> {
-        let undecided = self.lock();
-        (!self.is_used(&undecided, folder)).then(remove)
+        let state = self.lock();
+        (!self.is_used(&state, folder)).then(remove)
     }
 
-    /// As [`dest::unmake`], but what is used stays.
+    /// As [`dest::unmake`], but what is used stays until it is not, or for good where this process ends before.
     pub fn unmake(&self, made: &[PathBuf]) {
-        for folder in made.iter().rev() {
-            self.unless_used(folder, || dest::unmake(slice::from_ref(folder)));
-        }
+        let mut state = self.lock();
+        state.made.extend(made.iter().cloned());
+        self.sweep(&mut state);
     }
 
     /// A download is on the board before its claim is dropped, so it is always in one of the two.
-    fn is_used(&self, undecided: &Undecided, folder: &Path) -> bool {
-        let mut users = undecided.users.values();
+    fn is_used(&self, state: &State, folder: &Path) -> bool {
+        let mut users = state.users.values();
         users.any(|path| path.starts_with(folder))
             || self
                 .board
@@ -98,14 +98,19 @@ impl Claims {
     }
 
     fn release(&self, user: u64, returned: Vec<PathBuf>) {
-        let mut undecided = self.lock();
-        undecided.users.remove(&user);
-        undecided.made.extend(returned);
-        let mut unused = undecided.made.clone();
-        unused.retain(|folder| !self.is_used(&undecided, folder));
+        let mut state = self.lock();
+        state.users.remove(&user);
+        state.made.extend(returned);
+        self.sweep(&mut state);
+    }
+
+    /// Removes what was made and nobody uses, innermost first. What is not empty by then is somebody's, and forgotten.
+    fn sweep(&self, state: &mut State) {
+        let mut unused = state.made.clone();
+        unused.retain(|folder| !self.is_used(state, folder));
         for folder in unused.iter().rev() {
             dest::unmake(slice::from_ref(folder));
-            undecided.made.remove(folder);
+            state.made.remove(folder);
         }
     }
 }
@@ -113,12 +118,12 @@ impl Claims {
 impl Claim {
     /// Takes over the folders that were made, for whichever POST, and are this destination or above it; outermost first.
     pub fn take_over(&mut self) -> &[PathBuf] {
-        let mut undecided = self.claims.lock();
-        let made = std::mem::take(&mut undecided.made).into_iter();
+        let mut state = self.claims.lock();
+        let made = std::mem::take(&mut state.made).into_iter();
         let (ours, others): (BTreeSet<_>, _) =
             made.partition(|folder| self.path.starts_with(folder));
-        undecided.made = others;
-        drop(undecided);
+        state.made = others;
+        drop(state);
         self.taken = ours.into_iter().collect();
         &self.taken
     }
@@ -230,11 +235,11 @@ mod tests {
         assert!(path.join("a/b").exists());
         assert_eq!(claims.unless_used(&path.join("a"), || ()), None);
         assert_eq!(claims.unless_used(&path.join("a/b/c"), || ()), Some(()));
-        assert_eq!(accept(undecided), Vec::<PathBuf>::new());
+        assert_eq!(accept(undecided), made, "they are its own now");
         claims.unmake(&made);
-        assert!(path.join("a/b").exists(), "it is on the board now");
+        assert!(path.join("a/b").exists(), "it is on the board");
         claims.board.publish(Vec::new());
-        claims.unmake(&made);
+        claims.unmake(&[]);
         assert!(!path.join("a").exists());
     }
 }

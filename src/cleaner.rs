@@ -10,8 +10,9 @@ use crossbeam_channel::{Receiver, Sender};
 use rayon::prelude::*;
 
 use crate::begin::side_name;
+use crate::claims::Claims;
 use crate::controller::Removal;
-use crate::dest::{self, Root};
+use crate::dest::Root;
 use crate::remember;
 use crate::saved::{Change, Saved};
 use crate::store::Store;
@@ -23,6 +24,7 @@ use crate::table::{FileState, FileTable, ROOT};
 /// The system refuses a thread.
 pub fn start(
     store: Arc<Store<Saved>>,
+    claims: Arc<Claims>,
     removals: Receiver<Removal>,
     removed: Sender<(u32, u64)>,
 ) -> std::io::Result<JoinHandle<()>> {
@@ -31,7 +33,7 @@ pub fn start(
         .spawn(move || {
             for removal in removals {
                 let key = removal.download.key;
-                let files = catch_unwind(AssertUnwindSafe(|| clean(&removal, &store))).unwrap_or_else(|_| {
+                let files = catch_unwind(AssertUnwindSafe(|| clean(&removal, &store, &claims))).unwrap_or_else(|_| {
                     log::error!("download {}: haul itself failed while removing its files; please report it", removal.download.id);
                     0
                 });
@@ -61,20 +63,20 @@ fn forget(store: &Store<Saved>, removal: &Removal) {
 }
 
 /// Removes files and folders; returns how many completed files it removed.
-fn clean(removal: &Removal, store: &Store<Saved>) -> u64 {
+fn clean(removal: &Removal, store: &Store<Saved>, claims: &Claims) -> u64 {
     let order = &removal.download.order;
     let Some(root) = open(removal) else { return 0 };
     let Some(table) = remember::files(&removal.download, store) else {
         if removal.remove_files {
-            dest::unmake(&removal.made);
+            claims.unmake(&removal.made);
         }
         return 0;
     };
     let files = remove_files(&root, &table, removal);
     if removal.remove_files {
-        remove_folders(&root, &table);
+        remove_folders(&root, &table, claims);
         drop(root);
-        dest::unmake(&removal.made);
+        claims.unmake(&removal.made);
     }
     log::info!(
         "download {}: removed {files} files from {}",
@@ -130,8 +132,8 @@ fn remove_files(root: &Root, table: &FileTable, removal: &Removal) -> u64 {
     removed.into_inner()
 }
 
-/// Innermost first; a folder that is not empty stays.
-fn remove_folders(root: &Root, table: &FileTable) {
+/// Innermost first; a folder that is not empty, or that another download goes into, stays.
+fn remove_folders(root: &Root, table: &FileTable, claims: &Claims) {
     for (index, dir) in (ROOT..)
         .zip(table.dirs())
         .skip(1)
@@ -140,7 +142,9 @@ fn remove_folders(root: &Root, table: &FileTable) {
         .rev()
     {
         if dir.ours {
-            root.remove_folder(&table.dir_components(index));
+            let components = table.dir_components(index);
+            let path = root.path().join(components.iter().collect::<PathBuf>());
+            claims.unless_used(&path, || root.remove_folder(&components));
         }
     }
 }

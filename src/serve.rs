@@ -98,7 +98,7 @@ impl Engine {
             seats: Arc::new(Seats::new(setup.transfers.workers)),
         });
         let claims = Claims::new(board.clone());
-        let (commands, governor) = engine(setup, saved, &store, &board, &hands)
+        let (commands, governor) = engine(setup, saved, &store, &board, &claims, &hands)
             .map_err(|error| ServeError::Start(format!("the system refuses a thread: {error}")))?;
         let handle = Arc::new(Handle {
             board,
@@ -201,6 +201,7 @@ fn engine(
     mut saved: Saved,
     store: &Arc<Store<Saved>>,
     board: &Arc<Board>,
+    claims: &Arc<Claims>,
     hands: &Arc<Hands>,
 ) -> std::io::Result<(Sender<Command>, Arc<Governor>)> {
     let (command_out, command_in) = unbounded();
@@ -210,7 +211,7 @@ fn engine(
     let (removed_out, removed_in) = unbounded();
     let ended = hooks::start(setup.programs.clone())?;
     syncer::start(store.clone(), sync_in)?;
-    cleaner::start(store.clone(), removal_in, removed_out)?;
+    cleaner::start(store.clone(), claims.clone(), removal_in, removed_out)?;
     let next_key = saved.next_key;
     let said = std::mem::take(&mut saved.settings);
     let remembered = remember(saved, store, setup.transfers.retry_for);
