@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
@@ -33,6 +34,8 @@ pub struct Handle {
     pub commands: Sender<Command>,
     pub governor: Arc<Governor>,
     pub claims: Arc<Claims>,
+    /// Set when the agent stops: no POST waits for its link any longer.
+    pub stopping: Arc<AtomicBool>,
 }
 
 impl Handle {
@@ -68,8 +71,8 @@ impl Handle {
 
     fn check_link(&self, order: &Order) -> Result<Option<Package>, Refusal> {
         let watch = Watch {
+            stop: self.stopping.clone(),
             deadline: Some(Instant::now() + CHECK),
-            ..Watch::default()
         };
         match self
             .hands
@@ -83,7 +86,8 @@ impl Handle {
             Err(Fault::Unauthorized) => Err(Refusal::LinkPasswordWrong),
             Err(Fault::Gone) => Err(Refusal::LinkExpired),
             Err(Fault::NotFound | Fault::Refused { .. }) => Err(Refusal::LinkNotFound),
-            Err(fault @ (Fault::Stopped | Fault::Transient { .. } | Fault::Malformed(_))) => {
+            Err(Fault::Stopped) => Err(Refusal::ShuttingDown),
+            Err(fault @ (Fault::Transient { .. } | Fault::Malformed(_))) => {
                 log::warn!("the link cannot be read yet, and is tried again: {fault}");
                 Ok(None)
             }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -107,12 +108,14 @@ impl Engine {
             commands,
             governor,
             claims,
+            stopping: Arc::default(),
         });
         Ok(Engine { handle })
     }
 
-    /// Tells every transfer to give up. The receiver, for [`Engine::settle`], hears of it when none is left.
+    /// Tells every transfer, and every POST that waits for its link, to give up. The receiver, for [`Engine::settle`], hears of it when none is left.
     pub fn halt(&self) -> Receiver<()> {
+        self.handle.stopping.store(true, Ordering::Release);
         let (reply, stopped) = bounded(1);
         // A controller that is gone has dropped `reply` with the command: the wait ends at once.
         let _ = self.handle.commands.send(Command::Shutdown { reply });
