@@ -15,6 +15,7 @@ use crate::clock;
 use crate::controller::{Command, NewDownload, Prepared};
 use crate::dest::{self, Root};
 use crate::governor::Governor;
+use crate::record::Event;
 use crate::remember;
 use crate::saved::{Change, Saved, SavedDownload, SavedFiles};
 use crate::settings::{Said, Settings};
@@ -69,7 +70,8 @@ impl Handle {
         applied
     }
 
-    fn check_link(&self, order: &Order) -> Result<Option<Package>, Refusal> {
+    /// Asks what the link leads to. What may pass by itself is no refusal: it is what the download begins with.
+    fn check_link(&self, order: &Order) -> Result<Result<Package, Event>, Refusal> {
         let watch = Watch {
             stop: self.stopping.clone(),
             deadline: Some(Instant::now() + CHECK),
@@ -79,7 +81,7 @@ impl Handle {
             .client
             .resolve(&order.link, order.password.as_ref(), &watch)
         {
-            Ok(package) => Ok(Some(package)),
+            Ok(package) => Ok(Ok(package)),
             Err(Fault::Unauthorized) if order.password.is_none() => {
                 Err(Refusal::LinkPasswordRequired)
             }
@@ -87,10 +89,11 @@ impl Handle {
             Err(Fault::Gone) => Err(Refusal::LinkExpired),
             Err(Fault::NotFound | Fault::Refused { .. }) => Err(Refusal::LinkNotFound),
             Err(Fault::Stopped) => Err(Refusal::ShuttingDown),
-            Err(fault @ (Fault::Transient { .. } | Fault::Malformed(_))) => {
-                log::warn!("the link cannot be read yet, and is tried again: {fault}");
-                Ok(None)
-            }
+            Err(Fault::Transient {
+                message,
+                retry_after,
+            }) => Ok(Err(not_begun(message, retry_after, false))),
+            Err(Fault::Malformed(message)) => Ok(Err(not_begun(message, None, true))),
         }
     }
 }
@@ -134,7 +137,10 @@ impl Agent for Handle {
             });
         }
         let (root, mut claim) = self.claims.make(&folder).map_err(invalid)?;
-        let package = self.check_link(&order)?;
+        let (package, fault) = match self.check_link(&order)? {
+            Ok(package) => (Some(package), None),
+            Err(fault) => (None, Some(fault)),
+        };
         let link = (order.link.api.clone(), order.link.id.clone());
         let dst_folder = order.dst_folder.clone();
         let (key, id) = self.ask(|reply| Command::PrepareCreate {
@@ -150,6 +156,7 @@ impl Agent for Handle {
         self.ask(|reply| Command::ApplyCreate {
             key,
             new: kept,
+            fault,
             reply,
         })?;
         committed.map_err(|error| Refusal::StateUnwritable(error.to_string()))?;
@@ -191,6 +198,15 @@ impl Agent for Handle {
         self.governor
             .change(said)
             .map_err(|error| Refusal::StateUnwritable(error.to_string()))
+    }
+}
+
+fn not_begun(message: String, retry_after: Option<Duration>, malformed: bool) -> Event {
+    log::warn!("the link cannot be read yet, and is tried again: {message}");
+    Event::NotBegun {
+        message,
+        retry_after,
+        malformed,
     }
 }
 

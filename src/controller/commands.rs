@@ -23,18 +23,15 @@ impl Controller {
             } => {
                 let _ = reply.send(self.prepare_create(link, dst_folder));
             }
-            Command::ApplyCreate { key, new, reply } => {
+            Command::ApplyCreate {
+                key,
+                new,
+                fault,
+                reply,
+            } => {
                 self.creating.remove(&key);
                 if let Some(new) = new {
-                    let record = Record::new(
-                        State::Transferring,
-                        None,
-                        BTreeMap::new(),
-                        self.policy.retry_for,
-                    );
-                    self.active.insert(key, Active::new(*new, record));
-                    self.note_busy(key);
-                    self.publish();
+                    self.add(key, *new, fault);
                 }
                 let _ = reply.send(());
             }
@@ -60,6 +57,18 @@ impl Controller {
                 self.stopping = Some(reply);
             }
         }
+    }
+
+    fn add(&mut self, key: u32, new: NewDownload, fault: Option<Event>) {
+        let failed = BTreeMap::new();
+        let record = Record::new(State::Transferring, None, failed, self.policy.retry_for);
+        self.active.insert(key, Active::new(new, record));
+        match fault {
+            Some(fault) => self.event(key, fault),
+            None => self.note_busy(key),
+        }
+        // Now that its error is known: nobody sees it without.
+        self.publish();
     }
 
     pub(super) fn key_of(&self, id: &str) -> Option<u32> {

@@ -74,6 +74,8 @@ pub enum Command {
     ApplyCreate {
         key: u32,
         new: Option<Box<NewDownload>>,
+        /// Why its link could not be read at POST, where it may be read later: the first attempt to begin was made there.
+        fault: Option<Event>,
         reply: Sender<()>,
     },
     PrepareDelete {
