@@ -141,11 +141,9 @@ impl Agent for Handle {
             Ok(package) => (Some(package), None),
             Err(fault) => (None, Some(fault)),
         };
-        let link = (order.link.api.clone(), order.link.id.clone());
-        let dst_folder = order.dst_folder.clone();
+        let wanted = Box::new(order.clone());
         let (key, id) = self.ask(|reply| Command::PrepareCreate {
-            link,
-            dst_folder,
+            order: wanted,
             reply,
         })??;
         let new = new_download(key, id, order, &root, claim.take_over(), package);
@@ -211,10 +209,7 @@ fn not_begun(message: String, retry_after: Option<Duration>, malformed: bool) ->
 }
 
 fn is_twin(other: &Download, order: &Order) -> bool {
-    matches!(other.state(), State::Transferring | State::Paused)
-        && other.order.link.id == order.link.id
-        && other.order.link.api == order.link.api
-        && other.order.dst_folder == order.dst_folder
+    matches!(other.state(), State::Transferring | State::Paused) && other.order.same_target(order)
 }
 
 fn new_download(

@@ -310,6 +310,37 @@ fn duplicate_download_names_the_other() {
 }
 
 #[test]
+fn a_failed_one_is_not_resumed_beside_its_twin() {
+    let rig = rig();
+    rig.origin.always(Kind::Bytes, Reply::status(404));
+    let [failed, also_failed] = [(); 2].map(|()| {
+        let id = rig.create();
+        rig.agent.wait_state(&id, "error");
+        id
+    });
+    let gate = Gate::new();
+    rig.origin.always(Kind::Bytes, Reply::stall(&gate));
+    let twin = rig.create();
+    for state in ["transferring", "paused"] {
+        for id in [&failed, &also_failed] {
+            let answer = rig.agent.resume(id).expect(409);
+            assert_eq!(answer["error"]["code"], "duplicate_download", "{state}");
+            assert_eq!(answer["error"]["download_id"], json!(twin));
+            assert_eq!(rig.agent.inspect(id)["state"], "error");
+        }
+        rig.agent.pause(&twin).expect(200);
+    }
+    rig.agent.delete(&one(&twin)).expect(200);
+    rig.agent.resume(&failed).expect(200);
+    let answer = rig.agent.resume(&also_failed).expect(409);
+    assert_eq!(answer["error"]["download_id"], json!(failed));
+    gate.open();
+    rig.agent.wait_state(&failed, "complete");
+    rig.agent.resume(&also_failed).expect(200);
+    rig.agent.wait_state(&also_failed, "complete");
+}
+
+#[test]
 fn body_too_large() {
     let rig = rig();
     let padding = " ".repeat(65_536);
