@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -42,6 +43,12 @@ fn nobody_else_may_read_it() {
     rig.agent.terminate();
     look();
     assert!(state.join("downloads.json").exists());
+    for path in tree::paths(&state) {
+        let mode = if path.ends_with('/') { 0o755 } else { 0o644 };
+        fs::set_permissions(state.join(&path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    rig.agent.restart();
+    look();
 }
 
 #[test]
