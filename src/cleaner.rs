@@ -12,20 +12,27 @@ use rayon::prelude::*;
 
 use crate::begin::side_name;
 use crate::board::{Board, State};
+use crate::claims::Claims;
 use crate::controller::Removal;
-use crate::dest::{self, Root};
+use crate::dest::Root;
 use crate::remember;
 use crate::saved::{Change, Saved};
 use crate::store::Store;
 use crate::table::{FileState, FileTable, ROOT};
+
+/// What cleaning up needs to know of the other downloads.
+pub struct Cleaner {
+    pub store: Arc<Store<Saved>>,
+    pub board: Arc<Board>,
+    pub claims: Arc<Claims>,
+}
 
 /// Starts the thread that cleans up, one download after the other. It ends when its channel is closed.
 ///
 /// # Errors
 /// The system refuses a thread.
 pub fn start(
-    store: Arc<Store<Saved>>,
-    board: Arc<Board>,
+    cleaner: Cleaner,
     removals: Receiver<Removal>,
     removed: Sender<(u32, u64)>,
 ) -> std::io::Result<JoinHandle<()>> {
@@ -34,11 +41,11 @@ pub fn start(
         .spawn(move || {
             for removal in removals {
                 let key = removal.download.key;
-                let files = catch_unwind(AssertUnwindSafe(|| clean(&removal, &store, &board))).unwrap_or_else(|_| {
+                let files = catch_unwind(AssertUnwindSafe(|| cleaner.clean(&removal))).unwrap_or_else(|_| {
                     log::error!("download {}: haul itself failed while removing its files; please report it", removal.download.id);
                     0
                 });
-                forget(&store, &removal);
+                forget(&cleaner.store, &removal);
                 if removed.send((key, files)).is_err() {
                     return;
                 }
@@ -63,33 +70,57 @@ fn forget(store: &Store<Saved>, removal: &Removal) {
     }
 }
 
-/// Removes files and folders; returns how many completed files it removed.
-fn clean(removal: &Removal, store: &Store<Saved>, board: &Board) -> u64 {
-    let order = &removal.download.order;
-    let Some(root) = open(removal) else { return 0 };
-    let Some(table) = remember::files(&removal.download, store) else {
+impl Cleaner {
+    /// Removes files and folders; returns how many completed files it removed.
+    fn clean(&self, removal: &Removal) -> u64 {
+        let order = &removal.download.order;
+        let Some(root) = open(removal) else { return 0 };
+        let Some(table) = remember::files(&removal.download, &self.store) else {
+            if removal.remove_files {
+                self.claims.unmake(&removal.made);
+            }
+            return 0;
+        };
+        let others = if removal.remove_files {
+            self.files_of_others(removal)
+        } else {
+            HashSet::new()
+        };
+        let files = remove_files(&root, &table, removal, &others);
         if removal.remove_files {
-            dest::unmake(&removal.made);
+            remove_folders(&root, &table, &self.claims);
+            drop(root);
+            self.claims.unmake(&removal.made);
         }
-        return 0;
-    };
-    let others = if removal.remove_files {
-        files_of_others(removal, store, board)
-    } else {
-        HashSet::new()
-    };
-    let files = remove_files(&root, &table, removal, &others);
-    if removal.remove_files {
-        remove_folders(&root, &table);
-        drop(root);
-        dest::unmake(&removal.made);
+        log::info!(
+            "download {}: removed {files} files from {}",
+            removal.download.id,
+            order.dst_folder
+        );
+        files
     }
-    log::info!(
-        "download {}: removed {files} files from {}",
-        removal.download.id,
-        order.dst_folder
-    );
-    files
+
+    /// Where, below this download's destination, other downloads have put files that are complete: one that was told to
+    /// overwrite may have put its file in the place of this one's, and nothing tells the two apart.
+    fn files_of_others(&self, removal: &Removal) -> HashSet<PathBuf> {
+        let here = Path::new(&removal.download.order.dst_folder);
+        let mut paths = HashSet::new();
+        for other in self.board.all().iter() {
+            let there = Path::new(&other.order.dst_folder);
+            let apart = !there.starts_with(here) && !here.starts_with(there);
+            if apart || other.id == removal.download.id {
+                continue;
+            }
+            let Some(table) = remember::files(other, &self.store) else {
+                continue;
+            };
+            let complete =
+                (0..table.len()).filter(|&file| table.state(file) == FileState::Complete);
+            let places = complete.map(|file| there.join(table.path(file)));
+            paths.extend(places.filter_map(|path| Some(path.strip_prefix(here).ok()?.to_owned())));
+        }
+        paths
+    }
 }
 
 fn open(removal: &Removal) -> Option<Root> {
@@ -106,27 +137,6 @@ fn open(removal: &Removal) -> Option<Root> {
             )
         })
         .ok()
-}
-
-/// Where, below this download's destination, other downloads have put files that are complete: one that was told to
-/// overwrite may have put its file in the place of this one's, and nothing tells the two apart.
-fn files_of_others(removal: &Removal, store: &Store<Saved>, board: &Board) -> HashSet<PathBuf> {
-    let here = Path::new(&removal.download.order.dst_folder);
-    let mut paths = HashSet::new();
-    for other in board.all().iter() {
-        let there = Path::new(&other.order.dst_folder);
-        let apart = !there.starts_with(here) && !here.starts_with(there);
-        if apart || other.id == removal.download.id {
-            continue;
-        }
-        let Some(table) = remember::files(other, store) else {
-            continue;
-        };
-        let complete = (0..table.len()).filter(|&file| table.state(file) == FileState::Complete);
-        let places = complete.map(|file| there.join(table.path(file)));
-        paths.extend(places.filter_map(|path| Some(path.strip_prefix(here).ok()?.to_owned())));
-    }
-    paths
 }
 
 fn remove_files(
@@ -188,8 +198,8 @@ fn which_to_remove(table: &FileTable, file: u32, removal: &Removal) -> Option<Wh
     (parts.has(file) || after_power_cut).then_some(Which::Part)
 }
 
-/// Innermost first; a folder that is not empty stays.
-fn remove_folders(root: &Root, table: &FileTable) {
+/// Innermost first; a folder that is not empty, or that another download goes into, stays.
+fn remove_folders(root: &Root, table: &FileTable, claims: &Claims) {
     for (index, dir) in (ROOT..)
         .zip(table.dirs())
         .skip(1)
@@ -198,7 +208,9 @@ fn remove_folders(root: &Root, table: &FileTable) {
         .rev()
     {
         if dir.ours {
-            root.remove_folder(&table.dir_components(index));
+            let components = table.dir_components(index);
+            let path = root.path().join(components.iter().collect::<PathBuf>());
+            claims.unless_used(&path, || root.remove_folder(&components));
         }
     }
 }

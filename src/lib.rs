@@ -7,6 +7,7 @@ pub mod api;
 pub mod backoff;
 pub mod begin;
 pub mod board;
+pub mod claims;
 pub mod cleaner;
 pub mod cli;
 pub mod client;

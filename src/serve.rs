@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use crate::api;
 use crate::board::{Board, Download, Problem, State};
-use crate::cleaner;
+use crate::claims::Claims;
+use crate::cleaner::{self, Cleaner};
 use crate::cli::{self, UsageError};
 use crate::controller::{Channels, Command, Controller, Policy};
 use crate::governor::Governor;
@@ -100,7 +102,8 @@ impl Engine {
             limit: Arc::default(),
             seats: Arc::new(Seats::new(setup.transfers.workers)),
         });
-        let (commands, governor, syncer) = engine(setup, saved, &store, &board, &hands)
+        let claims = Claims::new(board.clone());
+        let (commands, governor, syncer) = engine(setup, saved, &store, &board, &claims, &hands)
             .map_err(|error| ServeError::Start(format!("the system refuses a thread: {error}")))?;
         let handle = Arc::new(Handle {
             board,
@@ -108,6 +111,8 @@ impl Engine {
             hands,
             commands,
             governor,
+            claims,
+            stopping: Arc::default(),
         });
         Ok(Engine {
             handle,
@@ -115,8 +120,9 @@ impl Engine {
         })
     }
 
-    /// Tells every transfer to give up. The receiver, for [`Engine::settle`], hears of it when none is left.
+    /// Tells every transfer, and every POST that waits for its link, to give up. The receiver, for [`Engine::settle`], hears of it when none is left.
     pub fn halt(&self) -> Receiver<()> {
+        self.handle.stopping.store(true, Ordering::Release);
         let (reply, stopped) = bounded(1);
         // A controller that is gone has dropped `reply` with the command: the wait ends at once.
         let _ = self.handle.commands.send(Command::Shutdown { reply });
@@ -227,6 +233,7 @@ fn engine(
     mut saved: Saved,
     store: &Arc<Store<Saved>>,
     board: &Arc<Board>,
+    claims: &Arc<Claims>,
     hands: &Arc<Hands>,
 ) -> std::io::Result<(Sender<Command>, Arc<Governor>, JoinHandle<Lost>)> {
     let (command_out, command_in) = unbounded();
@@ -238,7 +245,12 @@ fn engine(
     let (loss_out, loss_in) = unbounded();
     let disks = Box::new(syncer::SystemDisks);
     let syncer = syncer::start(store.clone(), disks, sync_in, loss_out)?;
-    cleaner::start(store.clone(), board.clone(), removal_in, removed_out)?;
+    let cleaner = Cleaner {
+        store: store.clone(),
+        board: board.clone(),
+        claims: claims.clone(),
+    };
+    cleaner::start(cleaner, removal_in, removed_out)?;
     let next_key = saved.next_key;
     let said = std::mem::take(&mut saved.settings);
     let remembered = remember(saved, store, setup.transfers.retry_for);

@@ -21,7 +21,7 @@ use crossbeam_channel::{Receiver, Sender, select};
 
 use crate::agent::{Deleted, Refusal, Which};
 use crate::begin::{Beginning, NoBeginning, Start};
-use crate::board::{Board, Code, Download, State};
+use crate::board::{Board, Code, Download, Order, State};
 use crate::clock;
 use crate::dest::{Identity, Root};
 use crate::hooks::{self, Ended};
@@ -68,13 +68,14 @@ pub enum Command {
     },
     /// May this be downloaded? Answers a key.
     PrepareCreate {
-        link: (String, String),
-        dst_folder: String,
+        order: Box<Order>,
         reply: Sender<Result<(u32, String), Refusal>>,
     },
     ApplyCreate {
         key: u32,
         new: Option<Box<NewDownload>>,
+        /// Why its link could not be read at POST, where it may be read later: the first attempt to begin was made there.
+        fault: Option<Event>,
         reply: Sender<()>,
     },
     PrepareDelete {
@@ -168,8 +169,8 @@ pub struct Controller {
     active: BTreeMap<u32, Active>,
     /// Those that transfer or have jobs out: the only ones that need a look at each turn.
     busy: BTreeSet<u32>,
-    /// Downloads that are being committed: identifier, link, destination.
-    creating: BTreeMap<u32, (String, (String, String), String)>,
+    /// Downloads that are new or resumed from `error`, while that is being committed: identifier and order.
+    coming: BTreeMap<u32, (String, Order)>,
     next_key: u32,
     ids: crate::id::Ids,
     deletes: BTreeMap<u64, Delete>,
@@ -218,7 +219,7 @@ impl Controller {
             board,
             active: BTreeMap::new(),
             busy: BTreeSet::new(),
-            creating: BTreeMap::new(),
+            coming: BTreeMap::new(),
             next_key,
             ids: crate::id::Ids::default(),
             deletes: BTreeMap::new(),
@@ -286,7 +287,7 @@ impl Controller {
     /// Whether nothing is out and no caller has a change on its way to the disk, which would then be carried out
     /// without the caller being told.
     fn is_at_rest(&self) -> bool {
-        self.creating.is_empty()
+        self.coming.is_empty()
             && self.busy().all(|(_, active)| active.record.is_idle())
             && !self.active.values().any(|active| active.committing)
     }

@@ -153,6 +153,8 @@ impl<S: State> Store<S> {
             .inner(SIDE)
             .map_err(at("make the folder of lists in"))?;
         side.remove_drafts(|_| true).map_err(at("tidy up"))?;
+        folder.close_files().map_err(at("tidy up"))?;
+        side.close_files().map_err(at("tidy up"))?;
 
         let placeholder = Arc::new(lock.try_clone().map_err(at("open a file in"))?);
         let found = recovered.journal;

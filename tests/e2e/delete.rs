@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::agent::{DOWNLOADS, one};
-use crate::support::origin::{Gate, Kind, Reply};
+use crate::support::agent::{DOWNLOADS, Setup, one};
+use crate::support::origin::{Gate, Kind, Origin, Reply};
 use crate::support::package::{Entry, Package};
 use crate::support::rig::Rig;
 use crate::support::tree;
@@ -115,6 +115,48 @@ fn a_destination_that_it_made_goes_too() {
     rig.complete(&id);
     remove(&rig, &id);
     assert_eq!(tree::paths(rig.dir()), Vec::<String>::new());
+}
+
+/// Deletes a download with its files while another, which has not begun to write, is to go into `folder` below the
+/// first one's destination; then that one is completed, and deleted in the same way. Returns what is left.
+fn remove_beside_another(folder: &str, paused: bool) -> Vec<String> {
+    let first = Origin::new(small());
+    let second = Origin::new(Package::new().file("new/x", 10));
+    let agent = Setup::new().origin(&first).origin(&second).start();
+    let dir = tempfile::tempdir().unwrap();
+    let dst = dir.path().join("in");
+    let id = agent.create(&first, &dst);
+    agent.wait_state(&id, "complete");
+    let gate = Gate::new();
+    second.always(Kind::Listing, Reply::stall(&gate));
+    let other = agent.create(&second, &dst.join(folder));
+    second.await_requests(Kind::Listing, 1);
+    if paused {
+        agent.pause(&other).expect(200);
+    }
+    let target = format!("{}?remove_files=true", one(&id));
+    assert_eq!(agent.delete(&target).expect(200)["files_removed"], 3);
+    assert!(dst.join(folder).is_dir(), "{:?}", tree::paths(dir.path()));
+    gate.open();
+    agent.resume(&other).expect(200);
+    agent.wait_state(&other, "complete");
+    tree::assert_file(&dst.join(folder).join("new/x"), 1, 10);
+    let target = format!("{}?remove_files=true", one(&other));
+    agent.delete(&target).expect(200);
+    tree::paths(dir.path())
+}
+
+#[test]
+fn a_destination_that_another_is_to_use_stays() {
+    for paused in [false, true] {
+        assert_eq!(remove_beside_another("", paused), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_folder_of_the_package_that_is_anothers_destination_stays() {
+    let left = remove_beside_another("dir/deep", false);
+    assert_eq!(left, ["in/", "in/dir/", "in/dir/deep/"], "it made none");
 }
 
 #[test]
