@@ -10,8 +10,11 @@ use crate::clock::Timestamp;
 use crate::outcome::Outcome;
 use crate::table::{FileState, FileTable};
 
-/// So many faults in a row, on whatever files, and the whole download waits: the fault is not a file's.
+/// So many faults in a row, on whatever files, and the whole download waits: the fault is not a file's. A definite answer
+/// about one file ends the row, whatever it says.
 const STREAK: u32 = 8;
+/// So many files wait for their next attempt at most, but for those whose attempt is not due yet.
+const MANY: usize = 1000;
 /// An answer that makes no sense may be a portal's or a proxy's; so many in a row are the server's own.
 const MALFORMED: u32 = 5;
 
@@ -256,7 +259,15 @@ impl Record {
                 self.gained(file);
                 self.finish(file, effects);
             }
-            Outcome::Failed(problem) => self.fail(file, problem, effects),
+            Outcome::Again(message) => {
+                self.reached();
+                self.put_off(file, None, now);
+                self.last_fault = message;
+            }
+            Outcome::Failed(problem) => {
+                self.reached();
+                self.fail(file, problem, effects);
+            }
             Outcome::Broken(problem) => {
                 self.hunger(file);
                 self.fail_all(problem, effects);
@@ -298,18 +309,10 @@ impl Record {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        self.hunger(file);
-        if self.state != State::Transferring {
+        let Some(lasted) = self.put_off(file, retry_after, now) else {
             return;
-        }
-        let done = self.table.as_ref().map_or(0, |table| table.done(file));
-        let (backoff, at_fault) = self
-            .waiting
-            .entry(file)
-            .and_modify(|(backoff, _)| backoff.again(now.instant, retry_after, now.jitter))
-            .or_insert_with(|| (Backoff::new(now.instant, retry_after, now.jitter), done));
-        *at_fault = done;
-        if backoff.lasted(now.instant) >= self.retry_for {
+        };
+        if lasted >= self.retry_for {
             let message = format!("{message}; given up after {}", hours(self.retry_for));
             return self.fail(
                 file,
@@ -320,12 +323,35 @@ impl Record {
                 effects,
             );
         }
-        self.asleep.insert(file);
         self.last_fault = message;
         self.streak += 1;
         if self.streak >= STREAK {
             self.close_gate(retry_after, now);
         }
+    }
+
+    /// The file waits for its next attempt. Returns how long it has been without a byte; None where nothing is to be
+    /// tried again.
+    fn put_off(&mut self, file: u32, retry_after: Option<Duration>, now: Now) -> Option<Duration> {
+        self.hunger(file);
+        if self.state != State::Transferring {
+            return None;
+        }
+        let done = self.table.as_ref().map_or(0, |table| table.done(file));
+        let (backoff, at_fault) = self
+            .waiting
+            .entry(file)
+            .and_modify(|(backoff, _)| backoff.again(now.instant, retry_after, now.jitter))
+            .or_insert_with(|| (Backoff::new(now.instant, retry_after, now.jitter), done));
+        *at_fault = done;
+        self.asleep.insert(file);
+        Some(backoff.lasted(now.instant))
+    }
+
+    /// The server can be reached: what comes next is not held up by the faults before.
+    fn reached(&mut self) {
+        self.streak = 0;
+        self.gate = None;
     }
 
     fn close_gate(&mut self, retry_after: Option<Duration>, now: Now) {
@@ -337,8 +363,7 @@ impl Record {
 
     /// A byte gained starts the counts anew.
     fn gained(&mut self, file: u32) {
-        self.streak = 0;
-        self.gate = None;
+        self.reached();
         if self.waiting.remove(&file).is_some() {
             self.asleep.remove(&file);
         }
@@ -514,7 +539,8 @@ impl Record {
             return Some(Pick::Begin);
         }
         self.wake(now);
-        self.open_first = !self.open_first;
+        // Where very many wait they have their turn first, so that they do not become more and more.
+        self.open_first = !self.open_first || self.waiting.len() > MANY;
         let pick = if crowded {
             self.pick_new()
         } else if self.open_first {

@@ -272,6 +272,54 @@ fn a_dead_server_is_not_asked_once_for_every_file() {
 }
 
 #[test]
+fn files_that_the_server_refuses_wait_for_themselves_only() {
+    let mut rig = Rig::begun(3 * STREAK);
+    for (time, again) in [(0.0, true), (0.5, true), (1.5, false)] {
+        rig.time = time;
+        let all: Vec<u32> = std::iter::from_fn(|| rig.pick_file()).collect();
+        assert_eq!(all.len() as u32, 3 * STREAK, "at {time} s");
+        for file in all {
+            match again {
+                true => drop(rig.file(file, Outcome::Again("refused".into()))),
+                false => drop(rig.failed(file, Code::ProtocolError)),
+            }
+        }
+    }
+    assert_eq!(rig.code(), Some(Code::ProtocolError));
+}
+
+#[test]
+fn a_definite_answer_ends_the_row_of_faults_and_the_wait_for_all() {
+    let answers = [
+        Outcome::Again("refused".into()),
+        Outcome::Failed(FileProblem {
+            code: Code::ProtocolError,
+            message: "refused for good".into(),
+        }),
+    ];
+    for answer in answers {
+        let mut rig = Rig::begun(3 * STREAK);
+        let row: Vec<u32> = std::iter::from_fn(|| rig.pick_file())
+            .take(STREAK as usize - 1)
+            .collect();
+        row.into_iter().for_each(|file| drop(rig.fault(file)));
+        let (last, one_more) = (rig.pick_file().unwrap(), rig.pick_file().unwrap());
+        rig.file(last, answer.clone());
+        rig.fault(one_more);
+        let next: Vec<u32> = std::iter::from_fn(|| rig.pick_file())
+            .take(STREAK as usize - 1)
+            .collect();
+        assert_eq!(next.len() as u32, STREAK - 1, "a new row");
+        next.into_iter().for_each(|file| drop(rig.fault(file)));
+        assert_eq!(rig.pick_file(), None, "all wait");
+        rig.time = 0.6;
+        let attempt = rig.pick_file().unwrap();
+        rig.file(attempt, answer);
+        assert!(rig.pick_file().is_some() && rig.pick_file().is_some());
+    }
+}
+
+#[test]
 fn after_so_long_without_a_byte_a_fault_is_final() {
     let mut rig = Rig::begun(2);
     assert_eq!((rig.pick_file(), rig.pick_file()), (Some(0), Some(1)));

@@ -198,7 +198,7 @@ impl Job {
                 "{message}; it was started over twice; ask the sender"
             ));
         }
-        Outcome::passing(message)
+        Outcome::Again(message.to_owned())
     }
 
     /// Takes back what was said of the file's bytes. Until that is in the journal, no other byte may take their place.

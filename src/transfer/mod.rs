@@ -197,7 +197,7 @@ impl Job {
         let mut progress = self.file.progress();
         progress.refusals += 1;
         if progress.refusals < REFUSALS {
-            return Outcome::passing(message);
+            return Outcome::Again(message.to_owned());
         }
         progress.refusals = 0;
         failed(&format!(
