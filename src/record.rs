@@ -42,8 +42,11 @@ pub enum Event {
     /// It was told to stop.
     BeginningStopped,
     File(u32, Outcome),
-    /// Bytes of a file came while its job goes on.
-    Gained(u32),
+    /// Bytes of a file came while its jobs go on; `flowing` of them have brought some.
+    Gained {
+        file: u32,
+        flowing: u32,
+    },
     Paused,
     Resumed,
 }
@@ -77,6 +80,28 @@ pub enum Pick {
     Open(u32),
 }
 
+/// A file that had a fault.
+struct Wait {
+    backoff: Backoff,
+    /// Its bytes in place when that was last looked at.
+    done: u64,
+    /// Its jobs that were under way at the last fault: so many may go on, range after range.
+    others: u32,
+    /// No byte came before the fault: one attempt alone is to show whether it is over.
+    careful: bool,
+}
+
+impl Wait {
+    /// How many jobs of the file may be out at once.
+    fn most(&self, asleep: bool) -> u32 {
+        match (asleep, self.careful) {
+            (true, _) => self.others,
+            (false, true) => self.others.saturating_add(1),
+            (false, false) => u32::MAX,
+        }
+    }
+}
+
 /// See the module's page.
 pub struct Record {
     state: State,
@@ -91,8 +116,10 @@ pub struct Record {
     /// Files that are neither complete nor skipped nor failed.
     left: u64,
     hungry: VecDeque<u32>,
-    /// Files that had a fault, with the bytes they had then.
-    waiting: BTreeMap<u32, (Backoff, u64)>,
+    /// Jobs that are out, by file.
+    out: BTreeMap<u32, u32>,
+    /// Files that had a fault which is not known to be over.
+    waiting: BTreeMap<u32, Wait>,
     /// The waiting files whose attempt is not due yet.
     asleep: BTreeSet<u32>,
     failed: BTreeMap<u32, Code>,
@@ -125,6 +152,7 @@ impl Record {
             next: 0,
             left: 0,
             hungry: VecDeque::new(),
+            out: BTreeMap::new(),
             waiting: BTreeMap::new(),
             asleep: BTreeSet::new(),
             failed,
@@ -171,10 +199,10 @@ impl Record {
                 self.fail_all(problem, &mut effects);
             }
             Event::File(file, event) => {
-                self.jobs -= 1;
+                self.take_back(file);
                 self.on_file(file, event, now, &mut effects);
             }
-            Event::Gained(file) => self.gained(file),
+            Event::Gained { file, flowing } => self.gained(file, flowing, now),
             Event::Paused => {
                 self.state = State::Paused;
                 self.halt(&mut effects);
@@ -252,16 +280,16 @@ impl Record {
                 self.hunger(file);
             }
             Outcome::Range => {
-                self.gained(file);
+                self.gained(file, 0, now);
                 self.hunger(file);
             }
             Outcome::Complete | Outcome::Skipped => {
-                self.gained(file);
+                self.reached();
                 self.finish(file, effects);
             }
             Outcome::Again(message) => {
                 self.reached();
-                self.put_off(file, None, now);
+                self.put_off(file, None, false, now);
                 self.last_fault = message;
             }
             Outcome::Failed(problem) => {
@@ -278,9 +306,12 @@ impl Record {
                 gained,
             } => {
                 if gained {
-                    self.gained(file);
+                    self.reached();
                 }
-                self.on_fault(file, message, retry_after, now, effects);
+                let lasted = self.put_off(file, retry_after, gained, now);
+                if let Some(lasted) = lasted {
+                    self.on_fault(file, message, retry_after, lasted, now, effects);
+                }
             }
         }
     }
@@ -306,12 +337,10 @@ impl Record {
         file: u32,
         message: String,
         retry_after: Option<Duration>,
+        lasted: Duration,
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(lasted) = self.put_off(file, retry_after, now) else {
-            return;
-        };
         if lasted >= self.retry_for {
             let message = format!("{message}; given up after {}", hours(self.retry_for));
             return self.fail(
@@ -330,22 +359,39 @@ impl Record {
         }
     }
 
-    /// The file waits for its next attempt. Returns how long it has been without a byte; None where nothing is to be
+    /// What failed of the file waits for its next attempt, and jobs of it that are under way go on. Returns how long it has been without a byte; None where nothing is to be
     /// tried again.
-    fn put_off(&mut self, file: u32, retry_after: Option<Duration>, now: Now) -> Option<Duration> {
+    fn put_off(
+        &mut self,
+        file: u32,
+        retry_after: Option<Duration>,
+        gained: bool,
+        now: Now,
+    ) -> Option<Duration> {
         self.hunger(file);
         if self.state != State::Transferring {
             return None;
         }
-        let done = self.table.as_ref().map_or(0, |table| table.done(file));
-        let (backoff, at_fault) = self
-            .waiting
-            .entry(file)
-            .and_modify(|(backoff, _)| backoff.again(now.instant, retry_after, now.jitter))
-            .or_insert_with(|| (Backoff::new(now.instant, retry_after, now.jitter), done));
-        *at_fault = done;
+        let (done, others) = (self.done(file), self.out_of(file));
+        let new = || Wait {
+            backoff: Backoff::new(now.instant, retry_after, now.jitter),
+            done,
+            others,
+            careful: !gained,
+        };
+        let again = |wait: &mut Wait| {
+            let together = wait.backoff.due() > now.instant;
+            if gained {
+                wait.backoff.restart(now.instant);
+            }
+            wait.backoff.again(now.instant, retry_after, now.jitter);
+            wait.careful = !gained || (together && wait.careful);
+            (wait.done, wait.others) = (done, others);
+        };
+        let entry = self.waiting.entry(file);
+        let wait = entry.and_modify(again).or_insert_with(new);
         self.asleep.insert(file);
-        Some(backoff.lasted(now.instant))
+        Some(wait.backoff.lasted(now.instant))
     }
 
     /// The server can be reached: what comes next is not held up by the faults before.
@@ -361,11 +407,47 @@ impl Record {
         }
     }
 
-    /// A byte gained starts the counts anew.
-    fn gained(&mut self, file: u32) {
+    /// Bytes of a file came, some of them from `flowing` jobs that go on. They may be from jobs that its fault had not
+    /// stopped: those say nothing of what failed, whose wait stays.
+    fn gained(&mut self, file: u32, flowing: u32, now: Now) {
         self.reached();
-        if self.waiting.remove(&file).is_some() {
-            self.asleep.remove(&file);
+        let (done, out) = (self.done(file), self.out_of(file));
+        let asleep = self.asleep.contains(&file);
+        let Some(wait) = self.waiting.get_mut(&file) else {
+            return;
+        };
+        wait.done = done;
+        if asleep || (flowing <= wait.others && flowing < out) {
+            wait.backoff.renew(now.instant);
+        } else {
+            self.waiting.remove(&file);
+            self.hunger(file);
+        }
+    }
+
+    fn done(&self, file: u32) -> u64 {
+        self.table.as_ref().map_or(0, |table| table.done(file))
+    }
+
+    /// How many jobs of the file are out.
+    fn out_of(&self, file: u32) -> u32 {
+        self.out.get(&file).copied().unwrap_or(0)
+    }
+
+    /// A job of the file is out.
+    fn give_out(&mut self, file: u32) {
+        self.jobs += 1;
+        *self.out.entry(file).or_default() += 1;
+    }
+
+    /// A job of the file is out no more.
+    fn take_back(&mut self, file: u32) {
+        self.jobs -= 1;
+        if let Some(out) = self.out.get_mut(&file) {
+            *out -= 1;
+            if *out == 0 {
+                self.out.remove(&file);
+            }
         }
     }
 
@@ -409,7 +491,9 @@ impl Record {
     fn halt(&mut self, effects: &mut Vec<Effect>) {
         self.begun = false;
         self.halting = !self.is_idle();
-        self.waiting.clear();
+        // The next run does not wait for what this one had to.
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting.into_keys().for_each(|file| self.hunger(file));
         self.asleep.clear();
         self.gate = None;
         self.streak = 0;
@@ -548,17 +632,35 @@ impl Record {
         } else {
             self.pick_new().or_else(|| self.pick_open())
         };
-        self.jobs += usize::from(pick.is_some());
+        if let Some(Pick::New(file) | Pick::Open(file)) = pick {
+            self.give_out(file);
+        }
         pick
     }
 
+    /// The files whose attempt is due have something to give again.
     fn wake(&mut self, now: Instant) {
         let waiting = &self.waiting;
-        self.asleep.retain(|file| {
-            waiting
-                .get(file)
-                .is_some_and(|(backoff, _)| backoff.due() > now)
-        });
+        let is_due = |file: &u32| {
+            let wait = waiting.get(file);
+            wait.is_none_or(|wait| wait.backoff.due() <= now)
+        };
+        let awake: Vec<u32> = self.asleep.iter().copied().filter(is_due).collect();
+        for file in awake {
+            self.asleep.remove(&file);
+            self.hunger(file);
+        }
+    }
+
+    /// Whether the file's next attempt is not due yet: until then what failed is not tried again.
+    pub fn is_asleep(&self, file: u32) -> bool {
+        self.asleep.contains(&file)
+    }
+
+    /// Whether one more job of the file may be out.
+    pub fn may_have_another(&self, file: u32) -> bool {
+        let wait = self.waiting.get(&file);
+        wait.is_none_or(|wait| self.out_of(file) < wait.most(self.is_asleep(file)))
     }
 
     fn pick_new(&mut self) -> Option<Pick> {
@@ -596,7 +698,7 @@ impl Record {
             return None;
         }
         self.take_new(file);
-        self.jobs += 1;
+        self.give_out(file);
         Some(file)
     }
 
@@ -604,7 +706,7 @@ impl Record {
         let at = self
             .hungry
             .iter()
-            .position(|file| !self.asleep.contains(file))?;
+            .position(|&file| self.may_have_another(file))?;
         // To the back, so that files take turns.
         let file = self.hungry.remove(at)?;
         self.hungry.push_back(file);
@@ -613,7 +715,7 @@ impl Record {
 
     /// The file that was picked had no range to give: the pick is void.
     pub fn void(&mut self, file: u32) {
-        self.jobs -= 1;
+        self.take_back(file);
         self.hungry.retain(|&hungry| hungry != file);
     }
 
@@ -627,8 +729,8 @@ impl Record {
     }
 
     /// The tail of a slow range was given out without a pick.
-    pub fn gave_tail(&mut self) {
-        self.jobs += 1;
+    pub fn gave_tail(&mut self, file: u32) {
+        self.give_out(file);
     }
 
     /// Whether an idle worker may help with what is on its way.
@@ -657,13 +759,13 @@ impl Record {
     fn backoffs(&self) -> impl Iterator<Item = &Backoff> {
         self.waiting
             .values()
-            .map(|(backoff, _)| backoff)
+            .map(|wait| &wait.backoff)
             .chain(&self.gate)
     }
 
-    /// Files that had a fault, with the bytes they had then.
+    /// Files that had a fault, with the bytes they had when that was last looked at.
     pub fn waiting(&self) -> impl Iterator<Item = (u32, u64)> {
-        self.waiting.iter().map(|(&file, &(_, done))| (file, done))
+        self.waiting.iter().map(|(&file, wait)| (file, wait.done))
     }
 }
 

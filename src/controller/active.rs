@@ -98,15 +98,16 @@ impl Active {
         }
     }
 
-    /// Files whose job goes on and has brought bytes since the last tick, where that ends a wait.
-    pub(super) fn gained(&self) -> Vec<u32> {
+    /// Files that wait for an attempt, or had one, and have gained bytes since the last tick, each with the number of its
+    /// ranges on their way that have brought some.
+    pub(super) fn gained(&self) -> Vec<(u32, u32)> {
         let Some(table) = self.download.table() else {
             return Vec::new();
         };
         self.record
             .waiting()
-            .filter(|&(file, at_fault)| table.done(file) > at_fault)
-            .map(|(file, _)| file)
+            .filter(|&(file, before)| table.done(file) > before)
+            .map(|(file, _)| (file, self.open.get(&file).map_or(0, |open| open.flowing())))
             .collect()
     }
 
