@@ -1,6 +1,8 @@
 //! The upstream's API in the middle of a download: tokens that die, calls that fail.
 
-use crate::support::origin::{Kind, Reply};
+use std::time::Duration;
+
+use crate::support::origin::{Gate, Kind, Reply};
 use crate::support::package::Package;
 use crate::support::rig::Rig;
 
@@ -92,4 +94,40 @@ fn a_password_that_is_wrong_meanwhile_is_an_error() {
     rig.agent.resume(&id).expect(200);
     let record = rig.agent.wait_state(&id, "error");
     assert_eq!(record["error"]["code"], "link_password_wrong");
+}
+
+/// Files whose addresses want a fresh token, while the link answers like this.
+fn renewing(reply: Reply, args: &[&str]) -> Rig {
+    let rig = Rig::with(Package::new().many(40, 500), args);
+    rig.origin.on(Kind::Link, move |seen| match seen.nth {
+        1 => Reply::serve(),
+        _ => reply.clone(),
+    });
+    rig.origin.always(Kind::Address, Reply::status(401));
+    rig.create();
+    rig
+}
+
+#[test]
+fn a_renewal_that_fails_is_tried_again_once_for_all_workers() {
+    let rig = renewing(Reply::status(503), &[]);
+    rig.origin.await_requests(Kind::Link, 4);
+    let links = rig.origin.requests(Kind::Link);
+    // The first is that of POST; then half a second and a second, with jitter.
+    for (pair, least) in links[1..].windows(2).zip([400, 800]) {
+        let wait = pair[1].at - pair[0].at;
+        assert!(wait >= Duration::from_millis(least), "{wait:?}");
+    }
+}
+
+#[test]
+fn a_renewal_that_hangs_does_so_for_one_worker() {
+    let gate = Gate::new();
+    let rig = renewing(Reply::stall(&gate), &["--silence-timeout", "1"]);
+    rig.origin.await_requests(Kind::Link, 4);
+    let links = rig.origin.requests(Kind::Link);
+    for (pair, least) in links[1..].windows(2).zip([1400, 1800]) {
+        let wait = pair[1].at - pair[0].at;
+        assert!(wait >= Duration::from_millis(least), "{wait:?}");
+    }
 }
