@@ -7,10 +7,9 @@ use crate::backoff::Backoff;
 use crate::board::{Code, Order, Problem, Secret};
 use crate::upstream::{Client, Fault, Package, Place, Watch};
 
-/// A token that is refused sooner than this after it was fetched is not renewed at once, but for
-/// the first few times: a link is never resolved in a tight loop.
+/// A renewed token that is refused sooner than this after it was fetched is not renewed again: what was refused is not
+/// the token, and a link is never resolved in a tight loop.
 const YOUNGEST_RENEWAL: Duration = Duration::from_secs(5);
-const FREE_RENEWALS: u64 = 3;
 
 /// What the link led to, and the token of the moment.
 #[derive(Default)]
@@ -21,7 +20,8 @@ pub struct Session {
 #[derive(Default)]
 struct Current {
     package: Option<Arc<Package>>,
-    fetched: Option<Instant>,
+    /// When the token took the place of one that was refused.
+    renewed: Option<Instant>,
     generation: u64,
     /// The last reading of the link failed.
     failure: Option<Failure>,
@@ -45,11 +45,9 @@ pub enum SessionFault {
 impl Session {
     /// Starts with what POST has read already, if it has.
     pub fn new(package: Option<Package>) -> Session {
-        let fetched = package.as_ref().map(|_| Instant::now());
         Session {
             current: Mutex::new(Current {
                 package: package.map(Arc::new),
-                fetched,
                 ..Current::default()
             }),
         }
@@ -114,6 +112,9 @@ impl Session {
     }
 
     /// Replaces the token of `generation`, unless another worker has.
+    ///
+    /// # Errors
+    /// `Unauthorized` where the token is a fresh one. See [`SessionFault`].
     fn renew(
         &self,
         generation: u64,
@@ -125,16 +126,15 @@ impl Session {
         if current.generation != generation {
             return Ok(());
         }
-        let young = current
-            .fetched
-            .is_some_and(|at| at.elapsed() < YOUNGEST_RENEWAL);
-        if young && generation > FREE_RENEWALS {
-            return Err(SessionFault::Call(Fault::Transient {
-                message: "the server refuses the token that it has just given".into(),
-                retry_after: Some(YOUNGEST_RENEWAL),
-            }));
+        if current
+            .renewed
+            .is_some_and(|at| at.elapsed() < YOUNGEST_RENEWAL)
+        {
+            return Err(SessionFault::Call(Fault::Unauthorized));
         }
-        current.resolve(client, order, watch).map(drop)
+        current.resolve(client, order, watch)?;
+        current.renewed = Some(Instant::now());
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Current> {
@@ -157,7 +157,6 @@ impl Current {
             .map_err(|fault| self.failed(link_fault(fault, order.password.as_ref())))?;
         let package = Arc::new(package);
         self.package = Some(package.clone());
-        self.fetched = Some(Instant::now());
         self.generation += 1;
         self.failure = None;
         Ok(package)

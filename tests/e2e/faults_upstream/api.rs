@@ -1,6 +1,6 @@
 //! The upstream's API in the middle of a download: tokens that die, calls that fail.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::origin::{Gate, Kind, Reply};
 use crate::support::package::Package;
@@ -130,4 +130,29 @@ fn a_renewal_that_hangs_does_so_for_one_worker() {
         let wait = pair[1].at - pair[0].at;
         assert!(wait >= Duration::from_millis(least), "{wait:?}");
     }
+}
+
+#[test]
+fn files_whose_fresh_token_is_refused_fail_at_once_and_the_others_arrive() {
+    let rig = Rig::new(Package::new().many(200, 500));
+    rig.origin.on(Kind::Address, |seen| {
+        let file = seen.file.as_deref().unwrap_or_default();
+        match file.ends_with('7') {
+            true => Reply::status(401),
+            false => Reply::serve(),
+        }
+    });
+    let start = Instant::now();
+    let id = rig.create();
+    let record = rig.agent.wait_state(&id, "error");
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert_eq!(record["files_failed"], 20);
+    assert_eq!(record["files_complete"], 180);
+    // One at POST and one renewal; another for each five seconds that a slow machine takes.
+    let links = rig.origin.count(Kind::Link);
+    assert!(
+        links as u64 <= 2 + took.as_secs() / 5,
+        "{links} in {took:?}"
+    );
 }
