@@ -137,6 +137,11 @@ impl Session {
         Ok(())
     }
 
+    /// Whether the last reading of the link failed.
+    pub fn has_failed(&self) -> bool {
+        self.lock().failure.is_some()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -8,8 +8,8 @@ pub(super) struct Active {
     pub(super) identity: Identity,
     pub(super) made: Vec<PathBuf>,
     pub(super) run: Option<Arc<Run>>,
-    /// Read at POST, for the first run.
-    pub(super) package: Option<Package>,
+    /// For the next run: with what was read at POST, or by a run that did not begin. A link is not read again at each try.
+    pub(super) session: Option<Arc<Session>>,
     pub(super) open: HashMap<u32, Arc<OpenFile>>,
     pub(super) partial: BTreeMap<u32, Partial>,
     pub(super) begun: Arc<Begun>,
@@ -37,7 +37,7 @@ impl Active {
             identity: new.identity,
             made: new.made,
             run: None,
-            package: new.package,
+            session: Some(Arc::new(Session::new(new.package))),
             open: HashMap::new(),
             partial: BTreeMap::new(),
             begun: Arc::default(),
@@ -59,7 +59,7 @@ impl Active {
     }
 
     pub(super) fn new_run(&mut self) -> Arc<Run> {
-        let session = Session::new(self.package.take());
+        let session = self.session.take().unwrap_or_default();
         let run = Run::new(self.download.clone(), session, self.begun.clone());
         let run = Arc::new(run);
         self.run = Some(run.clone());
@@ -178,6 +178,8 @@ impl Active {
             return;
         }
         self.run = None;
+        // Who resumes wants to know what the link says now.
+        self.session.take_if(|session| session.has_failed());
         if self.record.state() == State::Complete {
             self.record.forget_files();
             self.partial.clear();

@@ -182,7 +182,10 @@ impl Controller {
                         if let Some(active) = self.active.get_mut(&key) {
                             active.restarted |= beginning.restarted;
                             active.unsettled |= beginning.unsettled;
-                            active.run = None;
+                            let run = active.run.take();
+                            if matches!(no_beginning, NoBeginning::Fault { .. }) {
+                                active.session = run.map(|run| run.session.clone());
+                            }
                         }
                         match no_beginning {
                             NoBeginning::Stopped => Event::BeginningStopped,

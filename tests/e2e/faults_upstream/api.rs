@@ -156,3 +156,21 @@ fn files_whose_fresh_token_is_refused_fail_at_once_and_the_others_arrive() {
         "{links} in {took:?}"
     );
 }
+
+#[test]
+fn a_listing_that_is_tried_again_needs_no_other_token() {
+    let rig = Rig::new(two());
+    rig.origin.first(3, Kind::Listing, Reply::status(429));
+    let id = rig.create();
+    rig.complete(&id);
+    assert_eq!(rig.origin.count(Kind::Link), 1);
+}
+
+#[test]
+fn a_listing_that_is_refused_renews_the_token_once() {
+    let rig = Rig::new(two());
+    rig.origin.first(3, Kind::Listing, Reply::status(401));
+    let id = rig.create();
+    rig.complete(&id);
+    assert_eq!(rig.origin.count(Kind::Link), 2);
+}
