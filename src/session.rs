@@ -222,11 +222,11 @@ fn link_fault(fault: Fault, password: Option<&Secret>) -> SessionFault {
     let (code, message) = match fault {
         Fault::Unauthorized if password.is_some() => (
             Code::LinkPasswordWrong,
-            "the link no longer accepts its password; delete this download and add it again with the right one",
+            "the link no longer accepts its password; delete this download, and post the link again with its password",
         ),
         Fault::Unauthorized => (
-            Code::LinkPasswordRequired,
-            "the link now wants a password; delete this download and add it again with one",
+            Code::LinkPasswordWrong,
+            "the link now wants a password; delete this download, and post the link again with its password",
         ),
         Fault::NotFound => (
             Code::LinkNotFound,

@@ -154,3 +154,19 @@ fn a_name_that_cannot_be_resolved_is_waited_for() {
     let record = agent.wait(id, "a fault", |record| !record["error"].is_null());
     assert_retrying(&record);
 }
+
+#[test]
+fn a_password_that_is_wanted_later_is_named_as_records_name_it() {
+    let rig = Rig::new(two());
+    rig.origin.always(Kind::Link, Reply::status(503));
+    let id = rig.create();
+    rig.origin.require_password("p");
+    rig.origin.heal(Kind::Link);
+    let record = rig.agent.wait_state(&id, "error");
+    assert_eq!(record["error"]["code"], "link_password_wrong", "{record:#}");
+    let message = record["error"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("delete") && message.contains("post the link again"),
+        "{message}"
+    );
+}
