@@ -219,6 +219,7 @@ fn asks_for(wait: Option<Duration>, fault: Fault) -> SessionFault {
 }
 
 fn link_fault(fault: Fault, password: Option<&Secret>) -> SessionFault {
+    let refused;
     let (code, message) = match fault {
         Fault::Unauthorized if password.is_some() => (
             Code::LinkPasswordWrong,
@@ -236,6 +237,12 @@ fn link_fault(fault: Fault, password: Option<&Secret>) -> SessionFault {
             Code::LinkExpired,
             "the link has expired or was deleted; ask the sender for a new one",
         ),
+        Fault::Refused { status } => {
+            refused = format!(
+                "the server refuses the link (status {status}); ask the sender for a new one"
+            );
+            (Code::LinkNotFound, refused.as_str())
+        }
         other => return SessionFault::Call(other),
     };
     SessionFault::Link(Problem {

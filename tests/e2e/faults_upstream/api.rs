@@ -77,7 +77,11 @@ fn about_to_resolve() -> (Rig, String) {
 
 #[test]
 fn a_link_that_is_gone_meanwhile_is_an_error() {
-    for (status, code) in [(404, "link_not_found"), (410, "link_expired")] {
+    for (status, code) in [
+        (404, "link_not_found"),
+        (410, "link_expired"),
+        (451, "link_not_found"),
+    ] {
         let (rig, id) = about_to_resolve();
         rig.origin.refuse_link(status);
         rig.agent.resume(&id).expect(200);
@@ -173,4 +177,16 @@ fn a_listing_that_is_refused_renews_the_token_once() {
     let id = rig.create();
     rig.complete(&id);
     assert_eq!(rig.origin.count(Kind::Link), 2);
+}
+
+#[test]
+fn a_package_without_a_listing_is_gone_at_once() {
+    for (status, code) in [(404, "link_not_found"), (410, "link_expired")] {
+        let rig = Rig::new(two());
+        rig.origin.always(Kind::Listing, Reply::status(status));
+        let id = rig.create();
+        let record = rig.agent.wait_state(&id, "error");
+        assert_eq!(record["error"]["code"], code, "{record:#}");
+        assert_eq!(rig.origin.count(Kind::Listing), 1);
+    }
 }
