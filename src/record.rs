@@ -534,22 +534,24 @@ impl Record {
             .table
             .as_ref()
             .is_some_and(|table| table.counts().files_complete > 0);
-        let code = if has(Code::InsufficientStorage) {
-            Code::InsufficientStorage
-        } else if has(Code::DestinationUnwritable) {
-            Code::DestinationUnwritable
-        } else {
-            let first = self
-                .failed
-                .values()
-                .next()
-                .copied()
-                .unwrap_or(Code::FileFailed);
-            if others || self.failed.values().any(|&code| code != first) {
-                Code::FileFailed
-            } else {
-                first
+        let mut codes = self.failed.values().copied();
+        let first = codes.next().unwrap_or(Code::FileFailed);
+        let is_local = |&code: &Code| {
+            matches!(
+                code,
+                Code::InsufficientStorage | Code::DestinationUnwritable
+            )
+        };
+        // Room or permission is the remedy only where it is for all of them.
+        let code = if self.failed.values().all(is_local) {
+            match has(Code::InsufficientStorage) {
+                true => Code::InsufficientStorage,
+                false => Code::DestinationUnwritable,
             }
+        } else if others || codes.any(|code| code != first) {
+            Code::FileFailed
+        } else {
+            first
         };
         let count = self.failed.len();
         let files = if count == 1 {

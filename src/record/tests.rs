@@ -490,7 +490,22 @@ fn the_code_of_a_failed_download_tells_what_helps() {
                 Some(Code::ProtocolError),
                 Some(Code::InsufficientStorage),
             ],
+            Code::FileFailed,
+        ),
+        (
+            vec![None, Some(Code::InsufficientStorage)],
             Code::InsufficientStorage,
+        ),
+        (
+            vec![
+                Some(Code::DestinationUnwritable),
+                Some(Code::InsufficientStorage),
+            ],
+            Code::InsufficientStorage,
+        ),
+        (
+            vec![Some(Code::DestinationUnwritable), Some(Code::ProtocolError)],
+            Code::FileFailed,
         ),
         (
             vec![None, Some(Code::DestinationUnwritable)],
