@@ -289,8 +289,7 @@ impl Record {
             }
             Outcome::Again(message) => {
                 self.reached();
-                self.put_off(file, None, false, now);
-                self.last_fault = message;
+                self.set_back(file, message, None, false, now, effects);
             }
             Outcome::Failed(problem) => {
                 self.reached();
@@ -308,9 +307,11 @@ impl Record {
                 if gained {
                     self.reached();
                 }
-                let lasted = self.put_off(file, retry_after, gained, now);
-                if let Some(lasted) = lasted {
-                    self.on_fault(file, message, retry_after, lasted, now, effects);
+                if self.set_back(file, message, retry_after, gained, now, effects) {
+                    self.streak += 1;
+                    if self.streak >= STREAK {
+                        self.close_gate(retry_after, now);
+                    }
                 }
             }
         }
@@ -332,35 +333,31 @@ impl Record {
         self.failed.contains_key(&file) || self.table.as_ref().is_some_and(in_place)
     }
 
-    fn on_fault(
+    /// An attempt came to nothing: the file waits for the next, or has had its time. Returns whether it waits.
+    fn set_back(
         &mut self,
         file: u32,
         message: String,
         retry_after: Option<Duration>,
-        lasted: Duration,
+        gained: bool,
         now: Now,
         effects: &mut Vec<Effect>,
-    ) {
+    ) -> bool {
+        let Some(lasted) = self.put_off(file, retry_after, gained, now) else {
+            return false;
+        };
         if lasted >= self.retry_for {
             let message = format!("{message}; given up after {}", hours(self.retry_for));
-            return self.fail(
-                file,
-                FileProblem {
-                    code: Code::UpstreamUnavailable,
-                    message,
-                },
-                effects,
-            );
+            let code = Code::UpstreamUnavailable;
+            self.fail(file, FileProblem { code, message }, effects);
+            return false;
         }
         self.last_fault = message;
-        self.streak += 1;
-        if self.streak >= STREAK {
-            self.close_gate(retry_after, now);
-        }
+        true
     }
 
-    /// What failed of the file waits for its next attempt, and jobs of it that are under way go on. Returns how long it has been without a byte; None where nothing is to be
-    /// tried again.
+    /// What failed of the file waits for its next attempt; jobs of it that are under way go on. Returns how long the
+    /// file has been without a byte; None where nothing is to be tried again.
     fn put_off(
         &mut self,
         file: u32,
