@@ -38,6 +38,17 @@ impl Backoff {
         self.due = self.due.max(now + asked);
     }
 
+    /// Bytes came: how long the faults have lasted counts from now on. The wait that is running stays.
+    pub fn renew(&mut self, now: Instant) {
+        self.first = now;
+    }
+
+    /// Bytes came at this very attempt: the count starts anew, too. The wait that is running stays.
+    pub fn restart(&mut self, now: Instant) {
+        self.renew(now);
+        self.tries = 0;
+    }
+
     /// When the next attempt is to be made.
     pub fn due(&self) -> Instant {
         self.due
@@ -86,6 +97,20 @@ mod tests {
         let asked = |seconds| Backoff::new(now, Some(Duration::from_secs(seconds)), 0.5).due();
         assert_eq!(asked(7), now + Duration::from_secs(7));
         assert_eq!(asked(1_000_000), now + Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn a_byte_gained_starts_the_count_anew_and_leaves_the_wait() {
+        let now = Instant::now();
+        let mut backoff = Backoff::new(now, Some(Duration::from_secs(7)), 0.5);
+        let due = backoff.due();
+        backoff.again(due, None, 0.5);
+        backoff.restart(due);
+        assert_eq!(backoff.due(), due + Duration::from_secs(1));
+        assert_eq!(backoff.lasted(backoff.due()), Duration::from_secs(1));
+        let due = backoff.due();
+        backoff.again(due, None, 0.5);
+        assert_eq!(backoff.due(), due + Duration::from_millis(500));
     }
 
     #[test]

@@ -103,6 +103,16 @@ fn broken(code: Code, message: String) -> NoBeginning {
     })
 }
 
+/// There is nothing to be downloaded, and that stays so.
+fn gone(code: Code, message: &str) -> NoBeginning {
+    NoBeginning::Broken(Problem {
+        code,
+        message: message.into(),
+        recoverable: false,
+        retry_at: None,
+    })
+}
+
 impl From<SessionFault> for NoBeginning {
     fn from(fault: SessionFault) -> NoBeginning {
         let malformed = |message: String| NoBeginning::Fault {
@@ -123,11 +133,16 @@ impl From<SessionFault> for NoBeginning {
             },
             SessionFault::Call(Fault::Malformed(message)) => malformed(message),
             SessionFault::Call(Fault::Unauthorized) => {
-                malformed("the server refuses the list of files".into())
+                malformed("the server refuses the list of files, also with a fresh token".into())
             }
-            SessionFault::Call(Fault::NotFound | Fault::Gone) => {
-                malformed("the server does not have the package's list of files".into())
-            }
+            SessionFault::Call(Fault::NotFound) => gone(
+                Code::LinkNotFound,
+                "the link leads to a package that the server does not have; ask the sender for a new link",
+            ),
+            SessionFault::Call(Fault::Gone) => gone(
+                Code::LinkExpired,
+                "the link leads to a package that has expired or was deleted; ask the sender for a new link",
+            ),
             SessionFault::Call(Fault::Refused { status }) => malformed(format!(
                 "the server refuses the list of files (status {status})"
             )),

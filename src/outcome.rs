@@ -24,6 +24,9 @@ pub enum Outcome {
         retry_after: Option<Duration>,
         gained: bool,
     },
+    /// A definite answer about this one file, which may be another the next time: to be tried again. No byte came, but the
+    /// server can be reached.
+    Again(String),
     /// The file has failed.
     Failed(FileProblem),
     /// Nothing of the download can go on.
@@ -48,6 +51,7 @@ impl Outcome {
                 | Outcome::Complete
                 | Outcome::Skipped
                 | Outcome::Over
+                | Outcome::Again(_)
                 | Outcome::Failed(_)
         )
     }

@@ -140,6 +140,8 @@ pub struct Ranges {
     size: u64,
     done: Intervals,
     running: Vec<Arc<Range>>,
+    /// What failed requests asked for: not free until the file's next attempt is due.
+    resting: Intervals,
     /// What finished ranges wrote and the journal does not know.
     news: Vec<(u64, u64)>,
     /// The server ignores ranges: the whole file comes on one connection.
@@ -154,6 +156,7 @@ impl Ranges {
             size,
             done,
             running: Vec::new(),
+            resting: Intervals::default(),
             news: Vec::new(),
             single: false,
         }
@@ -176,6 +179,9 @@ impl Ranges {
         let mut taken = self.done.clone();
         for range in &self.running {
             taken.insert(range.start, range.end());
+        }
+        for (start, end) in self.resting.iter() {
+            taken.insert(start, end);
         }
         taken.first_gap(self.size)
     }
@@ -239,12 +245,37 @@ impl Ranges {
         self.done.insert(range.start, range.span().written);
     }
 
+    /// Puts a range back whose request failed: what is left of it rests until [`Ranges::end_rest`].
+    pub fn put_to_rest(&mut self, range: &Arc<Range>) {
+        if self
+            .running
+            .iter()
+            .any(|running| Arc::ptr_eq(running, range))
+        {
+            self.put_back(range);
+            let span = range.span();
+            self.resting.insert(span.written, span.end);
+        }
+    }
+
+    /// What rested is free again.
+    pub fn end_rest(&mut self) {
+        self.resting = Intervals::default();
+    }
+
+    /// How many ranges that are on their way have brought bytes.
+    pub fn flowing(&self) -> usize {
+        let flows = |range: &&Arc<Range>| range.span().written > range.start;
+        self.running.iter().filter(flows).count()
+    }
+
     /// Starts the file over: nothing is done, what runs counts no more.
     pub fn start_over(&mut self) {
         for range in self.running.drain(..) {
             range.span().void = true;
         }
         self.done = Intervals::default();
+        self.end_rest();
         self.news.clear();
     }
 
@@ -330,6 +361,24 @@ mod tests {
         assert!(range.is_done());
         ranges.put_back(&range);
         assert!(ranges.is_complete());
+    }
+
+    #[test]
+    fn what_failed_rests_while_the_others_go_on() {
+        let mut ranges = Ranges::new(64 * MIB, Intervals::default());
+        let (failing, fine) = (ranges.take(8).unwrap(), ranges.take(8).unwrap());
+        write(&failing, 10);
+        write(&fine, MIB);
+        assert_eq!(ranges.flowing(), 2);
+        ranges.put_to_rest(&failing);
+        assert_eq!(ranges.flowing(), 1);
+        let next = ranges.take(8).unwrap();
+        assert_eq!(next.start, fine.end());
+        ranges.put_to_rest(&next);
+        while ranges.take(8).is_some() {}
+        assert!(!ranges.has_free(), "all that is left rests");
+        ranges.end_rest();
+        assert_eq!(ranges.take(8).unwrap().start, 10, "from the next byte");
     }
 
     #[test]

@@ -10,8 +10,11 @@ use crate::clock::Timestamp;
 use crate::outcome::Outcome;
 use crate::table::{FileState, FileTable};
 
-/// So many faults in a row, on whatever files, and the whole download waits: the fault is not a file's.
+/// So many faults in a row, on whatever files, and the whole download waits: the fault is not a file's. A definite answer
+/// about one file ends the row, whatever it says.
 const STREAK: u32 = 8;
+/// So many files wait for their next attempt at most, but for those whose attempt is not due yet.
+const MANY: usize = 1000;
 /// An answer that makes no sense may be a portal's or a proxy's; so many in a row are the server's own.
 const MALFORMED: u32 = 5;
 
@@ -39,8 +42,11 @@ pub enum Event {
     /// It was told to stop.
     BeginningStopped,
     File(u32, Outcome),
-    /// Bytes of a file came while its job goes on.
-    Gained(u32),
+    /// Bytes of a file came while its jobs go on; `flowing` of them have brought some.
+    Gained {
+        file: u32,
+        flowing: u32,
+    },
     Paused,
     Resumed,
     /// What was in place may be lost, whatever state it is in.
@@ -76,6 +82,28 @@ pub enum Pick {
     Open(u32),
 }
 
+/// A file that had a fault.
+struct Wait {
+    backoff: Backoff,
+    /// Its bytes in place when that was last looked at.
+    done: u64,
+    /// Its jobs that were under way at the last fault: so many may go on, range after range.
+    others: u32,
+    /// No byte came before the fault: one attempt alone is to show whether it is over.
+    careful: bool,
+}
+
+impl Wait {
+    /// How many jobs of the file may be out at once.
+    fn most(&self, asleep: bool) -> u32 {
+        match (asleep, self.careful) {
+            (true, _) => self.others,
+            (false, true) => self.others.saturating_add(1),
+            (false, false) => u32::MAX,
+        }
+    }
+}
+
 /// See the module's page.
 pub struct Record {
     state: State,
@@ -90,8 +118,10 @@ pub struct Record {
     /// Files that are neither complete nor skipped nor failed.
     left: u64,
     hungry: VecDeque<u32>,
-    /// Files that had a fault, with the bytes they had then.
-    waiting: BTreeMap<u32, (Backoff, u64)>,
+    /// Jobs that are out, by file.
+    out: BTreeMap<u32, u32>,
+    /// Files that had a fault which is not known to be over.
+    waiting: BTreeMap<u32, Wait>,
     /// The waiting files whose attempt is not due yet.
     asleep: BTreeSet<u32>,
     failed: BTreeMap<u32, Code>,
@@ -124,6 +154,7 @@ impl Record {
             next: 0,
             left: 0,
             hungry: VecDeque::new(),
+            out: BTreeMap::new(),
             waiting: BTreeMap::new(),
             asleep: BTreeSet::new(),
             failed,
@@ -170,10 +201,10 @@ impl Record {
                 self.fail_all(problem, &mut effects);
             }
             Event::File(file, event) => {
-                self.jobs -= 1;
+                self.take_back(file);
                 self.on_file(file, event, now, &mut effects);
             }
-            Event::Gained(file) => self.gained(file),
+            Event::Gained { file, flowing } => self.gained(file, flowing, now),
             Event::Paused => {
                 self.state = State::Paused;
                 self.halt(&mut effects);
@@ -256,14 +287,21 @@ impl Record {
                 self.hunger(file);
             }
             Outcome::Range => {
-                self.gained(file);
+                self.gained(file, 0, now);
                 self.hunger(file);
             }
             Outcome::Complete | Outcome::Skipped => {
-                self.gained(file);
+                self.reached();
                 self.finish(file, effects);
             }
-            Outcome::Failed(problem) => self.fail(file, problem, effects),
+            Outcome::Again(message) => {
+                self.reached();
+                self.set_back(file, message, None, false, now, effects);
+            }
+            Outcome::Failed(problem) => {
+                self.reached();
+                self.fail(file, problem, effects);
+            }
             Outcome::Broken(problem) => {
                 self.hunger(file);
                 self.fail_all(problem, effects);
@@ -274,9 +312,14 @@ impl Record {
                 gained,
             } => {
                 if gained {
-                    self.gained(file);
+                    self.reached();
                 }
-                self.on_fault(file, message, retry_after, now, effects);
+                if self.set_back(file, message, retry_after, gained, now, effects) {
+                    self.streak += 1;
+                    if self.streak >= STREAK {
+                        self.close_gate(retry_after, now);
+                    }
+                }
             }
         }
     }
@@ -297,42 +340,68 @@ impl Record {
         self.failed.contains_key(&file) || self.table.as_ref().is_some_and(in_place)
     }
 
-    fn on_fault(
+    /// An attempt came to nothing: the file waits for the next, or has had its time. Returns whether it waits.
+    fn set_back(
         &mut self,
         file: u32,
         message: String,
         retry_after: Option<Duration>,
+        gained: bool,
         now: Now,
         effects: &mut Vec<Effect>,
-    ) {
+    ) -> bool {
+        let Some(lasted) = self.put_off(file, retry_after, gained, now) else {
+            return false;
+        };
+        if lasted >= self.retry_for {
+            let message = format!("{message}; given up after {}", hours(self.retry_for));
+            let code = Code::UpstreamUnavailable;
+            self.fail(file, FileProblem { code, message }, effects);
+            return false;
+        }
+        self.last_fault = message;
+        true
+    }
+
+    /// What failed of the file waits for its next attempt; jobs of it that are under way go on. Returns how long the
+    /// file has been without a byte; None where nothing is to be tried again.
+    fn put_off(
+        &mut self,
+        file: u32,
+        retry_after: Option<Duration>,
+        gained: bool,
+        now: Now,
+    ) -> Option<Duration> {
         self.hunger(file);
         if self.state != State::Transferring {
-            return;
+            return None;
         }
-        let done = self.table.as_ref().map_or(0, |table| table.done(file));
-        let (backoff, at_fault) = self
-            .waiting
-            .entry(file)
-            .and_modify(|(backoff, _)| backoff.again(now.instant, retry_after, now.jitter))
-            .or_insert_with(|| (Backoff::new(now.instant, retry_after, now.jitter), done));
-        *at_fault = done;
-        if backoff.lasted(now.instant) >= self.retry_for {
-            let message = format!("{message}; given up after {}", hours(self.retry_for));
-            return self.fail(
-                file,
-                FileProblem {
-                    code: Code::UpstreamUnavailable,
-                    message,
-                },
-                effects,
-            );
-        }
+        let (done, others) = (self.done(file), self.out_of(file));
+        let new = || Wait {
+            backoff: Backoff::new(now.instant, retry_after, now.jitter),
+            done,
+            others,
+            careful: !gained,
+        };
+        let again = |wait: &mut Wait| {
+            let together = wait.backoff.due() > now.instant;
+            if gained {
+                wait.backoff.restart(now.instant);
+            }
+            wait.backoff.again(now.instant, retry_after, now.jitter);
+            wait.careful = !gained || (together && wait.careful);
+            (wait.done, wait.others) = (done, others);
+        };
+        let entry = self.waiting.entry(file);
+        let wait = entry.and_modify(again).or_insert_with(new);
         self.asleep.insert(file);
-        self.last_fault = message;
-        self.streak += 1;
-        if self.streak >= STREAK {
-            self.close_gate(retry_after, now);
-        }
+        Some(wait.backoff.lasted(now.instant))
+    }
+
+    /// The server can be reached: what comes next is not held up by the faults before.
+    fn reached(&mut self) {
+        self.streak = 0;
+        self.gate = None;
     }
 
     fn close_gate(&mut self, retry_after: Option<Duration>, now: Now) {
@@ -342,12 +411,47 @@ impl Record {
         }
     }
 
-    /// A byte gained starts the counts anew.
-    fn gained(&mut self, file: u32) {
-        self.streak = 0;
-        self.gate = None;
-        if self.waiting.remove(&file).is_some() {
-            self.asleep.remove(&file);
+    /// Bytes of a file came, some of them from `flowing` jobs that go on. They may be from jobs that its fault had not
+    /// stopped: those say nothing of what failed, whose wait stays.
+    fn gained(&mut self, file: u32, flowing: u32, now: Now) {
+        self.reached();
+        let (done, out) = (self.done(file), self.out_of(file));
+        let asleep = self.asleep.contains(&file);
+        let Some(wait) = self.waiting.get_mut(&file) else {
+            return;
+        };
+        wait.done = done;
+        if asleep || (flowing <= wait.others && flowing < out) {
+            wait.backoff.renew(now.instant);
+        } else {
+            self.waiting.remove(&file);
+            self.hunger(file);
+        }
+    }
+
+    fn done(&self, file: u32) -> u64 {
+        self.table.as_ref().map_or(0, |table| table.done(file))
+    }
+
+    /// How many jobs of the file are out.
+    fn out_of(&self, file: u32) -> u32 {
+        self.out.get(&file).copied().unwrap_or(0)
+    }
+
+    /// A job of the file is out.
+    fn give_out(&mut self, file: u32) {
+        self.jobs += 1;
+        *self.out.entry(file).or_default() += 1;
+    }
+
+    /// A job of the file is out no more.
+    fn take_back(&mut self, file: u32) {
+        self.jobs -= 1;
+        if let Some(out) = self.out.get_mut(&file) {
+            *out -= 1;
+            if *out == 0 {
+                self.out.remove(&file);
+            }
         }
     }
 
@@ -391,7 +495,9 @@ impl Record {
     fn halt(&mut self, effects: &mut Vec<Effect>) {
         self.begun = false;
         self.halting = !self.is_idle();
-        self.waiting.clear();
+        // The next run does not wait for what this one had to.
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting.into_keys().for_each(|file| self.hunger(file));
         self.asleep.clear();
         self.gate = None;
         self.streak = 0;
@@ -432,22 +538,24 @@ impl Record {
             .table
             .as_ref()
             .is_some_and(|table| table.counts().files_complete > 0);
-        let code = if has(Code::InsufficientStorage) {
-            Code::InsufficientStorage
-        } else if has(Code::DestinationUnwritable) {
-            Code::DestinationUnwritable
-        } else {
-            let first = self
-                .failed
-                .values()
-                .next()
-                .copied()
-                .unwrap_or(Code::FileFailed);
-            if others || self.failed.values().any(|&code| code != first) {
-                Code::FileFailed
-            } else {
-                first
+        let mut codes = self.failed.values().copied();
+        let first = codes.next().unwrap_or(Code::FileFailed);
+        let is_local = |&code: &Code| {
+            matches!(
+                code,
+                Code::InsufficientStorage | Code::DestinationUnwritable
+            )
+        };
+        // Room or permission is the remedy only where it is for all of them.
+        let code = if self.failed.values().all(is_local) {
+            match has(Code::InsufficientStorage) {
+                true => Code::InsufficientStorage,
+                false => Code::DestinationUnwritable,
             }
+        } else if others || codes.any(|code| code != first) {
+            Code::FileFailed
+        } else {
+            first
         };
         let count = self.failed.len();
         let files = if count == 1 {
@@ -521,7 +629,8 @@ impl Record {
             return Some(Pick::Begin);
         }
         self.wake(now);
-        self.open_first = !self.open_first;
+        // Where very many wait they have their turn first, so that they do not become more and more.
+        self.open_first = !self.open_first || self.waiting.len() > MANY;
         let pick = if crowded {
             self.pick_new()
         } else if self.open_first {
@@ -529,17 +638,35 @@ impl Record {
         } else {
             self.pick_new().or_else(|| self.pick_open())
         };
-        self.jobs += usize::from(pick.is_some());
+        if let Some(Pick::New(file) | Pick::Open(file)) = pick {
+            self.give_out(file);
+        }
         pick
     }
 
+    /// The files whose attempt is due have something to give again.
     fn wake(&mut self, now: Instant) {
         let waiting = &self.waiting;
-        self.asleep.retain(|file| {
-            waiting
-                .get(file)
-                .is_some_and(|(backoff, _)| backoff.due() > now)
-        });
+        let is_due = |file: &u32| {
+            let wait = waiting.get(file);
+            wait.is_none_or(|wait| wait.backoff.due() <= now)
+        };
+        let awake: Vec<u32> = self.asleep.iter().copied().filter(is_due).collect();
+        for file in awake {
+            self.asleep.remove(&file);
+            self.hunger(file);
+        }
+    }
+
+    /// Whether the file's next attempt is not due yet: until then what failed is not tried again.
+    pub fn is_asleep(&self, file: u32) -> bool {
+        self.asleep.contains(&file)
+    }
+
+    /// Whether one more job of the file may be out.
+    pub fn may_have_another(&self, file: u32) -> bool {
+        let wait = self.waiting.get(&file);
+        wait.is_none_or(|wait| self.out_of(file) < wait.most(self.is_asleep(file)))
     }
 
     fn pick_new(&mut self) -> Option<Pick> {
@@ -577,7 +704,7 @@ impl Record {
             return None;
         }
         self.take_new(file);
-        self.jobs += 1;
+        self.give_out(file);
         Some(file)
     }
 
@@ -585,7 +712,7 @@ impl Record {
         let at = self
             .hungry
             .iter()
-            .position(|file| !self.asleep.contains(file))?;
+            .position(|&file| self.may_have_another(file))?;
         // To the back, so that files take turns.
         let file = self.hungry.remove(at)?;
         self.hungry.push_back(file);
@@ -594,7 +721,7 @@ impl Record {
 
     /// The file that was picked had no range to give: the pick is void.
     pub fn void(&mut self, file: u32) {
-        self.jobs -= 1;
+        self.take_back(file);
         self.hungry.retain(|&hungry| hungry != file);
     }
 
@@ -608,8 +735,8 @@ impl Record {
     }
 
     /// The tail of a slow range was given out without a pick.
-    pub fn gave_tail(&mut self) {
-        self.jobs += 1;
+    pub fn gave_tail(&mut self, file: u32) {
+        self.give_out(file);
     }
 
     /// Whether an idle worker may help with what is on its way.
@@ -638,13 +765,13 @@ impl Record {
     fn backoffs(&self) -> impl Iterator<Item = &Backoff> {
         self.waiting
             .values()
-            .map(|(backoff, _)| backoff)
+            .map(|wait| &wait.backoff)
             .chain(&self.gate)
     }
 
-    /// Files that had a fault, with the bytes they had then.
+    /// Files that had a fault, with the bytes they had when that was last looked at.
     pub fn waiting(&self) -> impl Iterator<Item = (u32, u64)> {
-        self.waiting.iter().map(|(&file, &(_, done))| (file, done))
+        self.waiting.iter().map(|(&file, wait)| (file, wait.done))
     }
 }
 

@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What all jobs of one stretch share.
 pub struct Run {
     pub download: Arc<Download>,
-    pub session: Session,
+    pub session: Arc<Session>,
     pub parts: Arc<Parts>,
     stop: Arc<AtomicBool>,
     /// Workers that are at its jobs.
@@ -32,7 +32,7 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn new(download: Arc<Download>, session: Session, parts: Arc<Parts>) -> Run {
+    pub fn new(download: Arc<Download>, session: Arc<Session>, parts: Arc<Parts>) -> Run {
         Run {
             download,
             session,

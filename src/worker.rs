@@ -295,7 +295,7 @@ mod tests {
     fn run() -> Arc<Run> {
         Arc::new(Run::new(
             Arc::new(Download::sample()),
-            Session::new(None),
+            Arc::new(Session::new(None)),
             Arc::default(),
         ))
     }

@@ -8,8 +8,8 @@ pub(super) struct Active {
     pub(super) identity: Identity,
     pub(super) made: Vec<PathBuf>,
     pub(super) run: Option<Arc<Run>>,
-    /// Read at POST, for the first run.
-    pub(super) package: Option<Package>,
+    /// For the next run: with what was read at POST, or by a run that did not begin. A link is not read again at each try.
+    pub(super) session: Option<Arc<Session>>,
     pub(super) open: HashMap<u32, Arc<OpenFile>>,
     pub(super) partial: BTreeMap<u32, Partial>,
     pub(super) parts: Arc<Parts>,
@@ -35,7 +35,7 @@ impl Active {
             identity: new.identity,
             made: new.made,
             run: None,
-            package: new.package,
+            session: Some(Arc::new(Session::new(new.package))),
             open: HashMap::new(),
             partial: BTreeMap::new(),
             parts: Arc::default(),
@@ -56,7 +56,7 @@ impl Active {
     }
 
     pub(super) fn new_run(&mut self) -> Arc<Run> {
-        let session = Session::new(self.package.take());
+        let session = self.session.take().unwrap_or_default();
         let run = Run::new(self.download.clone(), session, self.parts.clone());
         let run = Arc::new(run);
         self.run = Some(run.clone());
@@ -95,15 +95,16 @@ impl Active {
         }
     }
 
-    /// Files whose job goes on and has brought bytes since the last tick, where that ends a wait.
-    pub(super) fn gained(&self) -> Vec<u32> {
+    /// Files that wait for an attempt, or had one, and have gained bytes since the last tick, each with the number of its
+    /// ranges on their way that have brought some.
+    pub(super) fn gained(&self) -> Vec<(u32, u32)> {
         let Some(table) = self.download.table() else {
             return Vec::new();
         };
         self.record
             .waiting()
-            .filter(|&(file, at_fault)| table.done(file) > at_fault)
-            .map(|(file, _)| file)
+            .filter(|&(file, before)| table.done(file) > before)
+            .map(|(file, _)| (file, self.open.get(&file).map_or(0, |open| open.flowing())))
             .collect()
     }
 
@@ -177,6 +178,8 @@ impl Active {
             return;
         }
         self.run = None;
+        // Who resumes wants to know what the link says now.
+        self.session.take_if(|session| session.has_failed());
         if self.record.state() == State::Complete {
             self.record.forget_files();
             self.partial.clear();

@@ -11,15 +11,16 @@ impl Controller {
         self.ticked_at = now;
         self.crews.tend();
         self.journal_all();
-        let mut gained: Vec<(u32, u32)> = Vec::new();
+        let mut gained: Vec<(u32, Event)> = Vec::new();
         for &key in &self.busy {
             if let Some(active) = self.active.get_mut(&key) {
                 active.measure(now);
-                gained.extend(active.gained().into_iter().map(|file| (key, file)));
+                let event = |(file, flowing)| (key, Event::Gained { file, flowing });
+                gained.extend(active.gained().into_iter().map(event));
             }
         }
-        for (key, file) in gained {
-            self.event(key, Event::Gained(file));
+        for (key, event) in gained {
+            self.event(key, event);
         }
         self.share(now);
         self.sync(now);

@@ -105,6 +105,9 @@ impl Controller {
             return None;
         };
         let open = active.open_file(file, table.size(file));
+        if !active.record.is_asleep(file) {
+            open.end_rest();
+        }
         let range = open.take(workers);
         if range.is_none() && !open.is_whole() {
             active.record.void(file);
@@ -128,11 +131,12 @@ impl Controller {
         let Some((file, range)) = active
             .open
             .values()
+            .filter(|file| active.record.may_have_another(file.index))
             .find_map(|file| file.take_tail(now).map(|range| (file.clone(), range)))
         else {
             return false;
         };
-        active.record.gave_tail();
+        active.record.gave_tail(file.index);
         self.send(key, vec![Job::new(run, table, file, Some(range))], false);
         true
     }
@@ -177,7 +181,10 @@ impl Controller {
                         if let Some(active) = self.active.get_mut(&key) {
                             active.restarted |= beginning.restarted;
                             active.unsettled |= beginning.unsettled;
-                            active.run = None;
+                            let run = active.run.take();
+                            if matches!(no_beginning, NoBeginning::Fault { .. }) {
+                                active.session = run.map(|run| run.session.clone());
+                            }
                         }
                         match no_beginning {
                             NoBeginning::Stopped => Event::BeginningStopped,

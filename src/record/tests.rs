@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::table::{NewFile, ROOT, TableBuilder};
 
+/// Jobs of a large file that are out at most.
+const LARGE: u32 = 12;
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn table(files: u32) -> Arc<FileTable> {
@@ -94,6 +96,30 @@ impl Rig {
         Some(file)
     }
 
+    /// Gives out ranges of file 0 up to [`LARGE`] jobs; how many more than before.
+    fn pick_more(&mut self) -> u32 {
+        let mut more = 0;
+        while self.record.out_of(0) < LARGE && self.pick() == Some(Pick::Open(0)) {
+            self.record.given(0, true);
+            more += 1;
+        }
+        more
+    }
+
+    /// A request was answered 429 with a `Retry-After` of so many seconds.
+    fn refuse(&mut self, file: u32, retry_after: u64) {
+        let message = "too many requests".to_owned();
+        let retry_after = Some(Duration::from_secs(retry_after));
+        self.file(
+            file,
+            Outcome::Fault {
+                message,
+                retry_after,
+                gained: false,
+            },
+        );
+    }
+
     fn fault(&mut self, file: u32) -> Vec<Effect> {
         let message = "the line is dead".to_owned();
         self.file(
@@ -139,7 +165,7 @@ fn every_file_complete_is_a_download_complete() {
 fn two_jobs_of_one_file() -> Rig {
     let mut rig = Rig::begun(2);
     assert_eq!(rig.pick_file(), Some(0));
-    rig.record.gave_tail();
+    rig.record.gave_tail(0);
     rig
 }
 
@@ -234,7 +260,10 @@ fn a_byte_gained_starts_the_count_anew() {
         rig.time += 10.0;
     }
     rig.pick_file();
-    rig.on(Event::Gained(0));
+    rig.on(Event::Gained {
+        file: 0,
+        flowing: 1,
+    });
     assert_eq!(rig.record.problem(), None);
     rig.fault(0);
     let due = rig
@@ -242,6 +271,110 @@ fn a_byte_gained_starts_the_count_anew() {
         .next_due(at(rig.begin, rig.time).instant)
         .unwrap();
     assert_eq!(due, at(rig.begin, rig.time + 0.5).instant);
+}
+
+/// A large file with so many jobs out, which has more ranges to give.
+fn large(jobs: u32) -> Rig {
+    let mut rig = Rig::begun(1);
+    assert_eq!(rig.pick(), Some(Pick::New(0)));
+    rig.record.given(0, true);
+    while rig.record.out_of(0) < jobs {
+        assert_eq!(rig.pick(), Some(Pick::Open(0)));
+        rig.record.given(0, true);
+    }
+    rig
+}
+
+#[test]
+fn jobs_that_flow_go_on_and_what_failed_waits() {
+    let mut rig = large(LARGE);
+    for _ in 4..LARGE {
+        rig.refuse(0, 5);
+    }
+    for (time, attempt) in [
+        (1.0, false),
+        (4.9, false),
+        (5.0, true),
+        (9.9, false),
+        (10.0, true),
+    ] {
+        rig.time = time;
+        assert_eq!(rig.pick_more(), u32::from(attempt), "at {time} s");
+        rig.file(0, Outcome::Range);
+        assert_eq!(
+            rig.pick_more(),
+            1,
+            "another range takes the place of one that is done"
+        );
+        rig.on(Event::Gained {
+            file: 0,
+            flowing: 4,
+        });
+        if attempt {
+            rig.refuse(0, 5);
+        }
+    }
+}
+
+#[test]
+fn an_attempt_that_brings_bytes_lets_the_others_go() {
+    let mut rig = large(LARGE);
+    for _ in 4..LARGE {
+        rig.refuse(0, 5);
+    }
+    rig.time = 1.0;
+    rig.on(Event::Gained {
+        file: 0,
+        flowing: 4,
+    });
+    rig.time = 5.0;
+    assert_eq!(rig.pick_more(), 1);
+    rig.on(Event::Gained {
+        file: 0,
+        flowing: 4,
+    });
+    assert_eq!(
+        rig.pick_more(),
+        0,
+        "the attempt itself has brought nothing yet"
+    );
+    rig.on(Event::Gained {
+        file: 0,
+        flowing: 5,
+    });
+    assert_eq!(rig.code(), None);
+    assert_eq!(rig.pick_more(), LARGE - 5);
+}
+
+#[test]
+fn connections_that_break_after_bytes_are_all_made_again() {
+    let mut rig = large(LARGE);
+    for _ in 0..LARGE {
+        let message = "the line is dead".to_owned();
+        rig.file(
+            0,
+            Outcome::Fault {
+                message,
+                retry_after: None,
+                gained: true,
+            },
+        );
+    }
+    assert_eq!(rig.pick_more(), 0);
+    rig.time = 0.5;
+    assert_eq!(rig.pick_more(), LARGE);
+}
+
+#[test]
+fn a_file_that_waits_is_given_out_after_a_pause() {
+    let mut rig = large(1);
+    rig.refuse(0, 5);
+    rig.record.given(0, false);
+    rig.on(Event::Paused);
+    rig.on(Event::Resumed);
+    assert_eq!(rig.pick(), Some(Pick::Begin));
+    rig.on(Event::Begun(rig.table.clone()));
+    assert_eq!(rig.pick(), Some(Pick::Open(0)));
 }
 
 #[test]
@@ -269,6 +402,54 @@ fn a_dead_server_is_not_asked_once_for_every_file() {
     rig.time = 0.6;
     assert!(rig.pick_file().is_some(), "one probe");
     assert_eq!(rig.pick_file(), None, "and no more until it is back");
+}
+
+#[test]
+fn files_that_the_server_refuses_wait_for_themselves_only() {
+    let mut rig = Rig::begun(3 * STREAK);
+    for (time, again) in [(0.0, true), (0.5, true), (1.5, false)] {
+        rig.time = time;
+        let all: Vec<u32> = std::iter::from_fn(|| rig.pick_file()).collect();
+        assert_eq!(all.len() as u32, 3 * STREAK, "at {time} s");
+        for file in all {
+            match again {
+                true => drop(rig.file(file, Outcome::Again("refused".into()))),
+                false => drop(rig.failed(file, Code::ProtocolError)),
+            }
+        }
+    }
+    assert_eq!(rig.code(), Some(Code::ProtocolError));
+}
+
+#[test]
+fn a_definite_answer_ends_the_row_of_faults_and_the_wait_for_all() {
+    let answers = [
+        Outcome::Again("refused".into()),
+        Outcome::Failed(FileProblem {
+            code: Code::ProtocolError,
+            message: "refused for good".into(),
+        }),
+    ];
+    for answer in answers {
+        let mut rig = Rig::begun(3 * STREAK);
+        let row: Vec<u32> = std::iter::from_fn(|| rig.pick_file())
+            .take(STREAK as usize - 1)
+            .collect();
+        row.into_iter().for_each(|file| drop(rig.fault(file)));
+        let (last, one_more) = (rig.pick_file().unwrap(), rig.pick_file().unwrap());
+        rig.file(last, answer.clone());
+        rig.fault(one_more);
+        let next: Vec<u32> = std::iter::from_fn(|| rig.pick_file())
+            .take(STREAK as usize - 1)
+            .collect();
+        assert_eq!(next.len() as u32, STREAK - 1, "a new row");
+        next.into_iter().for_each(|file| drop(rig.fault(file)));
+        assert_eq!(rig.pick_file(), None, "all wait");
+        rig.time = 0.6;
+        let attempt = rig.pick_file().unwrap();
+        rig.file(attempt, answer);
+        assert!(rig.pick_file().is_some() && rig.pick_file().is_some());
+    }
 }
 
 #[test]
@@ -309,7 +490,22 @@ fn the_code_of_a_failed_download_tells_what_helps() {
                 Some(Code::ProtocolError),
                 Some(Code::InsufficientStorage),
             ],
+            Code::FileFailed,
+        ),
+        (
+            vec![None, Some(Code::InsufficientStorage)],
             Code::InsufficientStorage,
+        ),
+        (
+            vec![
+                Some(Code::DestinationUnwritable),
+                Some(Code::InsufficientStorage),
+            ],
+            Code::InsufficientStorage,
+        ),
+        (
+            vec![Some(Code::DestinationUnwritable), Some(Code::ProtocolError)],
+            Code::FileFailed,
         ),
         (
             vec![None, Some(Code::DestinationUnwritable)],

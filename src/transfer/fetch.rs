@@ -195,7 +195,7 @@ impl Job {
                 "{message}; it was started over twice; ask the sender"
             ));
         }
-        Outcome::passing(message)
+        Outcome::Again(message.to_owned())
     }
 
     /// Takes back what was said of the file's bytes, where that is owed and no other worker has done it.

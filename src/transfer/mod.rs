@@ -118,6 +118,9 @@ impl Job {
     ) -> Option<Outcome> {
         if let Some(range) = &self.range {
             let result = self.fetch(range, hands, hold, next);
+            if let Err(Outcome::Fault { .. } | Outcome::Again(_)) = result {
+                self.file.put_to_rest(range);
+            }
             self.file.put_back(range);
             if let Err(outcome) = result {
                 return Some(outcome);
@@ -197,7 +200,7 @@ impl Job {
         let mut progress = self.file.progress();
         progress.refusals += 1;
         if progress.refusals < REFUSALS {
-            return Outcome::passing(message);
+            return Outcome::Again(message.to_owned());
         }
         progress.refusals = 0;
         failed(&format!(

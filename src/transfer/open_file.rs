@@ -101,6 +101,21 @@ impl OpenFile {
         self.progress().ranges.put_back(range);
     }
 
+    /// Puts a range back whose request failed: others come first until [`OpenFile::end_rest`].
+    pub(super) fn put_to_rest(&self, range: &Arc<Range>) {
+        self.progress().ranges.put_to_rest(range);
+    }
+
+    /// The file's next attempt is due: what failed may be taken again.
+    pub fn end_rest(&self) {
+        self.progress().ranges.end_rest();
+    }
+
+    /// How many of its ranges that are on their way have brought bytes.
+    pub fn flowing(&self) -> u32 {
+        u32::try_from(self.progress().ranges.flowing()).unwrap_or(u32::MAX)
+    }
+
     /// Whether every byte is in place.
     pub fn is_whole(&self) -> bool {
         self.progress().ranges.is_complete()

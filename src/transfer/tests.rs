@@ -44,7 +44,7 @@ impl Desk {
         };
         table.file(file).unwrap();
         let session = Session::new(None);
-        let run = Run::new(Arc::new(Download::sample()), session, Arc::default());
+        let run = Run::new(Arc::new(Download::sample()), Arc::new(session), Arc::default());
         let file = OpenFile::new(0, SIZE, Partial::default(), false);
         let job = Job::new(Arc::new(run), Arc::new(table.finish()), file.into(), None);
         Desk { dir, hands, job }

@@ -108,6 +108,10 @@ struct Source<'a, R, L> {
 impl<R: Read, L: Fn(io::Error) -> Fault> Source<'_, R, L> {
     #[cold]
     fn refill(&mut self) -> io::Result<()> {
+        // After an error serde_json looks for the ends of what is open, and would wait for a silent server each time.
+        if self.meter.fault.borrow().is_some() {
+            return Err(io::ErrorKind::Other.into());
+        }
         if let Some(why) = self.meter.too_long() {
             self.meter.refuse(why);
             return Err(io::ErrorKind::Other.into());
@@ -393,6 +397,26 @@ mod tests {
                 prop_assert!(listed.id.len() + listed.name.len() + path <= LONGEST_STRINGS);
             }
         }
+    }
+
+    #[test]
+    fn a_body_that_has_failed_is_not_read_again() {
+        struct Fails(Cell<u32>);
+        impl Read for &Fails {
+            fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                self.0.set(self.0.get() + 1);
+                if self.0.get() > 1 {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                let text = br#"[{"id":"F1","x":{"y":[1,"#;
+                buf[..text.len()].copy_from_slice(text);
+                Ok(text.len())
+            }
+        }
+        let body = Fails(Cell::new(0));
+        let read = read(&body, true, |_| Fault::transient("silent"), &mut |_| Ok(()));
+        assert_eq!(read, Err(Fault::transient("silent")));
+        assert_eq!(body.0.get(), 2);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Addresses that expire, serve once, or are refused.
 
+use std::time::{Duration, Instant};
+
 use crate::support::agent::row;
 use crate::support::origin::{Kind, Reply};
 use crate::support::package::Package;
@@ -94,6 +96,61 @@ fn any_other_refusal_is_the_files_error_once_a_fresh_address_was_tried() {
         assert_eq!(targets.len(), 2, "{targets:?}");
         assert_ne!(targets[0], targets[1], "the second address is a fresh one");
     }
+}
+
+#[test]
+fn many_files_that_fail_for_good_fail_as_soon_as_one() {
+    type Spoil = fn(&Rig);
+    let causes: [(&str, Spoil); 3] = [
+        ("refused", |rig| {
+            rig.origin.always(Kind::Bytes, Reply::status(403))
+        }),
+        ("of another size", |rig| {
+            rig.origin.always(Kind::Bytes, Reply::resized(1))
+        }),
+        ("without an address", |rig| {
+            rig.origin.always(Kind::Address, Reply::json("{}"))
+        }),
+    ];
+    for (what, spoil) in causes {
+        let rig = Rig::new(Package::new().many(40, 500));
+        spoil(&rig);
+        let start = Instant::now();
+        let id = rig.create();
+        let record = rig.agent.wait_state(&id, "error");
+        // Two waits, of half a second and of a second; ten times as much is for a machine with other things to do.
+        assert!(
+            start.elapsed() < Duration::from_secs(15),
+            "{what}: {:?}",
+            start.elapsed()
+        );
+        assert_eq!(record["files_failed"], 40, "{what}");
+        assert_eq!(record["error"]["code"], "protocol_error", "{what}");
+    }
+}
+
+#[test]
+fn files_that_fail_for_good_do_not_hold_up_the_others() {
+    let rig = Rig::new(Package::new().many(400, 500));
+    rig.origin.on(Kind::Bytes, |seen| {
+        let file = seen.file.as_deref().unwrap_or_default();
+        // Every tenth.
+        match file.ends_with('7') {
+            true => Reply::resized(1),
+            false => Reply::serve(),
+        }
+    });
+    let start = Instant::now();
+    let id = rig.create();
+    let record = rig.agent.wait_state(&id, "error");
+    assert!(
+        start.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(record["files_failed"], 40);
+    assert_eq!(record["files_complete"], 360);
+    assert_eq!(record["error"]["code"], "file_failed");
 }
 
 #[test]

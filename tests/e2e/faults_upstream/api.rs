@@ -1,6 +1,8 @@
 //! The upstream's API in the middle of a download: tokens that die, calls that fail.
 
-use crate::support::origin::{Kind, Reply};
+use std::time::{Duration, Instant};
+
+use crate::support::origin::{Gate, Kind, Reply};
 use crate::support::package::Package;
 use crate::support::rig::Rig;
 
@@ -75,7 +77,11 @@ fn about_to_resolve() -> (Rig, String) {
 
 #[test]
 fn a_link_that_is_gone_meanwhile_is_an_error() {
-    for (status, code) in [(404, "link_not_found"), (410, "link_expired")] {
+    for (status, code) in [
+        (404, "link_not_found"),
+        (410, "link_expired"),
+        (451, "link_not_found"),
+    ] {
         let (rig, id) = about_to_resolve();
         rig.origin.refuse_link(status);
         rig.agent.resume(&id).expect(200);
@@ -92,4 +98,95 @@ fn a_password_that_is_wrong_meanwhile_is_an_error() {
     rig.agent.resume(&id).expect(200);
     let record = rig.agent.wait_state(&id, "error");
     assert_eq!(record["error"]["code"], "link_password_wrong");
+}
+
+/// Files whose addresses want a fresh token, while the link answers like this.
+fn renewing(reply: Reply, args: &[&str]) -> Rig {
+    let rig = Rig::with(Package::new().many(40, 500), args);
+    rig.origin.on(Kind::Link, move |seen| match seen.nth {
+        1 => Reply::serve(),
+        _ => reply.clone(),
+    });
+    rig.origin.always(Kind::Address, Reply::status(401));
+    rig.create();
+    rig
+}
+
+#[test]
+fn a_renewal_that_fails_is_tried_again_once_for_all_workers() {
+    let rig = renewing(Reply::status(503), &[]);
+    rig.origin.await_requests(Kind::Link, 4);
+    let links = rig.origin.requests(Kind::Link);
+    // The first is that of POST; then half a second and a second, with jitter.
+    for (pair, least) in links[1..].windows(2).zip([400, 800]) {
+        let wait = pair[1].at - pair[0].at;
+        assert!(wait >= Duration::from_millis(least), "{wait:?}");
+    }
+}
+
+#[test]
+fn a_renewal_that_hangs_does_so_for_one_worker() {
+    let gate = Gate::new();
+    let rig = renewing(Reply::stall(&gate), &["--silence-timeout", "1"]);
+    rig.origin.await_requests(Kind::Link, 4);
+    let links = rig.origin.requests(Kind::Link);
+    for (pair, least) in links[1..].windows(2).zip([1400, 1800]) {
+        let wait = pair[1].at - pair[0].at;
+        assert!(wait >= Duration::from_millis(least), "{wait:?}");
+    }
+}
+
+#[test]
+fn files_whose_fresh_token_is_refused_fail_at_once_and_the_others_arrive() {
+    let rig = Rig::new(Package::new().many(200, 500));
+    rig.origin.on(Kind::Address, |seen| {
+        let file = seen.file.as_deref().unwrap_or_default();
+        match file.ends_with('7') {
+            true => Reply::status(401),
+            false => Reply::serve(),
+        }
+    });
+    let start = Instant::now();
+    let id = rig.create();
+    let record = rig.agent.wait_state(&id, "error");
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert_eq!(record["files_failed"], 20);
+    assert_eq!(record["files_complete"], 180);
+    // One at POST and one renewal; another for each five seconds that a slow machine takes.
+    let links = rig.origin.count(Kind::Link);
+    assert!(
+        links as u64 <= 2 + took.as_secs() / 5,
+        "{links} in {took:?}"
+    );
+}
+
+#[test]
+fn a_listing_that_is_tried_again_needs_no_other_token() {
+    let rig = Rig::new(two());
+    rig.origin.first(3, Kind::Listing, Reply::status(429));
+    let id = rig.create();
+    rig.complete(&id);
+    assert_eq!(rig.origin.count(Kind::Link), 1);
+}
+
+#[test]
+fn a_listing_that_is_refused_renews_the_token_once() {
+    let rig = Rig::new(two());
+    rig.origin.first(3, Kind::Listing, Reply::status(401));
+    let id = rig.create();
+    rig.complete(&id);
+    assert_eq!(rig.origin.count(Kind::Link), 2);
+}
+
+#[test]
+fn a_package_without_a_listing_is_gone_at_once() {
+    for (status, code) in [(404, "link_not_found"), (410, "link_expired")] {
+        let rig = Rig::new(two());
+        rig.origin.always(Kind::Listing, Reply::status(status));
+        let id = rig.create();
+        let record = rig.agent.wait_state(&id, "error");
+        assert_eq!(record["error"]["code"], code, "{record:#}");
+        assert_eq!(rig.origin.count(Kind::Listing), 1);
+    }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
-use crate::support::origin::{Gate, Kind, Reply};
+use crate::support::origin::{Gate, Kind, Reply, Seen};
 use crate::support::package::Package;
 use crate::support::rig::Rig;
 
@@ -242,4 +242,40 @@ fn a_server_without_ranges_may_fail_too() {
     });
     let id = rig.create();
     rig.complete(&id);
+}
+
+/// A file of ranges that takes ten seconds at least, of whose requests `hook` answers some.
+fn slow_and_large(hook: impl Fn(&Seen) -> Option<Reply> + Send + Sync + 'static) -> Rig {
+    let rig = Rig::with(Package::new().file("a", 64 << 20), &["--workers", "24"]);
+    rig.origin.throttle(4 << 20);
+    rig.origin.on(Kind::Bytes, move |seen| {
+        hook(seen).unwrap_or_else(Reply::serve)
+    });
+    rig.create();
+    rig
+}
+
+#[test]
+fn a_range_that_fails_waits_its_time_while_the_others_stream() {
+    let busy = Reply::status(503);
+    for (reply, most) in [(busy.clone(), 5), (busy.header("Retry-After", "20"), 1)] {
+        let is_bad = |seen: &Seen| seen.range.is_some_and(|(first, _)| first == 0);
+        let rig = slow_and_large(move |seen| is_bad(seen).then(|| reply.clone()));
+        // Six seconds at the line's pace: the attempts are due after 0, 0.5, 1.5 and 3.5 s.
+        rig.origin.await_served(24 << 20);
+        let requests = rig.origin.requests(Kind::Bytes);
+        let tries = requests.iter().filter(|seen| is_bad(seen)).count();
+        assert!((1..=most).contains(&tries), "{tries} attempts");
+    }
+}
+
+#[test]
+fn a_server_that_allows_four_connections_is_not_pressed_for_more() {
+    let rig = slow_and_large(|seen| {
+        (seen.nth > 4).then(|| Reply::status(429).header("Retry-After", "5"))
+    });
+    let all_at_once = 30;
+    rig.origin.await_served(14 << 20);
+    let requests = rig.origin.count(Kind::Bytes);
+    assert!(requests <= all_at_once, "{requests} requests");
 }

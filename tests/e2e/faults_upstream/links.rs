@@ -171,3 +171,34 @@ fn a_name_that_cannot_be_resolved_is_waited_for() {
     let record = agent.wait(id, "a fault", |record| !record["error"].is_null());
     assert_retrying(&record);
 }
+
+#[test]
+fn a_password_that_is_wanted_later_is_named_as_records_name_it() {
+    let rig = Rig::new(two());
+    rig.origin.always(Kind::Link, Reply::status(503));
+    let id = rig.create();
+    rig.origin.require_password("p");
+    rig.origin.heal(Kind::Link);
+    let record = rig.agent.wait_state(&id, "error");
+    assert_eq!(record["error"]["code"], "link_password_wrong", "{record:#}");
+    let message = record["error"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("delete") && message.contains("post the link again"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_link_that_is_refused_later_is_what_it_would_have_been_at_post() {
+    for status in [400, 402, 409, 418, 451] {
+        let rig = Rig::new(two());
+        rig.origin.always(Kind::Link, Reply::status(503));
+        let id = rig.create();
+        rig.origin.always(Kind::Link, Reply::status(status));
+        let record = rig.agent.wait_state(&id, "error");
+        assert_eq!(record["error"]["code"], "link_not_found", "{record:#}");
+        let message = record["error"]["message"].as_str().unwrap();
+        assert!(message.contains("refuses the link"), "{message}");
+        assert!(message.contains(&status.to_string()), "{message}");
+    }
+}
