@@ -93,6 +93,11 @@ impl Range {
         span.claimed = span.written;
     }
 
+    /// Whether the file was started over since the range was taken, so that it counts no more.
+    pub fn is_void(&self) -> bool {
+        self.span().void
+    }
+
     /// Whether every byte of it is written.
     pub fn is_done(&self) -> bool {
         let span = self.span();

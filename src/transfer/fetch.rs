@@ -1,6 +1,17 @@
 //! From a range to bytes in the `.part`: ask, check the answer, copy.
 
-use super::*;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::copy::Copying;
+use super::open_file::lock;
+use super::verdict::{Refusal, failed};
+use super::{CHANGES, Hands, Job};
+use crate::hold::Hold;
+use crate::outcome::Outcome;
+use crate::ranges::Range;
+use crate::saved::Change;
+use crate::upstream::{Address, Content, Fault, Fetched};
 
 impl Job {
     pub(super) fn fetch(
@@ -25,7 +36,7 @@ impl Job {
                 let range = whole.as_ref().unwrap_or(range);
                 let part = self.part(hands)?;
                 range.begin(Instant::now());
-                self.copy(&mut fetched, range, &part, hands, skip, hold)
+                Copying::new(self, hands, range, skip).run(&mut fetched, &part, hold)
             });
         if let Some(range) = &whole {
             self.file.put_back(range);
@@ -218,133 +229,8 @@ impl Job {
         saved.map_err(|error| Outcome::passing(error.to_string()))
     }
 
-    /// Moves the body into the `.part`.
-    pub(super) fn copy(
-        &self,
-        fetched: &mut Fetched,
-        range: &Range,
-        part: &Part,
-        hands: &Hands,
-        mut skip: u64,
-        hold: &mut Hold,
-    ) -> Result<(), Outcome> {
-        let mut at = range.start;
-        let begun = at;
-        let since = Instant::now();
-        let asked_end = range.end();
-        loop {
-            if self.is_halted() {
-                return Err(Outcome::Stopped);
-            }
-            if hands.seats.is_crowded() && self.may_yield() && hands.seats.must_leave() {
-                return Err(Outcome::Yielded);
-            }
-            if self.run.is_worker_wanted()
-                && may_share(self.may_yield(), since.elapsed(), at - begun)
-                && self.run.must_leave()
-            {
-                // What came stays, and the rest has its turn again.
-                return Err(Outcome::Stopped);
-            }
-            // A large file takes long, and its open `.part` does not tell that its disk is gone.
-            if let Some(root) = self.run.root() {
-                self.run.look(root).map_err(|error| broken(&error))?;
-            }
-            let stopped = || self.is_halted();
-            let Some(grant) = hands.limit.take(hold::PIPE, stopped) else {
-                return Err(Outcome::Stopped);
-            };
-            let loaded = if skip > 0 {
-                fetched.load_past(&mut skip, hold, grant.bytes)
-            } else {
-                fetched.load(hold, grant.bytes)
-            };
-            let came = loaded.as_ref().map_or(0, |load| load.len());
-            hands.limit.settle(&grant, came);
-            let load = match loaded {
-                Ok(load) => load,
-                Err(Fault::Stopped) => return Err(Outcome::Stopped),
-                Err(Fault::Transient {
-                    message,
-                    retry_after,
-                }) => {
-                    return Err(Outcome::Fault {
-                        message,
-                        retry_after,
-                        gained: at > begun,
-                    });
-                }
-                Err(other) => {
-                    return Err(Outcome::Fault {
-                        message: format!("the file's bytes broke off ({other})"),
-                        retry_after: None,
-                        gained: at > begun,
-                    });
-                }
-            };
-            if load.is_empty() {
-                break;
-            }
-            hands.meter.add_received(load.len() as u64);
-            let granted = range.claim(load.len() as u64) as usize;
-            if granted > 0 {
-                if let Err(error) = hold.write(load, granted, &part.file, at) {
-                    range.unclaim();
-                    return Err(error.into());
-                }
-                if !range.wrote() {
-                    return Err(Outcome::Over);
-                }
-                if at == begun {
-                    let mut progress = self.file.progress();
-                    progress.refusals = 0;
-                }
-                at += granted as u64;
-                self.table.add_done(self.file.index, granted as u64);
-            }
-            if granted < load.len() {
-                hold.discard();
-                return if at >= asked_end && asked_end == self.table.size(self.file.index) {
-                    Err(Outcome::Over)
-                } else {
-                    Ok(())
-                };
-            }
-        }
-        if range.is_done() {
-            return Ok(());
-        }
-        Err(Outcome::Fault {
-            message: "the server ended the file's bytes early".into(),
-            retry_after: None,
-            gained: at > begun,
-        })
-    }
-
     /// Whether what was received stays of use: a server that ignores ranges would send it all again.
     pub(super) fn may_yield(&self) -> bool {
         !self.file.progress().ranges.is_single()
-    }
-}
-
-/// Whether a worker, after so long and so many bytes, may be given to another download. Where the bytes would be lost, only if
-/// they are next to none: a connection that never ends must not hold a worker for ever.
-fn may_share(bytes_stay: bool, took: Duration, bytes: u64) -> bool {
-    let trickles = took >= TRICKLE_TIME && bytes < TRICKLE * took.as_secs();
-    took >= SHARE_AFTER && (bytes_stay || trickles)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_worker_is_shared_where_that_costs_little() {
-        let after = Duration::from_secs;
-        assert!(!may_share(true, after(1), 0), "it has just begun");
-        assert!(may_share(true, after(3), 1 << 30));
-        assert!(!may_share(false, after(3), 10), "it may yet become fast");
-        assert!(may_share(false, after(60), 10));
-        assert!(!may_share(false, after(60), 10 << 20), "too much to lose");
     }
 }

@@ -1,5 +1,6 @@
 //! One job: one byte range of one file, fetched into its `.part`; the last one gives the file its name.
 
+mod copy;
 mod fetch;
 mod open_file;
 mod part;
@@ -9,11 +10,11 @@ mod verdict;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::board::{Code, FileProblem, IfExists, Problem};
 use crate::dest::{self, DestError, Folder, Published, Root, Traits};
-use crate::hold::{self, Hold};
+use crate::hold::Hold;
 use crate::intervals::Intervals;
 use crate::limit::Limit;
 use crate::meter::Meter;
@@ -26,23 +27,18 @@ use crate::seats::Seats;
 use crate::session::SessionFault;
 use crate::store::Store;
 use crate::table::{FileState, FileTable, Names, Skip};
-use crate::upstream::{Address, Client, Content, Fault, Fetched};
+use crate::upstream::{Address, Client, Fault};
 
 use open_file::lock;
 pub use open_file::{OpenFile, Part};
 use publish::free_part;
 pub use publish::{Place, publish};
-use verdict::{Refusal, broken, failed};
+use verdict::{broken, failed};
 
 /// Refusals in a row of fresh addresses, with no byte between them, that make a file fail.
 const REFUSALS: u32 = 5;
 /// How often a file's content may turn out changed before that is its error.
 const CHANGES: u32 = 3;
-/// A connection is kept for so long at least, also where its worker is wanted elsewhere.
-const SHARE_AFTER: Duration = Duration::from_secs(2);
-/// For so long where it would have to begin anew, and then only if it brings fewer bytes per second than that.
-const TRICKLE_TIME: Duration = Duration::from_secs(20);
-const TRICKLE: u64 = 4 << 10;
 /// No file system of use has larger blocks.
 const BLOCK: u64 = 64 << 10;
 /// A file from this size on may be tampered with while it is on its way; a smaller one is there too shortly.

@@ -4,7 +4,7 @@
 use std::fs;
 
 use crate::support::content;
-use crate::support::origin::{Kind, Reply};
+use crate::support::origin::{Framing, Kind, Reply};
 use crate::support::package::{Entry, Package};
 use crate::support::rig::Rig;
 use crate::support::tree;
@@ -108,6 +108,53 @@ fn content_of_another_size_without_ranges_never_arrives() {
         let record = rig.agent.wait_state(&id, "error");
         rig.assert_file(&record, "F1");
         assert!(!rig.dst().join("bad").exists(), "{more} bytes more");
+    }
+}
+
+/// `F2` always comes whole, with so many bytes more than listed, and without a length.
+fn always_resized(more: i64, framing: Framing) -> Rig {
+    let rig = Rig::new(two());
+    let reply = Reply::resized(more).and_ignore_range();
+    let reply = reply.and_framed(framing);
+    spoil(&rig, Kind::Bytes, move |_| reply.clone());
+    rig
+}
+
+#[test]
+fn longer_content_is_a_protocol_error_however_its_end_is_told() {
+    for framing in [Framing::Chunks, Framing::Close] {
+        for more in [1, 100, 300_000] {
+            assert_protocol_error(&always_resized(more, framing));
+        }
+    }
+}
+
+#[test]
+fn shorter_content_whose_end_is_told_is_a_protocol_error() {
+    assert_protocol_error(&always_resized(-100, Framing::Chunks));
+}
+
+#[test]
+fn a_part_that_is_longer_than_it_says_for_ever_is_a_protocol_error() {
+    for bytes in [2, 4000] {
+        let reply = Reply::serve().and_framed(Framing::Chunks);
+        assert_protocol_error(&always_after_a_part(reply.and_overrun(bytes)));
+    }
+}
+
+#[test]
+fn content_without_a_length_arrives() {
+    for framing in [Framing::Chunks, Framing::Close] {
+        let rig = Rig::new(two().file("large", 9 << 20));
+        rig.origin.on(Kind::Bytes, move |seen| {
+            let reply = Reply::serve().and_framed(framing);
+            match seen.nth_of_file {
+                1 => reply.and_cut(3000),
+                _ => reply,
+            }
+        });
+        let id = rig.create();
+        rig.complete(&id);
     }
 }
 
