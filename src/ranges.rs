@@ -80,10 +80,14 @@ impl Range {
         granted
     }
 
-    /// What was claimed is written. False where the range counts no more.
-    pub fn wrote(&self) -> bool {
+    /// What was claimed is written. `note` counts it, before anybody can start the file over. False, and nothing is counted, where
+    /// the range counts no more.
+    pub fn wrote(&self, note: impl FnOnce()) -> bool {
         let mut span = self.span();
         span.written = span.claimed;
+        if !span.void {
+            note();
+        }
         !span.void
     }
 
@@ -102,6 +106,17 @@ impl Range {
     pub fn is_done(&self) -> bool {
         let span = self.span();
         !span.void && span.written >= span.end
+    }
+
+    /// From now on it counts no more.
+    fn void(&self) {
+        self.span().void = true;
+    }
+
+    /// Whether claimed bytes are still on their way to the disk.
+    fn is_writing(&self) -> bool {
+        let span = self.span();
+        span.written < span.claimed
     }
 
     /// The bytes written since this was last asked.
@@ -149,6 +164,8 @@ pub struct Ranges {
     news: Vec<(u64, u64)>,
     /// The server ignores ranges: the whole file comes on one connection.
     single: bool,
+    /// Ranges that count no more, of which a byte was still on its way to the disk.
+    leaving: Vec<Arc<Range>>,
 }
 
 impl Ranges {
@@ -161,6 +178,7 @@ impl Ranges {
             running: Vec::new(),
             news: Vec::new(),
             single: false,
+            leaving: Vec::new(),
         }
     }
 
@@ -199,9 +217,11 @@ impl Ranges {
         self.size.saturating_sub(self.done.total() + taken)
     }
 
-    /// Takes the next free range for one of `workers` workers. None where nothing is free.
+    /// Takes the next free range for one of `workers` workers. None where nothing is free, and as long as old content is on its way to
+    /// the disk: it could take the place of new. The job of that ends after it was written.
     pub fn take(&mut self, workers: u64) -> Option<Arc<Range>> {
-        if self.single && !self.running.is_empty() {
+        self.leaving.retain(|range| range.is_writing());
+        if !self.leaving.is_empty() || (self.single && !self.running.is_empty()) {
             return None;
         }
         let (start, gap_end) = self.free()?;
@@ -247,7 +267,10 @@ impl Ranges {
     /// Starts the file over: nothing is done, what runs counts no more.
     pub fn start_over(&mut self) {
         for range in self.running.drain(..) {
-            range.span().void = true;
+            range.void();
+            if range.is_writing() {
+                self.leaving.push(range);
+            }
         }
         self.done = Intervals::default();
         self.news.clear();
@@ -291,7 +314,7 @@ mod tests {
 
     fn write(range: &Range, bytes: u64) -> u64 {
         let granted = range.claim(bytes);
-        assert!(range.wrote());
+        assert!(range.wrote(|| ()));
         granted
     }
 
@@ -384,6 +407,18 @@ mod tests {
         ranges.put_back(&old);
         assert_eq!(ranges.bytes(), 0);
         assert!(ranges.take(8).is_none(), "one connection only");
+    }
+
+    #[test]
+    fn nothing_is_written_over_by_what_counts_no_more() {
+        let mut ranges = Ranges::new(64 * MIB, Intervals::default());
+        let old = ranges.take(8).unwrap();
+        assert_eq!(old.claim(MIB), MIB);
+        ranges.start_over();
+        assert!(old.is_void() && ranges.take(8).is_none(), "it is written");
+        let mut counted = false;
+        assert!(!old.wrote(|| counted = true) && !counted);
+        assert_eq!(ranges.take(8).unwrap().start, 0);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Hands, Job, Part, broken};
+use super::open_file::Part;
+use super::verdict::broken;
+use super::{Hands, Job};
 use crate::hold::{self, Hold, Load};
 use crate::limit::Grant;
 use crate::outcome::Outcome;
@@ -143,15 +145,15 @@ impl<'a> Copying<'a> {
                 self.range.unclaim();
                 return Err(error.into());
             }
-            if !self.range.wrote() {
+            let file = self.job.file.index;
+            let note = || self.job.table.add_done(file, granted as u64);
+            if !self.range.wrote(note) {
                 return Err(Outcome::Over);
             }
             if self.gained() == 0 {
                 self.job.file.progress().refusals = 0;
             }
             self.at += granted as u64;
-            let file = self.job.file.index;
-            self.job.table.add_done(file, granted as u64);
         }
         if granted == load.len() {
             return Ok(Came::Bytes);
@@ -223,7 +225,7 @@ impl<'a> Copying<'a> {
     }
 
     fn changed(&self, message: &str) -> Outcome {
-        self.job.changed(message, self.hands)
+        self.job.changed(self.range, message, self.hands)
     }
 }
 

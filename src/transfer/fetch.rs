@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::copy::Copying;
-use super::open_file::lock;
+use super::open_file::{Progress, lock};
 use super::verdict::{Refusal, failed};
-use super::{CHANGES, Hands, Job};
+use super::{Hands, Job};
 use crate::hold::Hold;
 use crate::outcome::Outcome;
 use crate::ranges::Range;
@@ -24,9 +24,10 @@ impl Job {
         if self.is_halted() {
             return Err(Outcome::Stopped);
         }
-        if self.file.progress().owes_void {
-            self.void(hands)?;
+        if range.is_void() {
+            return Err(Outcome::Over);
         }
+        self.tell_over(hands)?;
         self.table.begin(self.file.index);
         let (mut fetched, asked_end) = self.open(range, hands, next)?;
         let mut whole = None;
@@ -72,14 +73,12 @@ impl Job {
                     return Ok((fetched, end));
                 }
                 Err(Fault::Refused { status: 416 }) => {
-                    return Err(self.changed(
-                        "the server says that the file is shorter than listed",
-                        hands,
-                    ));
+                    let message = "the server says that the file is shorter than listed";
+                    return Err(self.changed(range, message, hands));
                 }
                 Err(fault) => {
                     // Used up or expired: a fresh one is used at once, and then after a wait.
-                    let outcome = self.refused(fault, fresh, hands);
+                    let outcome = self.refused(fault, fresh, range, hands);
                     if !again || !matches!(outcome, Refusal::Address(_)) {
                         return Err(outcome.into());
                     }
@@ -103,7 +102,13 @@ impl Job {
     }
 
     /// What a failed request means; `fresh` tells whether its address had not been used before.
-    pub(super) fn refused(&self, fault: Fault, fresh: bool, hands: &Hands) -> Refusal {
+    pub(super) fn refused(
+        &self,
+        fault: Fault,
+        fresh: bool,
+        range: &Range,
+        hands: &Hands,
+    ) -> Refusal {
         let status = match fault {
             Fault::Stopped => return Refusal::Other(Outcome::Stopped),
             Fault::Transient {
@@ -116,7 +121,9 @@ impl Job {
                     gained: false,
                 });
             }
-            Fault::Malformed(message) => return Refusal::Other(self.changed(&message, hands)),
+            Fault::Malformed(message) => {
+                return Refusal::Other(self.changed(range, &message, hands));
+            }
             Fault::Refused { status } => status,
             Fault::Unauthorized => 403,
             Fault::NotFound => 404,
@@ -157,19 +164,18 @@ impl Job {
         };
         if !fits {
             fetched.doubt();
-            return Err(self.changed(
-                "the server's file has another size or place than was listed",
-                hands,
-            ));
+            let message = "the server's file has another size or place than was listed";
+            return Err(self.changed(range, message, hands));
         }
         let mut progress = self.file.progress();
+        if range.is_void() {
+            return Err(Outcome::Over);
+        }
         match (&progress.etag, &fetched.etag) {
             (Some(known), Some(now)) if known != now => {
                 drop(progress);
-                return Err(self.changed(
-                    "the file changed on the server while it was being downloaded",
-                    hands,
-                ));
+                let message = "the file changed on the server while it was being downloaded";
+                return Err(self.changed(range, message, hands));
             }
             (None, Some(now)) => progress.etag = Some(now.clone()),
             _ => {}
@@ -184,27 +190,29 @@ impl Job {
         }
         if range.start > 0 || asked_end < size {
             *whole = Some(progress.ranges.start_over_single());
+            progress.owes_void = true;
+            self.table.set_done(self.file.index, 0);
             drop(progress);
-            self.void(hands)?;
+            self.tell_over(hands)?;
         }
         Ok(0)
     }
 
-    /// The content is not what it was: the file starts over, the third time it fails.
-    pub(super) fn changed(&self, message: &str, hands: &Hands) -> Outcome {
+    /// The answer for a range shows that the content is not what it was: the file starts over, the third time it fails.
+    /// Where the range counts no more, the answer is as old, and says nothing new.
+    pub(super) fn changed(&self, range: &Range, message: &str, hands: &Hands) -> Outcome {
         let mut progress = self.file.progress();
-        progress.changes += 1;
-        let changes = progress.changes;
-        progress.etag = None;
-        progress.etag_reported = false;
-        progress.ranges.start_over();
+        if range.is_void() {
+            return Outcome::Over;
+        }
+        let failed_now = progress.changes.add(Instant::now());
+        self.start_over(&mut progress);
         drop(progress);
-        if let Err(outcome) = self.void(hands) {
+        if let Err(outcome) = self.tell_over(hands) {
             return outcome;
         }
         self.file.forget_address();
-        if changes >= CHANGES {
-            self.file.progress().changes = 0;
+        if failed_now {
             return failed(&format!(
                 "{message}; it was started over twice; ask the sender"
             ));
@@ -212,16 +220,25 @@ impl Job {
         Outcome::passing(message)
     }
 
-    /// Takes back what was said of the file's bytes. Until that is in the journal, no other byte may take their place.
-    pub(super) fn void(&self, hands: &Hands) -> Result<(), Outcome> {
+    /// Forgets what is in place of the file. Before another byte takes its place, [`Job::tell_over`] has to be called.
+    pub(super) fn start_over(&self, progress: &mut Progress) {
+        progress.etag = None;
+        progress.etag_reported = false;
+        progress.ranges.start_over();
+        progress.owes_void = true;
         self.table.set_done(self.file.index, 0);
-        self.file.progress().owes_void = true;
-        self.save(
-            hands,
-            &[Change::Over(self.run.download.key, self.file.index)],
-        )?;
-        self.file.progress().owes_void = false;
-        Ok(())
+    }
+
+    /// Takes back what the journal says of the file's bytes, where that is no longer true. Whoever comes meanwhile waits.
+    pub(super) fn tell_over(&self, hands: &Hands) -> Result<(), Outcome> {
+        let _telling = lock(&self.file.telling);
+        if !std::mem::take(&mut self.file.progress().owes_void) {
+            return Ok(());
+        }
+        let over = Change::Over(self.run.download.key, self.file.index);
+        let told = self.save(hands, &[over]);
+        self.file.progress().owes_void |= told.is_err();
+        told
     }
 
     pub(super) fn save(&self, hands: &Hands, changes: &[Change]) -> Result<(), Outcome> {

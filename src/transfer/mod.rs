@@ -1,5 +1,6 @@
 //! One job: one byte range of one file, fetched into its `.part`; the last one gives the file its name.
 
+mod changes;
 mod copy;
 mod fetch;
 mod open_file;
@@ -7,38 +8,29 @@ mod part;
 mod publish;
 mod verdict;
 
-use std::fs::File;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use crate::board::{Code, FileProblem, IfExists, Problem};
-use crate::dest::{self, DestError, Folder, Published, Root, Traits};
+use crate::dest::Root;
 use crate::hold::Hold;
-use crate::intervals::Intervals;
 use crate::limit::Limit;
 use crate::meter::Meter;
 use crate::outcome::Outcome;
-use crate::paths;
-use crate::ranges::{Range, Ranges};
+use crate::ranges::Range;
 use crate::run::Run;
-use crate::saved::{Change, Partial, Saved};
+use crate::saved::Saved;
 use crate::seats::Seats;
 use crate::session::SessionFault;
 use crate::store::Store;
-use crate::table::{FileState, FileTable, Names, Skip};
+use crate::table::FileTable;
 use crate::upstream::{Address, Client, Fault};
 
-use open_file::lock;
 pub use open_file::{OpenFile, Part};
-use publish::free_part;
 pub use publish::{Place, publish};
-use verdict::{broken, failed};
+use verdict::failed;
 
 /// Refusals in a row of fresh addresses, with no byte between them, that make a file fail.
 const REFUSALS: u32 = 5;
-/// How often a file's content may turn out changed before that is its error.
-const CHANGES: u32 = 3;
 /// No file system of use has larger blocks.
 const BLOCK: u64 = 64 << 10;
 /// A file from this size on may be tampered with while it is on its way; a smaller one is there too shortly.

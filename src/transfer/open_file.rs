@@ -1,6 +1,16 @@
 //! A file on its way: its ranges, its address and its `.part`, shared by the workers that fetch it.
 
-use super::*;
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::changes::Changes;
+use crate::dest::Folder;
+use crate::ranges::{Range, Ranges};
+use crate::saved::{Change, Partial};
+use crate::table::Names;
+use crate::upstream::Address;
 
 /// A file on its way, shared by the workers that fetch its ranges.
 pub struct OpenFile {
@@ -9,6 +19,8 @@ pub struct OpenFile {
     address: Mutex<Option<Address>>,
     /// Held while a first address is fetched, so that one worker does it for all. Never taken by the controller.
     pub(super) fetching_address: Mutex<()>,
+    /// Held while the journal is told that the file starts over. Never taken by the controller.
+    pub(super) telling: Mutex<()>,
     part: Mutex<Option<Arc<Part>>>,
     /// Held while the `.part` is made or opened, for the same reason and with the same rule.
     pub(super) opening_part: Mutex<()>,
@@ -23,7 +35,7 @@ pub(super) struct Progress {
     pub(super) etag: Option<String>,
     pub(super) etag_reported: bool,
     pub(super) refusals: u32,
-    pub(super) changes: u32,
+    pub(super) changes: Changes,
     pub(super) finishing: bool,
     /// The journal still says what is no longer true of the file.
     pub(super) owes_void: bool,
@@ -46,7 +58,7 @@ impl OpenFile {
             etag_reported: partial.etag.is_some(),
             etag: partial.etag,
             refusals: 0,
-            changes: 0,
+            changes: Changes::default(),
             finishing: false,
             owes_void: false,
             looked: false,
@@ -56,6 +68,7 @@ impl OpenFile {
             progress: Mutex::new(progress),
             address: Mutex::default(),
             fetching_address: Mutex::default(),
+            telling: Mutex::default(),
             part: Mutex::default(),
             opening_part: Mutex::default(),
             begun: AtomicBool::new(begun),

@@ -1,6 +1,17 @@
 //! The `.part` of a file: made, opened, and believed only as far as it holds data.
 
-use super::*;
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::open_file::{Part, lock};
+use super::publish::free_part;
+use super::verdict::broken;
+use super::{BLOCK, Hands, Job};
+use crate::dest::{self, Root};
+use crate::intervals::Intervals;
+use crate::outcome::Outcome;
+use crate::saved::Change;
 
 impl Job {
     /// The file's `.part`, opened or made.

@@ -4,7 +4,7 @@
 use std::fs;
 
 use crate::support::content;
-use crate::support::origin::{Framing, Kind, Reply};
+use crate::support::origin::{Framing, Gate, Kind, Reply};
 use crate::support::package::{Entry, Package};
 use crate::support::rig::Rig;
 use crate::support::tree;
@@ -168,6 +168,36 @@ fn a_file_replaced_meanwhile_is_fetched_anew() {
     let id = rig.create();
     rig.agent.wait_state(&id, "complete");
     tree::assert_file(&rig.dst().join("bad"), 77, 5000);
+}
+
+/// What several connections are told at the same time is one change.
+#[test]
+fn a_change_that_many_connections_see_counts_once() {
+    const AT_ONCE: usize = 8;
+    for reply in [Reply::status(416), Reply::total(7), Reply::json("gone")] {
+        let rig = Rig::new(Package::new().file("large.mov", 32 << 20));
+        let gate = Gate::new();
+        let wrong = reply.and_stall(&gate);
+        rig.origin.on(Kind::Bytes, move |seen| match seen.nth {
+            1..=AT_ONCE => wrong.clone(),
+            _ => Reply::serve(),
+        });
+        let id = rig.create();
+        rig.origin.await_requests(Kind::Bytes, AT_ONCE);
+        gate.open();
+        rig.complete(&id);
+    }
+}
+
+#[test]
+fn a_large_file_that_changes_for_ever_is_a_protocol_error() {
+    for reply in [Reply::status(416), Reply::total(7), Reply::json("gone")] {
+        let rig = Rig::new(Package::new().file("large.mov", 32 << 20));
+        rig.origin.always(Kind::Bytes, reply);
+        let id = rig.create();
+        let record = rig.agent.wait_state(&id, "error");
+        assert_eq!(record["error"]["code"], "protocol_error", "{record:#}");
+    }
 }
 
 #[test]
