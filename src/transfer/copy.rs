@@ -76,12 +76,21 @@ impl<'a> Copying<'a> {
         }
     }
 
-    /// Whether to go on: nobody stops the job or needs its worker more, and the disk is there.
-    fn go_on(&self) -> Result<(), Outcome> {
-        let (job, seats) = (self.job, &self.hands.seats);
-        if job.is_halted() {
+    /// Whether the bytes are still wanted.
+    fn is_wanted(&self) -> Result<(), Outcome> {
+        if self.job.is_halted() {
             return Err(Outcome::Stopped);
         }
+        if self.range.is_void() {
+            return Err(Outcome::Over);
+        }
+        Ok(())
+    }
+
+    /// Whether to go on: the bytes are wanted, nobody needs the worker more, and the disk is there.
+    fn go_on(&self) -> Result<(), Outcome> {
+        self.is_wanted()?;
+        let (job, seats) = (self.job, &self.hands.seats);
         if seats.is_crowded() && job.may_yield() && seats.must_leave() {
             return Err(Outcome::Yielded);
         }
@@ -101,9 +110,13 @@ impl<'a> Copying<'a> {
 
     /// Leave to read, which under a limit may take its time.
     fn granted(&self) -> Result<Grant, Outcome> {
-        let stopped = || self.job.is_halted();
-        let grant = self.hands.limit.take(hold::PIPE, stopped);
-        grant.ok_or(Outcome::Stopped)
+        loop {
+            let unwanted = || self.is_wanted().is_err();
+            if let Some(grant) = self.hands.limit.take(hold::PIPE, unwanted) {
+                return Ok(grant);
+            }
+            self.is_wanted()?;
+        }
     }
 
     /// Reads what is in place already, and drops it.

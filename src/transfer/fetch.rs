@@ -8,10 +8,48 @@ use super::open_file::{Progress, lock};
 use super::verdict::{Refusal, failed};
 use super::{Hands, Job};
 use crate::hold::Hold;
+use crate::intervals::Intervals;
 use crate::outcome::Outcome;
 use crate::ranges::Range;
 use crate::saved::Change;
 use crate::upstream::{Address, Content, Fault, Fetched};
+
+/// Where an answer's bytes go.
+struct Place {
+    range: Arc<Range>,
+    /// Bytes at the body's start that are in place already.
+    skip: u64,
+}
+
+impl Place {
+    fn of_part(range: &Arc<Range>) -> Place {
+        Place {
+            range: range.clone(),
+            skip: 0,
+        }
+    }
+
+    fn of_whole(range: &Arc<Range>) -> Place {
+        range.comes_whole();
+        Place {
+            range: range.clone(),
+            skip: range.start,
+        }
+    }
+}
+
+/// Whether an answer is what was asked for, the bytes from `start` to `end` of a file of `size`, or some of them, or all of the file.
+fn fits(content: &Content, start: u64, end: u64, size: u64) -> bool {
+    let fits_size = |told: Option<u64>| told.is_none_or(|told| told == size);
+    match *content {
+        Content::Whole { length } => fits_size(length),
+        Content::Part {
+            start: first,
+            end: last,
+            total,
+        } => first == start && last <= end && fits_size(total),
+    }
+}
 
 impl Job {
     pub(super) fn fetch(
@@ -30,19 +68,22 @@ impl Job {
         self.tell_over(hands)?;
         self.table.begin(self.file.index);
         let (mut fetched, asked_end) = self.open(range, hands, next)?;
-        let mut whole = None;
-        let copied = self
-            .check(&fetched, range, asked_end, hands, &mut whole)
-            .and_then(|skip| {
-                let range = whole.as_ref().unwrap_or(range);
-                let part = self.part(hands)?;
-                range.begin(Instant::now());
-                Copying::new(self, hands, range, skip).run(&mut fetched, &part, hold)
-            });
-        if let Some(range) = &whole {
-            self.file.put_back(range);
-        }
+        let place = self.place(&fetched, range, asked_end, hands)?;
+        let copied = self.fill(&mut fetched, &place, hands, hold);
+        self.file.put_back(&place.range);
         copied
+    }
+
+    fn fill(
+        &self,
+        fetched: &mut Fetched,
+        place: &Place,
+        hands: &Hands,
+        hold: &mut Hold,
+    ) -> Result<(), Outcome> {
+        let part = self.part(hands)?;
+        place.range.begin(Instant::now());
+        Copying::new(self, hands, &place.range, place.skip).run(fetched, &part, hold)
     }
 
     /// Gets an answer to the request for a range, with a fresh address where the known one is refused.
@@ -145,24 +186,16 @@ impl Job {
         )))
     }
 
-    /// Holds the answer's head against what is known of the file. Returns the bytes at the body's start that are in
-    /// place already; fills `whole` where the answer is the whole file although a part was asked for.
-    pub(super) fn check(
+    /// Holds the answer's head against what is known of the file, and says where its bytes go.
+    fn place(
         &self,
         fetched: &Fetched,
         range: &Arc<Range>,
         asked_end: u64,
         hands: &Hands,
-        whole: &mut Option<Arc<Range>>,
-    ) -> Result<u64, Outcome> {
-        let size = self.table.size(self.file.index);
-        let fits = match fetched.content {
-            Content::Whole { length } => length.is_none_or(|length| length == size),
-            Content::Part { start, end, total } => {
-                start == range.start && end <= asked_end && total.is_none_or(|total| total == size)
-            }
-        };
-        if !fits {
+    ) -> Result<Place, Outcome> {
+        let size = self.size();
+        if !fits(&fetched.content, range.start, asked_end, size) {
             fetched.doubt();
             let message = "the server's file has another size or place than was listed";
             return Err(self.changed(range, message, hands));
@@ -171,31 +204,41 @@ impl Job {
         if range.is_void() {
             return Err(Outcome::Over);
         }
-        match (&progress.etag, &fetched.etag) {
-            (Some(known), Some(now)) if known != now => {
-                drop(progress);
-                let message = "the file changed on the server while it was being downloaded";
-                return Err(self.changed(range, message, hands));
-            }
-            (None, Some(now)) => progress.etag = Some(now.clone()),
-            _ => {}
-        }
-        if matches!(fetched.content, Content::Part { .. }) || progress.ranges.is_single() {
-            let skip = if matches!(fetched.content, Content::Part { .. }) {
-                0
-            } else {
-                range.start
-            };
-            return Ok(skip);
-        }
-        if range.start > 0 || asked_end < size {
-            *whole = Some(progress.ranges.start_over_single());
-            progress.owes_void = true;
-            self.table.set_done(self.file.index, 0);
+        let known = progress.etag.clone();
+        if known.is_some() && fetched.etag.is_some() && known != fetched.etag {
             drop(progress);
-            self.tell_over(hands)?;
+            let message = "the file changed on the server while it was being downloaded";
+            return Err(self.changed(range, message, hands));
         }
-        Ok(0)
+        progress.etag = fetched.etag.clone().or(known.clone());
+        if matches!(fetched.content, Content::Part { .. }) {
+            return Ok(Place::of_part(range));
+        }
+        let asked_all = range.start == 0 && asked_end == size;
+        if asked_all || progress.ranges.is_single() {
+            return Ok(Place::of_whole(range));
+        }
+        drop(progress);
+        self.take_whole(range, known == fetched.etag, hands)
+    }
+
+    /// The whole file comes although a part was asked for. What is in place at its start stays where the content `is_known` to be the same.
+    fn take_whole(&self, range: &Range, is_known: bool, hands: &Hands) -> Result<Place, Outcome> {
+        let mut progress = self.file.progress();
+        if range.is_void() {
+            return Err(Outcome::Over);
+        }
+        let Some(whole) = progress.ranges.become_single(is_known) else {
+            return Err(Outcome::Over);
+        };
+        progress.etag_reported = false;
+        progress.owes_void = true;
+        let in_place = progress.ranges.done().total();
+        self.table.set_done(self.file.index, in_place);
+        drop(progress);
+        self.tell_over(hands)
+            .inspect_err(|_| self.file.put_back(&whole))?;
+        Ok(Place::of_whole(&whole))
     }
 
     /// The answer for a range shows that the content is not what it was: the file starts over, the third time it fails.
@@ -229,16 +272,33 @@ impl Job {
         self.table.set_done(self.file.index, 0);
     }
 
-    /// Takes back what the journal says of the file's bytes, where that is no longer true. Whoever comes meanwhile waits.
+    /// Tells the journal what is in place of the file, where what it says is no longer true. Whoever comes meanwhile waits.
     pub(super) fn tell_over(&self, hands: &Hands) -> Result<(), Outcome> {
         let _telling = lock(&self.file.telling);
-        if !std::mem::take(&mut self.file.progress().owes_void) {
+        let mut progress = self.file.progress();
+        if !std::mem::take(&mut progress.owes_void) {
             return Ok(());
         }
-        let over = Change::Over(self.run.download.key, self.file.index);
-        let told = self.save(hands, &[over]);
+        let bytes = progress.ranges.done().clone();
+        let etag = progress.etag.clone().filter(|_| !bytes.is_empty());
+        progress.etag_reported = etag.is_some();
+        drop(progress);
+        let told = self.save(hands, &self.anew(etag, &bytes));
         self.file.progress().owes_void |= told.is_err();
         told
+    }
+
+    /// What makes the journal forget all that it knows of the file's bytes, and know these.
+    pub(super) fn anew(&self, etag: Option<String>, bytes: &Intervals) -> Vec<Change> {
+        let (key, index) = (self.run.download.key, self.file.index);
+        let etag = etag.map(|etag| Change::Etag(key, index, etag));
+        let wrote = bytes.iter();
+        let wrote = wrote.map(|(start, end)| Change::Wrote(key, index, start, end));
+        [Change::Over(key, index)]
+            .into_iter()
+            .chain(etag)
+            .chain(wrote)
+            .collect()
     }
 
     pub(super) fn save(&self, hands: &Hands, changes: &[Change]) -> Result<(), Outcome> {

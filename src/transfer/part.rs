@@ -120,15 +120,7 @@ impl Job {
             self.table.path(self.file.index)
         );
         self.table.set_done(self.file.index, bytes.total());
-        let (key, index) = (self.run.download.key, self.file.index);
-        let mut changes = vec![Change::Over(key, index)];
-        changes.extend(etag.map(|etag| Change::Etag(key, index, etag)));
-        changes.extend(
-            bytes
-                .iter()
-                .map(|(start, end)| Change::Wrote(key, index, start, end)),
-        );
-        if let Err(outcome) = self.save(hands, &changes) {
+        if let Err(outcome) = self.save(hands, &self.anew(etag, &bytes)) {
             // The journal says too much; nothing of it is believed until that is mended.
             let mut progress = self.file.progress();
             progress.ranges.keep(&Intervals::default());
