@@ -164,7 +164,7 @@ impl<'a> Copying<'a> {
                 return Err(Outcome::Over);
             }
             if self.gained() == 0 {
-                self.job.file.progress().refusals = 0;
+                self.job.file.note_byte();
             }
             self.at += granted as u64;
         }

@@ -118,6 +118,9 @@ impl Job {
                     return Err(self.changed(range, message, hands));
                 }
                 Err(fault) => {
+                    if let Fault::Transient { .. } = fault {
+                        self.file.keep_after_fault(&address);
+                    }
                     // Used up or expired: a fresh one is used at once, and then after a wait.
                     let outcome = self.refused(fault, fresh, range, hands);
                     if !again || !matches!(outcome, Refusal::Address(_)) {

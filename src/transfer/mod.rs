@@ -67,6 +67,8 @@ pub struct Job {
     pub range: Option<Arc<Range>>,
     /// Fetched ahead.
     pub address: Option<Address>,
+    /// The bytes were asked for: what is to be kept of the address was kept then.
+    asked: bool,
     /// This job is the one that gives the whole file its name.
     names_file: bool,
 }
@@ -84,6 +86,7 @@ impl Job {
             file,
             range,
             address: None,
+            asked: false,
             names_file: false,
         }
     }
@@ -105,6 +108,7 @@ impl Job {
         next: &[Option<Address>],
     ) -> Option<Outcome> {
         if let Some(range) = &self.range {
+            self.asked = true;
             let result = self.fetch(range, hands, hold, next);
             self.file.put_back(range);
             if let Err(outcome) = result {
@@ -120,6 +124,11 @@ impl Job {
         if let Some(range) = &self.range {
             // Where it was put back already this does no harm.
             self.file.put_back(range);
+        }
+        if let Some(address) = self.address.take()
+            && !self.asked
+        {
+            self.file.leave_address(address);
         }
         if std::mem::take(&mut self.names_file) {
             self.file.progress().finishing = false;

@@ -12,6 +12,9 @@ use crate::saved::{Change, Partial};
 use crate::table::Names;
 use crate::upstream::Address;
 
+/// So many faults in a row that may pass, and the next request goes to a fresh address.
+const ADDRESS_FAULTS: u32 = 4;
+
 /// A file on its way, shared by the workers that fetch its ranges.
 pub struct OpenFile {
     pub index: u32,
@@ -35,6 +38,8 @@ pub(super) struct Progress {
     pub(super) etag: Option<String>,
     pub(super) etag_reported: bool,
     pub(super) refusals: u32,
+    /// Requests in a row that failed in a way that may pass, with no byte between them, at the address that is known.
+    pub(super) faults: u32,
     pub(super) changes: Changes,
     pub(super) finishing: bool,
     /// The journal still says what is no longer true of the file.
@@ -58,6 +63,7 @@ impl OpenFile {
             etag_reported: partial.etag.is_some(),
             etag: partial.etag,
             refusals: 0,
+            faults: 0,
             changes: Changes::default(),
             finishing: false,
             owes_void: false,
@@ -171,6 +177,32 @@ impl OpenFile {
 
     pub(super) fn keep_address(&self, address: &Address) {
         *lock(&self.address) = Some(address.clone());
+    }
+
+    /// Keeps an address behind which a request failed in a way that may pass, unless that went on for long: its host may be gone.
+    pub(super) fn keep_after_fault(&self, address: &Address) {
+        let mut progress = self.progress();
+        progress.faults += 1;
+        if progress.faults < ADDRESS_FAULTS {
+            self.leave_address(address.clone());
+        } else {
+            progress.faults = 0;
+            self.forget_address();
+        }
+    }
+
+    /// A byte came: what went wrong before is over.
+    pub(super) fn note_byte(&self) {
+        let mut progress = self.progress();
+        (progress.refusals, progress.faults) = (0, 0);
+    }
+
+    /// Keeps an address where there is no other, which may be fresher.
+    pub(super) fn leave_address(&self, address: Address) {
+        let mut slot = lock(&self.address);
+        if !self.given_up.load(Ordering::Acquire) {
+            slot.get_or_insert(address);
+        }
     }
 }
 
