@@ -124,8 +124,6 @@ pub struct Record {
     waiting: BTreeMap<u32, Wait>,
     /// The waiting files whose attempt is not due yet.
     asleep: BTreeSet<u32>,
-    /// Those whose attempt has become due since their ranges were last told so.
-    woken: BTreeSet<u32>,
     failed: BTreeMap<u32, Code>,
     /// Files that had failed and are to be tried again: as new ones are, since there may be very many.
     again: VecDeque<u32>,
@@ -159,7 +157,6 @@ impl Record {
             out: BTreeMap::new(),
             waiting: BTreeMap::new(),
             asleep: BTreeSet::new(),
-            woken: BTreeSet::new(),
             failed,
             again: VecDeque::new(),
             streak: 0,
@@ -377,7 +374,6 @@ impl Record {
     ) -> Option<Duration> {
         self.hunger(file);
         if self.state != State::Transferring {
-            self.woken.insert(file);
             return None;
         }
         let (done, others) = (self.done(file), self.out_of(file));
@@ -399,7 +395,6 @@ impl Record {
         let entry = self.waiting.entry(file);
         let wait = entry.and_modify(again).or_insert_with(new);
         self.asleep.insert(file);
-        self.woken.remove(&file);
         Some(wait.backoff.lasted(now.instant))
     }
 
@@ -470,7 +465,6 @@ impl Record {
         self.hungry.retain(|&hungry| hungry != file);
         self.waiting.remove(&file);
         self.asleep.remove(&file);
-        self.woken.remove(&file);
     }
 
     fn finish(&mut self, file: u32, effects: &mut Vec<Effect>) {
@@ -504,7 +498,7 @@ impl Record {
         // The next run does not wait for what this one had to.
         let waiting = std::mem::take(&mut self.waiting);
         waiting.into_keys().for_each(|file| self.hunger(file));
-        self.woken.append(&mut self.asleep);
+        self.asleep.clear();
         self.gate = None;
         self.streak = 0;
         self.malformed = 0;
@@ -660,22 +654,19 @@ impl Record {
         let awake: Vec<u32> = self.asleep.iter().copied().filter(is_due).collect();
         for file in awake {
             self.asleep.remove(&file);
-            self.woken.insert(file);
             self.hunger(file);
         }
     }
 
-    /// Whether the file's next attempt has become due: what failed may be tried again. It is told once, so that what has
-    /// failed meanwhile, and is on its way to be reported, waits in its turn.
-    #[must_use]
-    pub fn take_woken(&mut self, file: u32) -> bool {
-        self.woken.remove(&file)
+    /// Whether the file's next attempt is not due yet: until then what failed is not tried again.
+    pub fn is_asleep(&self, file: u32) -> bool {
+        self.asleep.contains(&file)
     }
 
     /// Whether one more job of the file may be out.
     pub fn may_have_another(&self, file: u32) -> bool {
         let wait = self.waiting.get(&file);
-        wait.is_none_or(|wait| self.out_of(file) < wait.most(self.asleep.contains(&file)))
+        wait.is_none_or(|wait| self.out_of(file) < wait.most(self.is_asleep(file)))
     }
 
     fn pick_new(&mut self) -> Option<Pick> {

@@ -105,7 +105,7 @@ impl Controller {
             return None;
         };
         let open = active.open_file(file, table.size(file));
-        if active.record.take_woken(file) {
+        if !active.record.is_asleep(file) {
             open.end_rest();
         }
         let range = open.take(workers);

@@ -317,21 +317,6 @@ fn jobs_that_flow_go_on_and_what_failed_waits() {
 }
 
 #[test]
-fn what_failed_is_free_again_once_for_each_time_that_it_is_due() {
-    let mut rig = large(LARGE);
-    rig.refuse(0, 5);
-    assert!(!rig.record.take_woken(0), "not due");
-    rig.time = 5.0;
-    rig.pick_more();
-    assert!(rig.record.take_woken(0));
-    // Another range has failed meanwhile, which the record does not know yet.
-    assert!(!rig.record.take_woken(0));
-    rig.refuse(0, 5);
-    rig.on(Event::Paused);
-    assert!(rig.record.take_woken(0), "nothing waits after a pause");
-}
-
-#[test]
 fn an_attempt_that_brings_bytes_lets_the_others_go() {
     let mut rig = large(LARGE);
     for _ in 4..LARGE {
