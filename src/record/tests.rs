@@ -614,7 +614,7 @@ fn a_link_that_is_gone_ends_the_download_but_not_its_files() {
 proptest! {
     /// Whatever happens, a download that transfers always has a job out, a pick to give or a time to wait for.
     #[test]
-    fn never_stuck(files in 0_u32..6, steps in prop::collection::vec((0_u8..10, any::<prop::sample::Index>()), 0..150)) {
+    fn never_stuck(files in 0_u32..6, steps in prop::collection::vec((0_u8..12, any::<prop::sample::Index>()), 0..150)) {
         let mut rig = Rig::new(files);
         let mut out: Vec<u32> = Vec::new();
         let mut beginning = false;
@@ -636,6 +636,8 @@ proptest! {
                         6 => { rig.failed(file, Code::ProtocolError); }
                         7 => { rig.file(file, Outcome::Stopped); }
                         8 => { rig.file(file, Outcome::Over); }
+                        9 => { rig.file(file, Outcome::Again("refused".into())); }
+                        10 => { rig.refuse(file, 1); }
                         _ => { rig.file(file, Outcome::Complete); }
                     }
                 }
