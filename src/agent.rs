@@ -86,7 +86,7 @@ pub trait Agent: Send + Sync {
     fn pause(&self, id: &str) -> Result<Arc<Download>, Refusal>;
 
     /// # Errors
-    /// `DownloadNotFound`, `InvalidTransition` from `complete`.
+    /// `DownloadNotFound`, `InvalidTransition` from `complete`, `Duplicate` from `error` while its link goes into its folder again.
     fn resume(&self, id: &str) -> Result<Arc<Download>, Refusal>;
 
     /// Stops the transfers, removes `.part` files and, if asked, what the downloads made.

@@ -39,8 +39,6 @@ pub struct Beginning {
     pub restarted: bool,
     /// So much so that a begun file may have its final name although its bytes are not all there.
     pub unsettled: bool,
-    /// Files below this index may have been begun before this process.
-    pub begun: u32,
 }
 
 /// A run that has begun.
@@ -297,7 +295,7 @@ fn settle(
     });
     let unnamed = unnamed.collect::<Result<_, _>>()?;
     if beginning.unsettled {
-        take_names_back(beginning, root, table)?;
+        look_after_power_cut(beginning, root, table, hands)?;
         let settled = hands.store.append(&[Change::Settled(download.key)]);
         settled?;
     }
@@ -352,50 +350,61 @@ fn open_folder(root: &Root, table: &FileTable, file: u32) -> Result<Folder, Dest
     root.folder(&table.dir_components(table.dir_of(file)), true)
 }
 
-/// After a power cut a rename may be on disk, but neither the bytes nor what the journal said of them: what may be
-/// such a file is a `.part` again. What is to be overwritten may be the user's own file from before, which nothing tells
-/// from such a one; it keeps its name, and what has it is replaced once the file is whole.
-fn take_names_back(
+/// After a power cut a rename or a `.part` may be on disk, but neither the bytes nor what the journal said of them.
+/// Looks at every file that may have been on its way.
+fn look_after_power_cut(
     beginning: &Beginning,
     root: &Root,
     table: &FileTable,
+    hands: &Hands,
 ) -> Result<(), NoBeginning> {
-    let download = &beginning.run.download;
-    if download.order.if_exists == IfExists::Overwrite {
-        return Ok(());
-    }
-    let begun = (0..beginning.begun.min(table.len())).into_par_iter();
+    let run = &beginning.run;
+    let begun = (0..run.parts.bound().min(table.len())).into_par_iter();
     let open = begun
         .filter(|&file| !matches!(table.state(file), FileState::Complete | FileState::Skipped));
-    open.try_for_each(|index| {
-        let folder = open_folder(root, table, index)?;
-        let names = table.names(index);
-        // The name was free when the download was planned: what has it now is ours, or the user put it there later.
-        let may_be_ours = folder.file(&names.last)?.is_some_and(|found| {
-            may_be_ours(
-                found,
-                table.size(index),
-                table.mtime(index),
-                download.created_at,
-            )
-        });
-        if may_be_ours
-            && matches!(
-                folder.publish(&names.last, &names.part, false)?,
-                Published::Done
-            )
-        {
-            let path = table.path(index);
-            log::info!(
-                "download {}: {path} is fetched again after a power cut",
-                download.id
-            );
-        }
-        Ok(())
-    })
+    let has_part = open.filter_map(|index| {
+        let has_part = find_part(&run.download, root, table, index);
+        has_part.map(|has| has.then_some(index)).transpose()
+    });
+    let has_part = has_part.collect::<Result<Vec<u32>, DestError>>()?;
+    let note = |&file: &u32| Change::Part(run.download.key, file);
+    let changes: Vec<Change> = has_part.iter().map(note).collect();
+    hands.store.append(&changes)?;
+    has_part.into_iter().for_each(|file| run.parts.add(file));
+    Ok(())
 }
 
-/// Whether a file under a final name may be what a power cut left of a file of `size` bytes, listed with the time
+/// Whether a file has a `.part` that may be this download's, once a final name that may have come too early is a `.part`
+/// again. What is to be overwritten may be the user's own file from before, which nothing tells from such a one; it
+/// keeps its name, and what has it is replaced once the file is whole.
+fn find_part(
+    download: &Download,
+    root: &Root,
+    table: &FileTable,
+    index: u32,
+) -> Result<bool, DestError> {
+    let folder = open_folder(root, table, index)?;
+    let names = table.names(index);
+    let may_be_ours = |name: &str| {
+        let found = folder.file(name)?;
+        Ok(found.is_some_and(|found| {
+            let (size, mtime) = (table.size(index), table.mtime(index));
+            may_be_ours(found, size, mtime, download.created_at)
+        }))
+    };
+    // The name was free when the download was planned: what has it now is ours, or the user put it there later.
+    if download.order.if_exists != IfExists::Overwrite
+        && may_be_ours(&names.last)?
+        && folder.publish(&names.last, &names.part, false)? == Published::Done
+    {
+        let (id, path) = (&download.id, table.path(index));
+        log::info!("download {id}: {path} is fetched again after a power cut");
+        return Ok(true);
+    }
+    may_be_ours(&names.part)
+}
+
+/// Whether a file may be what a power cut left of a file of `size` bytes, listed with the time
 /// `mtime` (nanoseconds since 1970), of a download from `created_at`. Time and length come to the disk together, if
 /// not as they were last: where there is a byte, the time is that of a write, or the listed one. A file with an
 /// older time is the user's; one that the user wrote since, or a copy of the listed one, cannot be told apart.

@@ -142,6 +142,14 @@ pub struct Order {
     pub if_exists: IfExists,
 }
 
+impl Order {
+    /// Whether both bring the same link into the same folder; one of them at a time may be on its way.
+    pub fn same_target(&self, other: &Order) -> bool {
+        (&self.link.api, &self.link.id) == (&other.link.api, &other.link.id)
+            && self.dst_folder == other.dst_folder
+    }
+}
+
 /// The part of a download that changes as a whole, by the controller's hand only.
 #[derive(Debug, Clone)]
 pub struct View {

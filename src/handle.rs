@@ -3,16 +3,19 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 
 use crate::agent::{Agent, Deleted, Refusal, Vitals, Which};
 use crate::board::{Board, Download, Order, State, View};
+use crate::claims::Claims;
 use crate::clock;
 use crate::controller::{Command, NewDownload, Prepared};
 use crate::dest::{self, Root};
 use crate::governor::Governor;
+use crate::record::Event;
 use crate::remember;
 use crate::saved::{Change, Saved, SavedDownload, SavedFiles};
 use crate::settings::{Said, Settings};
@@ -31,15 +34,9 @@ pub struct Handle {
     pub hands: Arc<Hands>,
     pub commands: Sender<Command>,
     pub governor: Arc<Governor>,
-}
-
-/// Folders that were made for a download that may yet be refused.
-struct Made(Vec<PathBuf>);
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        dest::unmake(&self.0);
-    }
+    pub claims: Arc<Claims>,
+    /// Set when the agent stops: no POST waits for its link any longer.
+    pub stopping: Arc<AtomicBool>,
 }
 
 impl Handle {
@@ -73,27 +70,30 @@ impl Handle {
         applied
     }
 
-    fn check_link(&self, order: &Order) -> Result<Option<Package>, Refusal> {
+    /// Asks what the link leads to. What may pass by itself is no refusal: it is what the download begins with.
+    fn check_link(&self, order: &Order) -> Result<Result<Package, Event>, Refusal> {
         let watch = Watch {
+            stop: self.stopping.clone(),
             deadline: Some(Instant::now() + CHECK),
-            ..Watch::default()
         };
         match self
             .hands
             .client
             .resolve(&order.link, order.password.as_ref(), &watch)
         {
-            Ok(package) => Ok(Some(package)),
+            Ok(package) => Ok(Ok(package)),
             Err(Fault::Unauthorized) if order.password.is_none() => {
                 Err(Refusal::LinkPasswordRequired)
             }
             Err(Fault::Unauthorized) => Err(Refusal::LinkPasswordWrong),
             Err(Fault::Gone) => Err(Refusal::LinkExpired),
             Err(Fault::NotFound | Fault::Refused { .. }) => Err(Refusal::LinkNotFound),
-            Err(fault @ (Fault::Stopped | Fault::Transient { .. } | Fault::Malformed(_))) => {
-                log::warn!("the link cannot be read yet, and is tried again: {fault}");
-                Ok(None)
-            }
+            Err(Fault::Stopped) => Err(Refusal::ShuttingDown),
+            Err(Fault::Transient {
+                message,
+                retry_after,
+            }) => Ok(Err(not_begun(message, retry_after, false))),
+            Err(Fault::Malformed(message)) => Ok(Err(not_begun(message, None, true))),
         }
     }
 }
@@ -136,17 +136,17 @@ impl Agent for Handle {
                 download_id: twin.id.clone(),
             });
         }
-        let (root, made) = Root::make(&folder).map_err(invalid)?;
-        let mut made = Made(made);
-        let package = self.check_link(&order)?;
-        let link = (order.link.api.clone(), order.link.id.clone());
-        let dst_folder = order.dst_folder.clone();
+        let (root, mut claim) = self.claims.make(&folder).map_err(invalid)?;
+        let (package, fault) = match self.check_link(&order)? {
+            Ok(package) => (Some(package), None),
+            Err(fault) => (None, Some(fault)),
+        };
+        let wanted = Box::new(order.clone());
         let (key, id) = self.ask(|reply| Command::PrepareCreate {
-            link,
-            dst_folder,
+            order: wanted,
             reply,
         })??;
-        let new = new_download(key, id, order, &root, &made.0, package);
+        let new = new_download(key, id, order, &root, claim.take_over(), package);
         let change = Change::Created(key, Box::new(saved(&new)));
         let committed = self.store.commit(&[change]);
         let download = new.download.clone();
@@ -154,10 +154,11 @@ impl Agent for Handle {
         self.ask(|reply| Command::ApplyCreate {
             key,
             new: kept,
+            fault,
             reply,
         })?;
         committed.map_err(|error| Refusal::StateUnwritable(error.to_string()))?;
-        made.0.clear();
+        claim.keep();
         Ok(download)
     }
 
@@ -198,11 +199,17 @@ impl Agent for Handle {
     }
 }
 
+fn not_begun(message: String, retry_after: Option<Duration>, malformed: bool) -> Event {
+    log::warn!("the link cannot be read yet, and is tried again: {message}");
+    Event::NotBegun {
+        message,
+        retry_after,
+        malformed,
+    }
+}
+
 fn is_twin(other: &Download, order: &Order) -> bool {
-    matches!(other.state(), State::Transferring | State::Paused)
-        && other.order.link.id == order.link.id
-        && other.order.link.api == order.link.api
-        && other.order.dst_folder == order.dst_folder
+    matches!(other.state(), State::Transferring | State::Paused) && other.order.same_target(order)
 }
 
 fn new_download(

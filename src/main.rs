@@ -19,9 +19,13 @@ use signal_hook::iterator::Signals;
 const LAST_RESORT: Duration = Duration::from_millis(4_500);
 
 fn main() -> ExitCode {
-    start_log();
     let env = |name: &str| std::env::var_os(name);
-    match cli::parse(std::env::args_os().skip(1), &env) {
+    let command = cli::parse(std::env::args_os().skip(1), &env);
+    // Not before: it complains of a RUST_LOG that makes no sense, and bad usage is one line.
+    if command.is_ok() {
+        start_log();
+    }
+    match command {
         Ok(Command::Help(text)) => print(&text),
         Ok(Command::Version) => print(concat!("haul ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Serve(options)) => serve(options),

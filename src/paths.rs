@@ -134,7 +134,7 @@ pub fn numbered(name: &str, number: u32, traits: Traits) -> String {
 /// `NAME.part` for 0, `NAME (1).part` for 1: the name until a file is whole. Always fits.
 pub fn part_name(name: &str, number: u32, traits: Traits) -> String {
     if number == 0 {
-        return format!("{name}{PART}");
+        return [name, PART].concat();
     }
     let counter = format!(" ({number})");
     let stem = cut(name, limit(traits) - counter.len());

@@ -289,6 +289,8 @@ impl Ranges {
     /// Forgets what the file on disk does not hold.
     pub fn keep(&mut self, held: &Intervals) {
         self.done = self.done.intersection(held);
+        let news: Intervals = self.news.drain(..).collect();
+        self.news = news.intersection(held).iter().collect();
     }
 
     /// The intervals written since this was last asked.

@@ -49,6 +49,8 @@ pub enum Event {
     },
     Paused,
     Resumed,
+    /// What was in place may be lost, whatever state it is in.
+    Lost(Problem),
 }
 
 /// What is to be done about it.
@@ -208,6 +210,11 @@ impl Record {
                 self.halt(&mut effects);
             }
             Event::Resumed => self.on_resumed(&mut effects),
+            Event::Lost(problem) => {
+                // What is to be done about it is the user's to decide, also where it was paused or complete.
+                self.state = State::Transferring;
+                self.fail_all(problem, &mut effects);
+            }
         }
         if self.is_idle() {
             self.halting = false;

@@ -1,6 +1,6 @@
 //! A start: from what was saved to downloads that go on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use crate::begin::side_name;
 use crate::board::{Code, Download, Problem, State, View};
 use crate::controller::{NewDownload, Remembered, failed_codes};
+use crate::parts::Parts;
 use crate::record::Record;
 use crate::saved::{Partial, Saved, SavedDownload, SavedFiles};
 use crate::store::Store;
@@ -42,10 +43,8 @@ fn take_up(
 ) -> Remembered {
     let resting = saved.counts.filter(|_| saved.state == State::Complete);
     let wanted = saved.listed && resting.is_none();
-    let table = wanted
-        .then(|| load(&saved.id, &saved.files, store))
-        .transpose();
-    let (state, problem) = match &table {
+    let found = recall(&saved.id, saved.files, wanted, store);
+    let (state, problem) = match &found.table {
         Err(problem) => (State::Error, Some(problem.clone())),
         Ok(_) => (saved.state, saved.problem),
     };
@@ -56,7 +55,6 @@ fn take_up(
         completed_at: saved.completed_at,
         problem: problem.clone(),
     };
-    let failed = failed_codes(&saved.files);
     let download = Arc::new(Download::new(
         saved.id,
         key,
@@ -64,21 +62,9 @@ fn take_up(
         saved.created_at,
         view,
     ));
-    let mut files = saved.files;
-    if let Ok(Some(table)) = &table {
-        // Whole, but without its name: no byte of it is needed again.
-        for &file in files.failed.keys() {
-            if file < table.len() && files.done.contains(file.into()) {
-                let whole = Partial::whole(table.size(file));
-                files.partial.insert(file, whole);
-            }
-        }
-    }
-    let (partial, begun) = (std::mem::take(&mut files.partial), files.begun);
-    let unsettled = std::mem::take(&mut files.unsettled);
-    match (table, resting) {
+    match (found.table, resting) {
         (Ok(Some(table)), _) => download.set_table(Arc::new(table)),
-        (_, Some(counts)) => download.rest(counts, files),
+        (_, Some(counts)) => download.rest(counts, found.files),
         _ => {}
     }
     Remembered {
@@ -88,11 +74,48 @@ fn take_up(
             made: saved.made.into_iter().map(PathBuf::from).collect(),
             package: None,
         },
-        record: Record::new(state, problem, failed, retry_for),
-        partial,
-        begun,
-        unsettled,
+        record: Record::new(state, problem, found.failed, retry_for),
+        partial: found.partial,
+        parts: found.parts,
+        unsettled: found.unsettled,
         deleting: saved.deleting,
+    }
+}
+
+/// How far the files of a download are by what was saved.
+pub struct Recalled {
+    /// The files, each where it was; None where they are not listed, or not wanted.
+    pub table: Result<Option<FileTable>, Problem>,
+    pub failed: BTreeMap<u32, Code>,
+    pub partial: BTreeMap<u32, Partial>,
+    pub parts: Parts,
+    /// See [`SavedFiles::unsettled`].
+    pub unsettled: bool,
+    /// The rest of what was saved.
+    files: SavedFiles,
+}
+
+/// Finds out how far the files of the download of this identifier are; its table only where it is `wanted`.
+pub fn recall(id: &str, mut files: SavedFiles, wanted: bool, store: &Store<Saved>) -> Recalled {
+    let table = wanted.then(|| load(id, &files, store)).transpose();
+    let failed = failed_codes(&files);
+    if let Ok(Some(table)) = &table {
+        // Whole, but without its name: no byte of it is needed again.
+        for &file in files.failed.keys() {
+            if file < table.len() && files.done.contains(file.into()) {
+                let whole = [(0, table.size(file))].into_iter().collect();
+                files.partial.entry(file).or_default().bytes = whole;
+                files.parts.insert(file);
+            }
+        }
+    }
+    Recalled {
+        table,
+        failed,
+        partial: std::mem::take(&mut files.partial),
+        parts: Parts::new(std::mem::take(&mut files.parts), files.begun),
+        unsettled: std::mem::take(&mut files.unsettled),
+        files,
     }
 }
 
@@ -199,6 +222,7 @@ mod tests {
 {"v":[9,9]}
 {"n":10,"c":{"again":1}}
 {"n":11,"c":{"state":[1,"paused",null]}}
+{"n":12,"c":{"unsettled":1}}
 "#,
         r#"{"generation":0,"boot":"two","synced":3}
 {"n":2,"c":{"listed":1}}

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::begun::Begun;
 use crate::board::Download;
 use crate::dest::{DestError, Folder, Root};
+use crate::parts::Parts;
 use crate::session::Session;
 use crate::table::FileTable;
 use crate::upstream::Watch;
@@ -20,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub struct Run {
     pub download: Arc<Download>,
     pub session: Arc<Session>,
-    pub begun: Arc<Begun>,
+    pub parts: Arc<Parts>,
     stop: Arc<AtomicBool>,
     /// Workers that are at its jobs.
     working: AtomicUsize,
@@ -32,11 +32,11 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn new(download: Arc<Download>, session: Arc<Session>, begun: Arc<Begun>) -> Run {
+    pub fn new(download: Arc<Download>, session: Arc<Session>, parts: Arc<Parts>) -> Run {
         Run {
             download,
             session,
-            begun,
+            parts,
             stop: Arc::default(),
             working: AtomicUsize::new(0),
             wanted: AtomicBool::new(false),

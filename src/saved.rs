@@ -60,8 +60,11 @@ pub struct SavedDownload {
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SavedFiles {
-    /// Files below this index may have a `.part` of ours.
+    /// Files from this index on have no `.part` of ours.
     pub begun: u32,
+    /// Files that have one, or nearly.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub parts: BTreeSet<u32>,
     /// Files whose bytes are all in place: they have their final name, or get it at the next start.
     pub done: Intervals,
     /// The modification times of saved files where the listed ones are unknown.
@@ -119,9 +122,12 @@ pub enum Change {
     /// Failed files are to be tried again.
     #[serde(rename = "again")]
     Again(u32),
-    /// Files below this index may have a `.part`.
+    /// Files from this index on have no `.part`.
     #[serde(rename = "b")]
     Begun(u32, u32),
+    /// A file's `.part` is made right after this.
+    #[serde(rename = "p")]
+    Part(u32, u32),
     /// Bytes `[start, end)` of a file were written.
     #[serde(rename = "w")]
     Wrote(u32, u32, u64, u64),
@@ -151,6 +157,9 @@ pub enum Change {
     /// The first start in another boot.
     #[serde(rename = "rebooted")]
     Rebooted,
+    /// The disk may hold less than was written: data could not be synced.
+    #[serde(rename = "unsettled")]
+    Unsettled(u32),
     /// What the disk holds was looked at since then.
     #[serde(rename = "settled")]
     Settled(u32),
@@ -189,6 +198,9 @@ impl store::State for Saved {
             Change::State(key, state, problem) => self.with(key, |download| {
                 download.state = state;
                 download.problem = problem;
+                // Where it was complete, its data was lost since.
+                download.completed_at = None;
+                download.counts = None;
             }),
             Change::Complete(key, at, counts) => self.with(key, |download| {
                 download.state = State::Complete;
@@ -200,6 +212,11 @@ impl store::State for Saved {
             Change::Begun(key, upto) => {
                 self.files(key, |files| files.begun = files.begun.max(upto))
             }
+            Change::Part(key, file) => self.files(key, |files| {
+                if !files.done.contains(file.into()) {
+                    files.parts.insert(file);
+                }
+            }),
             Change::Wrote(key, file, start, end) => self.files(key, |files| {
                 if !files.done.contains(file.into()) {
                     files
@@ -232,6 +249,7 @@ impl store::State for Saved {
             }
             Change::Skipped(key, file) => self.files(key, |files| {
                 files.partial.remove(&file);
+                files.parts.remove(&file);
                 files.done.remove(file.into());
                 files.skipped.insert(file);
             }),
@@ -244,6 +262,7 @@ impl store::State for Saved {
                 let downloads = self.downloads.values_mut();
                 downloads.for_each(|download| download.files.unsettled = true);
             }
+            Change::Unsettled(key) => self.files(key, |files| files.unsettled = true),
             Change::Settled(key) => self.files(key, |files| files.unsettled = false),
             Change::Gone(keys) => {
                 for key in keys {
@@ -259,20 +278,28 @@ impl store::State for Saved {
     }
 
     fn is_data(change: &Change) -> bool {
-        matches!(
-            change,
-            Change::Wrote(..)
-                | Change::Etag(..)
-                | Change::Done(..)
-                | Change::DoneAt(..)
-                | Change::Complete(..)
-        )
+        change.data_of().is_some()
+    }
+}
+
+impl Change {
+    /// The key of the download whose data is in place by this; None where it is about something else.
+    pub fn data_of(&self) -> Option<u32> {
+        match self {
+            Change::Wrote(key, ..)
+            | Change::Etag(key, ..)
+            | Change::Done(key, _)
+            | Change::DoneAt(key, ..)
+            | Change::Complete(key, ..) => Some(*key),
+            _ => None,
+        }
     }
 }
 
 impl SavedFiles {
     fn finish(&mut self, file: u32) {
         self.partial.remove(&file);
+        self.parts.remove(&file);
         self.failed.remove(&file);
         self.done.insert(file.into(), u64::from(file) + 1);
     }

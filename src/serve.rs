@@ -3,12 +3,16 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use crate::api;
-use crate::board::Board;
+use crate::board::{Board, Download, Problem, State};
+use crate::claims::Claims;
+use crate::cleaner::{self, Cleaner};
 use crate::cli::{self, UsageError};
 use crate::controller::{Channels, Command, Controller, Policy};
 use crate::governor::Governor;
@@ -20,11 +24,11 @@ use crate::saved::Saved;
 use crate::seats::Seats;
 use crate::settings::{Defaults, MOST_WORKERS};
 use crate::store::{Store, StoreError};
+use crate::syncer::{self, Lost};
 use crate::transfer::Hands;
 use crate::upstream::{Client, Options};
 use crate::vital::vital;
 use crate::worker::Crews;
-use crate::{cleaner, syncer};
 
 /// How long a stop waits for the jobs; they look at their flag four times a second.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -65,6 +69,8 @@ pub struct Setup<'a> {
 /// The agent without its API: everything that downloads.
 pub struct Engine {
     pub handle: Arc<Handle>,
+    /// Until somebody waits for it.
+    syncer: Option<JoinHandle<Lost>>,
 }
 
 impl Engine {
@@ -96,7 +102,8 @@ impl Engine {
             limit: Arc::default(),
             seats: Arc::new(Seats::new(setup.transfers.workers)),
         });
-        let (commands, governor) = engine(setup, saved, &store, &board, &hands)
+        let claims = Claims::new(board.clone());
+        let (commands, governor, syncer) = engine(setup, saved, &store, &board, &claims, &hands)
             .map_err(|error| ServeError::Start(format!("the system refuses a thread: {error}")))?;
         let handle = Arc::new(Handle {
             board,
@@ -104,12 +111,18 @@ impl Engine {
             hands,
             commands,
             governor,
+            claims,
+            stopping: Arc::default(),
         });
-        Ok(Engine { handle })
+        Ok(Engine {
+            handle,
+            syncer: Some(syncer),
+        })
     }
 
-    /// Tells every transfer to give up. The receiver, for [`Engine::settle`], hears of it when none is left.
+    /// Tells every transfer, and every POST that waits for its link, to give up. The receiver, for [`Engine::settle`], hears of it when none is left.
     pub fn halt(&self) -> Receiver<()> {
+        self.handle.stopping.store(true, Ordering::Release);
         let (reply, stopped) = bounded(1);
         // A controller that is gone has dropped `reply` with the command: the wait ends at once.
         let _ = self.handle.commands.send(Command::Shutdown { reply });
@@ -123,6 +136,28 @@ impl Engine {
                 "some transfers did not stop in time; what they wrote last may be fetched again"
             );
         }
+    }
+
+    /// Once the transfers have given up: makes sure that a complete download is on the disk, and recorded as such.
+    ///
+    /// # Errors
+    /// It is not. What of it was not synced before counts no more, and it is in error.
+    pub fn harden(&mut self, download: &Download) -> Result<(), Problem> {
+        let store = &self.handle.store;
+        // It ends with the controller. The system may have told it of a loss, and tells nobody else.
+        let syncer = self.syncer.take().map(JoinHandle::join);
+        let mut lost = syncer.and_then(Result::ok).unwrap_or_default();
+        let known = lost.remove(&download.key).or(download.view().problem);
+        let hardened = known.map_or_else(|| syncer::harden(store, download), Err);
+        if let Err(problem) = &hardened {
+            syncer::fail(store, download.key, problem);
+            download.update(|view| {
+                view.state = State::Error;
+                view.problem = Some(problem.clone());
+                view.completed_at = None;
+            });
+        }
+        hardened
     }
 
     /// Saves a last time.
@@ -198,16 +233,24 @@ fn engine(
     mut saved: Saved,
     store: &Arc<Store<Saved>>,
     board: &Arc<Board>,
+    claims: &Arc<Claims>,
     hands: &Arc<Hands>,
-) -> std::io::Result<(Sender<Command>, Arc<Governor>)> {
+) -> std::io::Result<(Sender<Command>, Arc<Governor>, JoinHandle<Lost>)> {
     let (command_out, command_in) = unbounded();
     let (report_out, report_in) = unbounded();
     let (sync_out, sync_in) = bounded(1);
     let (removal_out, removal_in) = unbounded();
     let (removed_out, removed_in) = unbounded();
     let ended = hooks::start(setup.programs.clone())?;
-    syncer::start(store.clone(), sync_in)?;
-    cleaner::start(store.clone(), removal_in, removed_out)?;
+    let (loss_out, loss_in) = unbounded();
+    let disks = Box::new(syncer::SystemDisks);
+    let syncer = syncer::start(store.clone(), disks, sync_in, loss_out)?;
+    let cleaner = Cleaner {
+        store: store.clone(),
+        board: board.clone(),
+        claims: claims.clone(),
+    };
+    cleaner::start(cleaner, removal_in, removed_out)?;
     let next_key = saved.next_key;
     let said = std::mem::take(&mut saved.settings);
     let remembered = remember(saved, store, setup.transfers.retry_for);
@@ -215,6 +258,7 @@ fn engine(
         commands: command_in,
         reports: report_in,
         syncs: sync_out,
+        losses: loss_in,
         removals: removal_out,
         removed: removed_in,
         ended,
@@ -253,5 +297,5 @@ fn engine(
     std::thread::Builder::new()
         .name("controller".into())
         .spawn(move || vital(|| controller.run()))?;
-    Ok((command_out, governor))
+    Ok((command_out, governor, syncer))
 }

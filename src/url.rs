@@ -3,7 +3,7 @@
 //! Everything that is read here comes from outside. What is ambiguous, and so could mean one host to us
 //! and another one to somebody else (user names, backslashes, control characters), is refused.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv6Addr};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -19,6 +19,11 @@ const UNSAFE: &AsciiSet = &CONTROLS
     .add(b'{')
     .add(b'|')
     .add(b'}');
+
+/// The longest scheme, with what follows it: `https://`.
+const LONGEST_SCHEME: usize = 8;
+/// The longest port, with what goes before it: `:65535`.
+const LONGEST_PORT: usize = 6;
 
 /// An absolute URL. Its query may be a credential, so `Debug` shows no more than the origin.
 #[derive(Clone, PartialEq, Eq)]
@@ -125,11 +130,6 @@ impl Url {
         self.secure == other.secure && self.host == other.host && self.port == other.port
     }
 
-    /// The port, written out or not.
-    pub fn port_or_default(&self) -> u16 {
-        self.port.unwrap_or(default_port(self.secure))
-    }
-
     /// Whether the host is this machine by name or address.
     pub fn is_loopback(&self) -> bool {
         let bare = self.host.trim_matches(['[', ']']);
@@ -138,31 +138,66 @@ impl Url {
 
     /// `host` or `host:port`, fit to be shown.
     pub fn authority(&self) -> String {
-        match self.port {
-            Some(port) => format!("{}:{port}", self.host),
-            None => self.host.clone(),
-        }
+        let mut text = String::with_capacity(self.host.len() + LONGEST_PORT);
+        self.write_authority(&mut text);
+        text
     }
 
     /// `https://host:port`, fit to be shown.
     pub fn origin(&self) -> String {
-        let scheme = if self.secure { "https" } else { "http" };
-        format!("{scheme}://{}", self.authority())
+        let mut text = String::with_capacity(self.host.len() + LONGEST_SCHEME + LONGEST_PORT);
+        self.write_origin(&mut text);
+        text
     }
 
     /// The whole URL for a request, query included; what no request line may hold is percent-encoded.
     pub fn for_request(&self) -> String {
-        self.origin() + &self.target()
+        // There is one for every small file: it is to be one piece of memory.
+        let mut text = String::with_capacity(self.request_len());
+        self.write_origin(&mut text);
+        self.write_target(&mut text);
+        text
+    }
+
+    /// At least how many bytes [`Url::for_request`] has; as many, but for the scheme and the port.
+    pub fn request_len(&self) -> usize {
+        self.host.len() + LONGEST_SCHEME + LONGEST_PORT + self.target_len()
     }
 
     /// Path and query, as they stand in a request's first line (RFC 9112, 3.2.1).
     pub fn target(&self) -> String {
-        let mut text: String = utf8_percent_encode(&self.path, UNSAFE).collect();
+        let mut text = String::with_capacity(self.target_len());
+        self.write_target(&mut text);
+        text
+    }
+
+    fn target_len(&self) -> usize {
+        let len = |text: &str| {
+            utf8_percent_encode(text, UNSAFE)
+                .map(str::len)
+                .sum::<usize>()
+        };
+        len(&self.path) + self.query.as_deref().map_or(0, |query| 1 + len(query))
+    }
+
+    fn write_origin(&self, text: &mut String) {
+        text.push_str(if self.secure { "https://" } else { "http://" });
+        self.write_authority(text);
+    }
+
+    fn write_authority(&self, text: &mut String) {
+        text.push_str(&self.host);
+        if let Some(port) = self.port {
+            write!(text, ":{port}").expect("memory takes every text");
+        }
+    }
+
+    fn write_target(&self, text: &mut String) {
+        text.extend(utf8_percent_encode(&self.path, UNSAFE));
         if let Some(query) = &self.query {
             text.push('?');
             text.extend(utf8_percent_encode(query, UNSAFE));
         }
-        text
     }
 }
 

@@ -11,6 +11,7 @@ use crate::board::{Board, Code, FileProblem};
 use crate::crew::{Crew, Hand};
 use crate::hold::Hold;
 use crate::outcome::Outcome;
+use crate::saved::Change;
 use crate::transfer::{Hands, Job};
 
 /// What goes before the bytes.
@@ -181,6 +182,7 @@ fn work(mut batch: Batch, hands: &Hands, hold: &mut Hold, reports: &Sender<Repor
     let addresses = batch.jobs.iter().filter(|job| job.range.is_some());
     let addresses: Vec<_> = addresses.map(|job| job.address_of_all().cloned()).collect();
     let mut next = addresses.as_slice();
+    announce_parts(&batch, hands);
     batch.each(|job| {
         if job.range.is_some() {
             next = next.get(1..).unwrap_or_default();
@@ -194,6 +196,19 @@ fn work(mut batch: Batch, hands: &Hands, hold: &mut Hold, reports: &Sender<Repor
     }
     drop(at_work);
     batch.report(reports, begun.elapsed());
+}
+
+/// Tells the journal of all the `.part` files that are to be made, at once. Where it cannot be told, each job tries again.
+fn announce_parts(batch: &Batch, hands: &Hands) {
+    let announced = batch
+        .jobs
+        .iter()
+        .filter(|job| !job.is_halted())
+        .filter_map(|job| Some((job, job.announce_part()?)));
+    let (jobs, changes): (Vec<&Job>, Vec<Change>) = announced.unzip();
+    if hands.store.append(&changes).is_err() {
+        jobs.into_iter().for_each(Job::part_is_unannounced);
+    }
 }
 
 /// Gives the files that are whole their names. The journal is told of all of them at once.

@@ -80,7 +80,8 @@ pub fn read(asked: Asked<'_>) -> Result<Call, ApiError> {
     let routes::Found { route, download_id } = routes::find(asked.method, path)?;
     let query = Query::read(query, route.query)?;
     let delete = |which| {
-        no_body(asked)?;
+        // Of whatever type: 415 is for those that send something.
+        no_fields(asked.body)?;
         let remove_files = query.remove_files.unwrap_or(false);
         Ok(Call::Delete {
             which,
@@ -209,7 +210,11 @@ fn no_body(asked: Asked<'_>) -> Result<(), ApiError> {
     if !is_json(asked.content_type) {
         return Err(ApiError::unsupported_media_type());
     }
-    match fields::read(asked.body)?.is_empty() {
+    no_fields(asked.body)
+}
+
+fn no_fields(body: &[u8]) -> Result<(), ApiError> {
+    match body.is_empty() || fields::read(body)?.is_empty() {
         true => Ok(()),
         false => Err(ApiError::invalid_request(
             "this call takes no fields: leave the body empty",

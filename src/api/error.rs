@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::answer::Answer;
 use crate::agent::Refusal;
+use crate::board::State;
 use crate::link::LinkError;
 
 /// Every code with its status, as the API's description lists them.
@@ -92,6 +93,13 @@ impl ApiError {
         }
     }
 
+    /// 403 `forbidden_origin`.
+    pub fn forbidden_origin() -> ApiError {
+        let message = "haul does not take requests from web pages of other sites; \
+                       use haul's own page, or a program that is no browser";
+        ApiError::new(403, "forbidden_origin", message)
+    }
+
     /// 415 `unsupported_media_type`.
     pub fn unsupported_media_type() -> ApiError {
         let message = "the body must be JSON: send it with Content-Type: application/json";
@@ -100,7 +108,9 @@ impl ApiError {
 
     /// 413 `body_too_large`; `limit` in bytes.
     pub fn body_too_large(limit: usize) -> ApiError {
-        let message = format!("the request's body is larger than {limit} bytes");
+        let message = format!(
+            "the request's body is larger than {limit} bytes; send only the fields that this call takes"
+        );
         ApiError::new(413, "body_too_large", message)
     }
 
@@ -207,11 +217,15 @@ impl From<Refusal> for ApiError {
             Refusal::InvalidTransition { state, action } => new(
                 409,
                 "invalid_transition",
-                &format!("a download in state \"{state}\" cannot be {action}"),
+                &format!(
+                    "a download in state \"{state}\" cannot be {action}; {}",
+                    instead(state)
+                ),
             ),
             Refusal::Duplicate { download_id } => ApiError {
                 message: format!(
-                    "this link is going into this folder already, as download {download_id}"
+                    "this link is going into this folder already, as download {download_id}; \
+                     let that one end or delete it first, or choose another folder"
                 ),
                 download_id: Some(download_id),
                 ..new(409, "duplicate_download", "")
@@ -222,10 +236,18 @@ impl From<Refusal> for ApiError {
     }
 }
 
+/// What can be done where a download in this state can be neither paused nor resumed.
+fn instead(state: State) -> &'static str {
+    match state {
+        State::Complete => "it is whole; to fetch it once more, add its link again",
+        State::Error => "nothing of it moves; resume or delete it",
+        State::Transferring | State::Paused => "look at it again, and repeat the call if need be",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::board::State;
 
     #[test]
     fn every_refusal_has_its_row_in_the_table() {
@@ -260,6 +282,24 @@ mod tests {
             let error = ApiError::from(refusal);
             assert_eq!((error.status, error.code), (status, code));
             assert!(!error.message.is_empty(), "{code}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_comes_with_advice() {
+        let transition = |state, action| Refusal::InvalidTransition { state, action }.into();
+        let duplicate = Refusal::Duplicate {
+            download_id: "01A".into(),
+        };
+        let cases: [(ApiError, &str); 5] = [
+            (transition(State::Complete, "paused"), "add its link again"),
+            (transition(State::Error, "paused"), "resume or delete"),
+            (duplicate.into(), "delete it first"),
+            (ApiError::body_too_large(7), "send only"),
+            (ApiError::forbidden_origin(), "haul's own page"),
+        ];
+        for (error, advice) in cases {
+            assert!(error.message.contains(advice), "{}", error.message);
         }
     }
 

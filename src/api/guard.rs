@@ -61,11 +61,7 @@ impl Guard {
         if let Some(origin) = origin
             && !host.is_some_and(|host| is_origin_of(origin, host))
         {
-            return Err(ApiError::new(
-                403,
-                "forbidden_origin",
-                "haul does not take requests from web pages of other sites",
-            ));
+            return Err(ApiError::forbidden_origin());
         }
         Ok(())
     }

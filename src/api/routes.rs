@@ -37,6 +37,16 @@ pub struct Route {
     pub endpoint: Endpoint,
 }
 
+impl Route {
+    /// The methods that it answers: HEAD goes with GET.
+    fn methods(&'static self) -> &'static [&'static str] {
+        match self.method {
+            "GET" => &["GET", "HEAD"],
+            _ => std::slice::from_ref(&self.method),
+        }
+    }
+}
+
 const fn route(
     method: &'static str,
     path: &'static str,
@@ -111,8 +121,8 @@ pub fn find(method: &str, path: &str) -> Result<Found, ApiError> {
     let route = at(template)
         .find(|route| route.method == method)
         .ok_or_else(|| {
-            let methods: Vec<&str> = at(template).map(|route| route.method).collect();
-            ApiError::method_not_allowed(methods.join(", "))
+            let methods = at(template).flat_map(|route| route.methods());
+            ApiError::method_not_allowed(methods.copied().collect::<Vec<_>>().join(", "))
         })?;
     Ok(Found { route, download_id })
 }

@@ -12,9 +12,7 @@ pub(super) struct Active {
     pub(super) session: Option<Arc<Session>>,
     pub(super) open: HashMap<u32, Arc<OpenFile>>,
     pub(super) partial: BTreeMap<u32, Partial>,
-    pub(super) begun: Arc<Begun>,
-    /// Files below this index may have one from before this process.
-    pub(super) begun_before: u32,
+    pub(super) parts: Arc<Parts>,
     pub(super) restarted: bool,
     pub(super) unsettled: bool,
     pub(super) rate: Rate,
@@ -40,8 +38,7 @@ impl Active {
             session: Some(Arc::new(Session::new(new.package))),
             open: HashMap::new(),
             partial: BTreeMap::new(),
-            begun: Arc::default(),
-            begun_before: 0,
+            parts: Arc::default(),
             restarted: false,
             unsettled: false,
             rate: Rate::default(),
@@ -60,18 +57,17 @@ impl Active {
 
     pub(super) fn new_run(&mut self) -> Arc<Run> {
         let session = self.session.take().unwrap_or_default();
-        let run = Run::new(self.download.clone(), session, self.begun.clone());
+        let run = Run::new(self.download.clone(), session, self.parts.clone());
         let run = Arc::new(run);
         self.run = Some(run.clone());
         run
     }
 
     pub(super) fn open_file(&mut self, file: u32, size: u64) -> Arc<OpenFile> {
-        let (partial, before) = (&mut self.partial, self.begun_before);
+        let (partial, parts) = (&mut self.partial, &self.parts);
         let open = || {
-            let known = partial.remove(&file);
-            let begun = known.is_some() || file < before;
-            Arc::new(OpenFile::new(file, size, known.unwrap_or_default(), begun))
+            let known = partial.remove(&file).unwrap_or_default();
+            Arc::new(OpenFile::new(file, size, known, parts.has(file)))
         };
         self.open.entry(file).or_insert_with(open).clone()
     }
@@ -80,6 +76,7 @@ impl Active {
     pub(super) fn leave_to_jobs(&mut self, start: &Start) {
         for &file in &start.unnamed {
             start.table.set_state(file, FileState::Pending);
+            self.parts.add(file);
             let whole = Partial::whole(start.table.size(file));
             self.partial.insert(file, whole);
         }
@@ -118,6 +115,9 @@ impl Active {
                 self.download.update(|view| {
                     view.state = state;
                     view.problem = problem;
+                    if state != State::Complete {
+                        view.completed_at = None;
+                    }
                 });
             }
             Effect::Halt => self.run.iter().for_each(|run| run.halt()),

@@ -16,25 +16,18 @@ impl Controller {
                 let _ = reply.send(result);
                 self.undefer(key);
             }
-            Command::PrepareCreate {
-                link,
-                dst_folder,
+            Command::PrepareCreate { order, reply } => {
+                let _ = reply.send(self.prepare_create(*order));
+            }
+            Command::ApplyCreate {
+                key,
+                new,
+                fault,
                 reply,
             } => {
-                let _ = reply.send(self.prepare_create(link, dst_folder));
-            }
-            Command::ApplyCreate { key, new, reply } => {
-                self.creating.remove(&key);
+                self.coming.remove(&key);
                 if let Some(new) = new {
-                    let record = Record::new(
-                        State::Transferring,
-                        None,
-                        BTreeMap::new(),
-                        self.policy.retry_for,
-                    );
-                    self.active.insert(key, Active::new(*new, record));
-                    self.note_busy(key);
-                    self.publish();
+                    self.add(key, *new, fault);
                 }
                 let _ = reply.send(());
             }
@@ -62,6 +55,18 @@ impl Controller {
         }
     }
 
+    fn add(&mut self, key: u32, new: NewDownload, fault: Option<Event>) {
+        let failed = BTreeMap::new();
+        let record = Record::new(State::Transferring, None, failed, self.policy.retry_for);
+        self.active.insert(key, Active::new(new, record));
+        match fault {
+            Some(fault) => self.event(key, fault),
+            None => self.note_busy(key),
+        }
+        // Now that its error is known: nobody sees it without.
+        self.publish();
+    }
+
     pub(super) fn key_of(&self, id: &str) -> Option<u32> {
         self.board.find(id).map(|download| download.key)
     }
@@ -84,20 +89,32 @@ impl Controller {
             return;
         }
         let key = active.download.key;
-        let answer = match (active.record.state(), state) {
-            _ if active.deleting.is_some() => Err(Refusal::DownloadNotFound),
-            (now, wanted) if now == wanted => Ok(Prepared::Already(active.download.clone())),
-            (State::Transferring, State::Paused)
-            | (State::Paused | State::Error, State::Transferring) => {
-                active.committing = true;
-                Ok(Prepared::Commit(key, Change::State(key, state, None)))
+        let _ = reply.send(self.prepared(key, state));
+    }
+
+    fn prepared(&mut self, key: u32, state: State) -> Result<Prepared, Refusal> {
+        let active = self.active.get(&key).ok_or(Refusal::DownloadNotFound)?;
+        let download = active.download.clone();
+        match (active.record.state(), state) {
+            _ if active.deleting.is_some() => return Err(Refusal::DownloadNotFound),
+            (now, wanted) if now == wanted => return Ok(Prepared::Already(download)),
+            (State::Transferring, State::Paused) | (State::Paused, State::Transferring) => {}
+            (State::Error, State::Transferring) => {
+                self.check_twin(&download.order)?;
+                let coming = (download.id.clone(), download.order.clone());
+                self.coming.insert(key, coming);
             }
-            (now, _) => Err(Refusal::InvalidTransition {
-                state: now,
-                action: action(state),
-            }),
-        };
-        let _ = reply.send(answer);
+            (now, _) => {
+                return Err(Refusal::InvalidTransition {
+                    state: now,
+                    action: action(state),
+                });
+            }
+        }
+        if let Some(active) = self.active.get_mut(&key) {
+            active.committing = true;
+        }
+        Ok(Prepared::Commit(key, Change::State(key, state, None)))
     }
 
     pub(super) fn apply_state(
@@ -106,6 +123,7 @@ impl Controller {
         state: State,
         committed: bool,
     ) -> Result<Arc<Download>, Refusal> {
+        self.coming.remove(&key);
         let active = self.active.get_mut(&key).ok_or(Refusal::DownloadNotFound)?;
         active.committing = false;
         let download = active.download.clone();
@@ -145,35 +163,28 @@ impl Controller {
         }
     }
 
-    pub(super) fn prepare_create(
-        &mut self,
-        link: (String, String),
-        dst_folder: String,
-    ) -> Result<(u32, String), Refusal> {
+    /// Refuses what is on its way, or on the way to that: a link goes into a folder once at a time.
+    fn check_twin(&self, order: &Order) -> Result<(), Refusal> {
+        let under_way = self.active.values().filter(|active| {
+            matches!(active.record.state(), State::Transferring | State::Paused)
+                && active.deleting.is_none()
+        });
+        let mut orders = under_way
+            .map(|active| (&active.download.id, &active.download.order))
+            .chain(self.coming.values().map(|(id, order)| (id, order)));
+        match orders.find(|(_, other)| other.same_target(order)) {
+            Some((id, _)) => Err(Refusal::Duplicate {
+                download_id: id.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn prepare_create(&mut self, order: Order) -> Result<(u32, String), Refusal> {
         if self.stopping.is_some() {
             return Err(Refusal::ShuttingDown);
         }
-        let duplicate = self.active.values().find(|active| {
-            let order = &active.download.order;
-            matches!(active.record.state(), State::Transferring | State::Paused)
-                && active.deleting.is_none()
-                && (&order.link.api, &order.link.id) == (&link.0, &link.1)
-                && order.dst_folder == dst_folder
-        });
-        if let Some(active) = duplicate {
-            return Err(Refusal::Duplicate {
-                download_id: active.download.id.clone(),
-            });
-        }
-        let coming = self
-            .creating
-            .values()
-            .find(|(_, other, folder)| *other == link && *folder == dst_folder);
-        if let Some((id, ..)) = coming {
-            return Err(Refusal::Duplicate {
-                download_id: id.clone(),
-            });
-        }
+        self.check_twin(&order)?;
         let key = self.next_key;
         let id = self.ids.make();
         self.next_key = self.next_key.checked_add(1).ok_or_else(|| {
@@ -181,7 +192,7 @@ impl Controller {
                 "this state directory has had more downloads than can be counted".into(),
             )
         })?;
-        self.creating.insert(key, (id.clone(), link, dst_folder));
+        self.coming.insert(key, (id.clone(), order));
         Ok((key, id))
     }
 

@@ -11,18 +11,20 @@ impl Controller {
     ) {
         let delete = self.next_delete;
         self.next_delete += 1;
-        let deleted = keys
-            .iter()
-            .filter_map(|key| {
+        let mut deleted = Vec::new();
+        for key in &keys {
+            deleted.extend(
                 self.active
                     .get(key)
-                    .map(|active| active.download.id.clone())
-            })
-            .collect::<Vec<_>>();
+                    .map(|active| active.download.id.clone()),
+            );
+        }
         let waiting = deleted.len();
         self.deletes.insert(
             delete,
             Delete {
+                keys: keys.clone(),
+                idle: 0,
                 deleted,
                 waiting,
                 files_removed: 0,
@@ -40,7 +42,6 @@ impl Controller {
             active.deleting = Some(Deletion {
                 delete,
                 remove_files,
-                handed_over: false,
             });
         }
         self.publish();
@@ -54,32 +55,27 @@ impl Controller {
         }
     }
 
-    /// Gives a deleted download to the cleaner, once none of its jobs is out.
+    /// Gives deleted downloads to the cleaner, once no job of those that the same DELETE is of is out. The newest goes
+    /// first: the older may have made the folders that it put its files into.
     pub(super) fn hand_over(&mut self, key: u32) {
-        let Some(active) = self.active.get_mut(&key) else {
+        let deletion = |active: &Active| active.deleting.as_ref().map(|deletion| deletion.delete);
+        let delete = self.active.get(&key).and_then(deletion);
+        let Some(delete) = delete.and_then(|delete| self.deletes.get_mut(&delete)) else {
             return;
         };
-        let Some(deletion) = active
-            .deleting
-            .as_mut()
-            .filter(|deletion| !deletion.handed_over)
-        else {
-            return;
-        };
-        if !active.record.is_idle() {
-            return;
+        // Once idle, a deleted download stays so: no key is looked at twice.
+        while let Some(key) = delete.keys.get(delete.idle) {
+            let active = self.active.get(key);
+            if active.is_some_and(|active| !active.record.is_idle()) {
+                return;
+            }
+            delete.idle += 1;
         }
-        deletion.handed_over = true;
-        let removal = Removal {
-            download: active.download.clone(),
-            identity: active.identity,
-            made: active.made.clone(),
-            begun: active.begun.upto(),
-            remove_files: deletion.remove_files,
-        };
-        active.open.clear();
-        active.run = None;
-        let _ = self.channels.removals.send(removal);
+        for key in std::mem::take(&mut delete.keys).into_iter().rev() {
+            if let Some(removal) = self.active.get_mut(&key).and_then(removal) {
+                let _ = self.channels.removals.send(removal);
+            }
+        }
     }
 
     pub(super) fn removed(&mut self, key: u32, files: u64) {
@@ -114,4 +110,19 @@ impl Controller {
             });
         }
     }
+}
+
+/// What the cleaner needs to know of a deleted download.
+fn removal(active: &mut Active) -> Option<Removal> {
+    let remove_files = active.deleting.as_ref()?.remove_files;
+    active.open.clear();
+    active.run = None;
+    Some(Removal {
+        download: active.download.clone(),
+        identity: active.identity,
+        made: active.made.clone(),
+        parts: active.parts.clone(),
+        unsettled: active.unsettled,
+        remove_files,
+    })
 }

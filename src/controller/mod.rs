@@ -6,6 +6,7 @@
 mod active;
 mod commands;
 mod deleting;
+mod losses;
 mod pace;
 mod progress;
 mod sharing;
@@ -20,22 +21,22 @@ use crossbeam_channel::{Receiver, Sender, select};
 
 use crate::agent::{Deleted, Refusal, Which};
 use crate::begin::{Beginning, NoBeginning, Start};
-use crate::begun::Begun;
-use crate::board::{Board, Code, Download, State};
+use crate::board::{Board, Code, Download, Order, State};
 use crate::clock;
 use crate::dest::{Identity, Root};
 use crate::hooks::{self, Ended};
 use crate::outcome::Outcome;
+use crate::parts::Parts;
 use crate::rate::Rate;
 use crate::record::{Effect, Event, Now, Pick, Record};
 use crate::remember;
 use crate::run::Run;
 use crate::saved::{Change, Partial, Saved};
 use crate::session::Session;
-use crate::store::Store;
-use crate::syncer::SyncRequest;
+use crate::store::{Store, StoreError};
+use crate::syncer::{Loss, SyncRequest};
 use crate::table::{Counts, FileState};
-use crate::transfer::{Job, OpenFile};
+use crate::transfer::{self, Job, OpenFile};
 use crate::upstream::Package;
 use crate::worker::{Batch, Crews, Done, Errand, Report};
 
@@ -67,13 +68,14 @@ pub enum Command {
     },
     /// May this be downloaded? Answers a key.
     PrepareCreate {
-        link: (String, String),
-        dst_folder: String,
+        order: Box<Order>,
         reply: Sender<Result<(u32, String), Refusal>>,
     },
     ApplyCreate {
         key: u32,
         new: Option<Box<NewDownload>>,
+        /// Why its link could not be read at POST, where it may be read later: the first attempt to begin was made there.
+        fault: Option<Event>,
         reply: Sender<()>,
     },
     PrepareDelete {
@@ -113,7 +115,9 @@ pub struct Removal {
     pub download: Arc<Download>,
     pub identity: Identity,
     pub made: Vec<PathBuf>,
-    pub begun: u32,
+    pub parts: Arc<Parts>,
+    /// After a power cut, before anyone has looked which of the files below the bound have a `.part`.
+    pub unsettled: bool,
     pub remove_files: bool,
 }
 
@@ -122,6 +126,7 @@ pub struct Channels {
     pub commands: Receiver<Command>,
     pub reports: Receiver<Report>,
     pub syncs: Sender<SyncRequest>,
+    pub losses: Receiver<Loss>,
     /// Downloads to be cleaned up, and what became of them: key and files removed.
     pub removals: Sender<Removal>,
     pub removed: Receiver<(u32, u64)>,
@@ -140,11 +145,14 @@ pub struct Policy {
 struct Deletion {
     delete: u64,
     remove_files: bool,
-    handed_over: bool,
 }
 
 /// One DELETE, which may be of many downloads.
 struct Delete {
+    /// Those that the cleaner has not been told of.
+    keys: Vec<u32>,
+    /// So many of them, from the first on, have no job out.
+    idle: usize,
     deleted: Vec<String>,
     waiting: usize,
     files_removed: u64,
@@ -161,8 +169,8 @@ pub struct Controller {
     active: BTreeMap<u32, Active>,
     /// Those that transfer or have jobs out: the only ones that need a look at each turn.
     busy: BTreeSet<u32>,
-    /// Downloads that are being committed: identifier, link, destination.
-    creating: BTreeMap<u32, (String, (String, String), String)>,
+    /// Downloads that are new or resumed from `error`, while that is being committed: identifier and order.
+    coming: BTreeMap<u32, (String, Order)>,
     next_key: u32,
     ids: crate::id::Ids,
     deletes: BTreeMap<u64, Delete>,
@@ -171,7 +179,10 @@ pub struct Controller {
     turn: u32,
     /// Changes wait for room in the state directory.
     unsaved: bool,
-    dirty: Vec<Arc<Root>>,
+    /// Where data went since the last request to sync, and which download's.
+    dirty: Vec<(u32, Arc<Root>)>,
+    /// Downloads whose data could not be synced: what is left of it is being found out.
+    lost: BTreeSet<u32>,
     synced_at: Instant,
     ticked_at: Instant,
     stopping: Option<Sender<()>>,
@@ -183,7 +194,7 @@ pub struct Remembered {
     pub new: NewDownload,
     pub record: Record,
     pub partial: BTreeMap<u32, Partial>,
-    pub begun: u32,
+    pub parts: Parts,
     pub unsettled: bool,
     pub deleting: Option<bool>,
 }
@@ -208,7 +219,7 @@ impl Controller {
             board,
             active: BTreeMap::new(),
             busy: BTreeSet::new(),
-            creating: BTreeMap::new(),
+            coming: BTreeMap::new(),
             next_key,
             ids: crate::id::Ids::default(),
             deletes: BTreeMap::new(),
@@ -217,6 +228,7 @@ impl Controller {
             turn: 0,
             unsaved: false,
             dirty: Vec::new(),
+            lost: BTreeSet::new(),
             synced_at: now,
             ticked_at: now,
             stopping: None,
@@ -229,8 +241,7 @@ impl Controller {
             deleting.extend(one.deleting.map(|remove_files| (key, remove_files)));
             let mut active = Active::new(one.new, one.record);
             active.partial = one.partial;
-            active.begun = Arc::new(Begun::new(one.begun));
-            active.begun_before = one.begun;
+            active.parts = Arc::new(one.parts);
             active.restarted = true;
             active.unsettled = one.unsettled;
             controller.active.insert(key, active);
@@ -263,6 +274,7 @@ impl Controller {
                 },
                 recv(self.channels.reports) -> report => if let Ok(report) = report { self.report(report) },
                 recv(self.channels.removed) -> removed => if let Ok((key, files)) = removed { self.removed(key, files) },
+                recv(self.channels.losses) -> loss => if let Ok(loss) = loss { self.loss(loss) },
                 recv(timeout) -> _ => {}
             }
             while let Ok(report) = self.channels.reports.try_recv() {
@@ -275,7 +287,7 @@ impl Controller {
     /// Whether nothing is out and no caller has a change on its way to the disk, which would then be carried out
     /// without the caller being told.
     fn is_at_rest(&self) -> bool {
-        self.creating.is_empty()
+        self.coming.is_empty()
             && self.busy().all(|(_, active)| active.record.is_idle())
             && !self.active.values().any(|active| active.committing)
     }
@@ -283,7 +295,8 @@ impl Controller {
     /// Wakes for the next tick while anything moves, for the next attempt, and otherwise not at all.
     fn timeout(&self) -> Receiver<Instant> {
         let now = Instant::now();
-        let moving = self.out > 0 || !self.dirty.is_empty() || self.unsaved;
+        let syncing = !self.dirty.is_empty() || !self.lost.is_empty();
+        let moving = self.out > 0 || syncing || self.unsaved;
         let tick = moving.then(|| self.ticked_at + TICK);
         let due = self
             .busy()

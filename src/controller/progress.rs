@@ -44,17 +44,23 @@ impl Controller {
     }
 
     pub(super) fn journal_all(&mut self) {
-        let mut news = Vec::new();
-        for (key, active) in self.busy() {
-            let files = active.open.values();
-            files.for_each(|file| news.extend(file.news(key)));
-        }
-        self.save(news);
+        let files = self
+            .busy()
+            // What a lost one's workers wrote last counts no more.
+            .filter(|(key, _)| !self.lost.contains(key))
+            .flat_map(|(key, active)| active.open.values().map(move |file| (key, &**file)));
+        let queued = transfer::report(files, |news| self.store.queue(news));
+        self.note_queued(queued);
     }
 
     /// Appends to the journal; what does not fit waits for room, and is tried again at each tick.
     pub(super) fn save(&mut self, changes: Vec<Change>) {
-        match self.store.queue(changes) {
+        let queued = self.store.queue(changes);
+        self.note_queued(queued);
+    }
+
+    pub(super) fn note_queued(&mut self, queued: Result<(), StoreError>) {
+        match queued {
             Ok(()) => self.unsaved = false,
             Err(error) => {
                 if !std::mem::replace(&mut self.unsaved, true) {
@@ -65,30 +71,34 @@ impl Controller {
     }
 
     pub(super) fn sync(&mut self, now: Instant) {
-        if self.dirty.is_empty() || now.duration_since(self.synced_at) < Duration::from_secs(1) {
+        let nothing = self.dirty.is_empty() && self.lost.is_empty();
+        if nothing || now.duration_since(self.synced_at) < Duration::from_secs(1) {
             return;
         }
         // Data that is written from here on may go to other places: it is the next request's.
         let request = SyncRequest {
             mark: self.store.mark(),
             roots: self.dirty.clone(),
+            rested: self.rested(),
         };
         if self.channels.syncs.try_send(request).is_ok() {
             self.synced_at = now;
             self.dirty.clear();
-            let running: Vec<Arc<Root>> = self
+            let running: Vec<(u32, Arc<Root>)> = self
                 .busy()
                 .filter(|(_, active)| !active.record.is_idle())
-                .filter_map(|(_, active)| active.run.as_ref()?.root().cloned())
+                .filter_map(|(key, active)| Some((key, active.run.as_ref()?.root()?.clone())))
                 .collect();
-            running.into_iter().for_each(|root| self.soil(&root));
+            running
+                .into_iter()
+                .for_each(|(key, root)| self.soil(key, &root));
         }
     }
 
-    /// Data goes to this destination: it is to be synced.
-    pub(super) fn soil(&mut self, root: &Arc<Root>) {
-        if !self.dirty.iter().any(|dirty| Arc::ptr_eq(dirty, root)) {
-            self.dirty.push(root.clone());
+    /// A download's data goes to this destination: it is to be synced.
+    pub(super) fn soil(&mut self, key: u32, root: &Arc<Root>) {
+        if !self.dirty.iter().any(|(_, dirty)| Arc::ptr_eq(dirty, root)) {
+            self.dirty.push((key, root.clone()));
         }
     }
 }

@@ -15,7 +15,7 @@ impl Controller {
         }
         let mut keys: Vec<u32> = self
             .busy()
-            .filter(|(_, active)| active.wants_work())
+            .filter(|(key, active)| active.wants_work() && !self.lost.contains(key))
             .map(|(key, _)| key)
             .collect();
         let first = keys.partition_point(|&key| key <= self.turn);
@@ -61,7 +61,6 @@ impl Controller {
                     identity: active.identity,
                     restarted: std::mem::take(&mut active.restarted),
                     unsettled: std::mem::take(&mut active.unsettled),
-                    begun: active.begun_before,
                 };
                 self.out += 1;
                 self.crews
@@ -147,7 +146,7 @@ impl Controller {
         let Some(job) = jobs.first() else { return };
         self.out += 1;
         if let Some(root) = job.run.root().cloned() {
-            self.soil(&root);
+            self.soil(key, &root);
         }
         // Where others' addresses take their time, a worker fetches this one's itself.
         let ahead = jobs.iter().any(Job::wants_address) && !(first && self.crews.errands.is_busy());
@@ -216,9 +215,11 @@ impl Controller {
     }
 
     fn job_done(&mut self, key: u32, job: &Job, outcome: Outcome) {
-        if !matches!(outcome, Outcome::Complete | Outcome::Skipped) {
-            let news = job.file.news(key);
-            self.save(news);
+        let in_place = matches!(outcome, Outcome::Complete | Outcome::Skipped);
+        if !in_place && !self.lost.contains(&key) {
+            let file = std::iter::once((key, &*job.file));
+            let queued = transfer::report(file, |news| self.store.queue(news));
+            self.note_queued(queued);
         }
         self.event(key, Event::File(job.file.index, outcome));
     }

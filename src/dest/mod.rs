@@ -15,7 +15,6 @@ pub use folder::{Folder, Found, Kind, Published};
 pub use place::{Identity, unmake};
 pub use traits::Traits;
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -50,7 +49,7 @@ impl Root {
     /// Something in the way, no permission, a full disk. That the folder can be written to is not tried.
     pub fn make(path: &Path) -> Result<(Root, Vec<PathBuf>), DestError> {
         let made = place::make_missing(path)?;
-        match Root::at(path) {
+        match Root::existing(path) {
             Ok(root) => Ok((root, made)),
             Err(error) => {
                 unmake(&made);
@@ -65,7 +64,7 @@ impl Root {
     /// # Errors
     /// `Unwritable` where the path leads to another file system: its disk is not mounted.
     pub fn open(path: &Path, known: &Identity) -> Result<Root, DestError> {
-        let root = match Root::at(path) {
+        let root = match Root::existing(path) {
             Ok(root) => root,
             Err(error) if place::is_missing(path) => {
                 if !place::ancestor_is_on(path, known) {
@@ -82,7 +81,11 @@ impl Root {
         Ok(root)
     }
 
-    fn at(path: &Path) -> Result<Root, DestError> {
+    /// Opens the folder at `path`, whichever that is: enough to sync it. To write, see [`Root::open`].
+    ///
+    /// # Errors
+    /// It is not there, or cannot be opened.
+    pub fn existing(path: &Path) -> Result<Root, DestError> {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fail = |errno| DestError::of("open", path, errno);
         let dir = match fs::open(path, flags | OFlags::RDONLY, Mode::empty()) {
@@ -129,15 +132,16 @@ impl Root {
     /// Another file system that is mounted somewhere below is not waited for.
     ///
     /// # Errors
-    /// What the disk reports; data may be lost then.
-    pub fn sync(&self) -> io::Result<()> {
+    /// What the disk reports: anything may be lost that was written through this root, or while it was open, since it
+    /// was last synced. That is said once: another call may succeed, and would prove nothing of it.
+    pub fn sync(&self) -> Result<(), DestError> {
         match fs::syncfs(&self.dir) {
             // Opened without the right to list it: such a descriptor cannot sync.
             Err(Errno::BADF) => {
                 fs::sync();
                 Ok(())
             }
-            other => Ok(other?),
+            other => other.map_err(|errno| DestError::of("sync", &self.path, errno)),
         }
     }
 

@@ -26,7 +26,6 @@ use crate::agent::{Agent, Refusal};
 use crate::board::{Download, Order, State};
 use crate::cli::{self, Output};
 use crate::hooks::Programs;
-use crate::human;
 use crate::remember;
 use crate::serve::{Engine, ServeError, Setup};
 use crate::store::StoreError;
@@ -228,9 +227,10 @@ impl Get {
     fn finish(mut self, end: End) -> Result<u8, Fault> {
         let stopped = self.engine.halt();
         self.engine.settle(&stopped);
-        if let End::Complete { already: false } = end {
-            self.harden();
-        }
+        let end = match end {
+            End::Complete { already: false } => self.harden(),
+            other => other,
+        };
         let download = self.download.as_deref();
         // Those of a complete download rest on disk, and are read back only for who lists them.
         let wanted = self.machine_reads || matches!(end, End::Failed(_));
@@ -264,23 +264,12 @@ impl Get {
     }
 
     /// Exit code 0 is a promise that a power cut does not break: the data is on disk, and recorded as such.
-    fn harden(&self) {
+    fn harden(&mut self) -> End {
+        let complete = End::Complete { already: false };
         let Some(download) = &self.download else {
-            return;
+            return complete;
         };
-        let store = &self.engine.handle.store;
-        let mark = store.mark();
-        let synced = std::fs::File::open(&download.order.dst_folder)
-            .and_then(|dir| Ok(rustix::fs::syncfs(dir)?));
-        if let Err(error) = synced {
-            log::warn!(
-                "{} cannot be synced: {error}",
-                human::clean(&download.order.dst_folder)
-            );
-            return;
-        }
-        if let Err(error) = store.synced(mark) {
-            log::warn!("{error}");
-        }
+        let hardened = self.engine.harden(download);
+        hardened.map_or_else(End::Failed, |()| complete)
     }
 }

@@ -120,7 +120,7 @@ pub struct Planner {
 #[derive(Clone, Copy)]
 struct Place {
     folder: u32,
-    /// The folder's path is the listed one, slashes at its ends aside.
+    /// The folder's path is the listed one, slashes at its end aside.
     exact: bool,
 }
 
@@ -204,12 +204,13 @@ impl Planner {
         {
             return Ok(*place);
         }
-        let trimmed = path.trim_matches('/');
+        let relative = path.trim_matches('/');
         let mut place = Place {
             folder: ROOT,
-            exact: true,
+            // Of slashes alone, it is the package's own folder.
+            exact: relative.is_empty() || !path.starts_with('/'),
         };
-        for component in trimmed.split('/').filter(|_| !trimmed.is_empty()) {
+        for component in relative.split('/').filter(|_| !relative.is_empty()) {
             let entered = match paths::mend_folder(component, self.traits) {
                 Some(name) => self.enter(place.folder, &name)?,
                 None => place.folder,

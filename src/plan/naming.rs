@@ -64,7 +64,7 @@ impl<'a> Here<'a> {
     }
 
     fn path(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
+        [&self.prefix, name].concat()
     }
 
     fn kind(&self, disk: &dyn Disk, name: &str) -> Option<Kind> {

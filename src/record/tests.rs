@@ -661,3 +661,32 @@ proptest! {
         }
     }
 }
+
+fn lost() -> Event {
+    Event::Lost(Problem {
+        code: Code::DestinationUnwritable,
+        message: "the disk is sick".into(),
+        recoverable: true,
+        retry_at: None,
+    })
+}
+
+#[test]
+fn lost_data_is_an_error_in_whatever_state_it_is_found() {
+    let mut paused = Rig::begun(2);
+    paused.on(Event::Paused);
+    let mut complete = Rig::begun(0);
+    assert_eq!(complete.record.state(), State::Complete);
+    let mut moving = Rig::begun(2);
+    moving.pick();
+    for rig in [&mut paused, &mut complete, &mut moving] {
+        let effects = rig.on(lost());
+        assert_eq!(rig.record.state(), State::Error);
+        let problem = rig.record.problem().unwrap();
+        assert_eq!(problem.code, Code::DestinationUnwritable);
+        for effect in [Effect::Error, Effect::Halt, Effect::Show] {
+            assert!(effects.contains(&effect), "{effects:?}");
+        }
+        assert_eq!(rig.pick(), None);
+    }
+}

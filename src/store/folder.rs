@@ -1,13 +1,13 @@
 //! A folder of the state directory. Its files are private, no symlink is followed in it, and what is
 //! written whole is either there whole or not at all, power cuts included.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, renameat, statat, unlinkat};
 
 use super::disk::{Disk, Writer};
 
@@ -93,6 +93,30 @@ impl Folder {
             return Err(io::Error::other("it is not a regular file"));
         }
         Ok(file)
+    }
+
+    /// Closes those of the folder's regular files to others that are open to them, such as one copied back from a backup.
+    /// What cannot be closed stays as it is.
+    pub(super) fn close_files(&self) -> io::Result<()> {
+        for name in self.all_names()? {
+            if let Err(error) = self.close_file(&name) {
+                log::warn!(
+                    "{} may be open to others: {error}",
+                    self.path.join(&name).display()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn close_file(&self, name: &str) -> io::Result<()> {
+        let found = statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let regular = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
+        if !regular || found.st_mode & 0o077 == 0 {
+            return Ok(());
+        }
+        self.read(name)?
+            .set_permissions(Permissions::from_mode(PRIVATE))
     }
 
     /// Opens a file for locking, making it where it is missing.

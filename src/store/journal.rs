@@ -57,7 +57,7 @@ pub(super) struct Journal<C> {
     pub tail: VecDeque<Entry<C>>,
     /// Those who wait for the disk, in sequence.
     pub waiting: Vec<Ticket>,
-    /// Refused changes whose lines may still be in the file, and which it does not call void yet.
+    /// Changes that were refused or taken back, whose lines may still be in the file, and which it does not call void yet.
     pub owed: Vec<Ticket>,
     /// A sync of the file failed. The kernel then forgets which pages were not written, so that a
     /// later sync of the same file proves nothing: it must be written anew.
@@ -144,6 +144,28 @@ impl<C> Journal<C> {
         }
     }
 
+    /// Takes back the data changes that are not known to be synced and that `lost` picks.
+    /// After an error some of them may still be in the file, and the next line that is written settles that.
+    pub(super) fn take_back_unsynced(
+        &mut self,
+        disk: &dyn Disk,
+        lost: impl Fn(&C) -> bool,
+    ) -> io::Result<Ticket> {
+        let (synced, owed) = (self.synced, &mut self.owed);
+        self.tail.retain(|entry| {
+            let taken = entry.data && entry.seq > synced && lost(&entry.change);
+            if taken {
+                owe(owed, entry.seq);
+            }
+            !taken
+        });
+        // The lines bear no number of their own, but who waits for them needs one.
+        let ticket = self.number(1)?;
+        self.start_lines();
+        self.write_lines(disk, ticket)?;
+        Ok(ticket)
+    }
+
     /// Whether it is time to write both files anew.
     pub(super) fn is_due(&self) -> bool {
         self.suspect || self.len > self.full_at
@@ -218,6 +240,17 @@ impl<C> Journal<C> {
             None => self.last,
         };
         (taken, through)
+    }
+}
+
+/// Adds one change to those that are to be called void, neighbours in one line.
+fn owe(owed: &mut Vec<Ticket>, seq: u64) {
+    match owed.last_mut() {
+        Some(ticket) if ticket.last + 1 == seq => ticket.last = seq,
+        _ => owed.push(Ticket {
+            first: seq,
+            last: seq,
+        }),
     }
 }
 

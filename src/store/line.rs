@@ -5,7 +5,7 @@
 //!   (another such line may follow where a start in another boot had no space for a new journal);
 //! - `{"n":123,"c":…}` is change number 123;
 //! - `{"s":123}` says that the data behind every change up to 123 has been synced;
-//! - `{"v":[120,123]}` says that the changes 120 to 123 were refused after they had been written, and do not count.
+//! - `{"v":[120,123]}` says that the changes 120 to 123 were refused or taken back after they had been written, and do not count.
 
 use std::io::{self, BufRead, Read, Write};
 

@@ -11,7 +11,10 @@
 //! comes after waits in the journal, and in memory for the next generation's journal.
 //!
 //! Locks, in the order in which they are taken: `backlog` (what waits for room), `base` (held while files are written anew), `sync` (held
-//! while the disk is waited for), `journal` (held for one write).
+//! while the disk is waited for), `journal` (held for one write). Before all of them comes the caller's own: transfers hold a file's
+//! `progress` from taking what is to be said of its bytes until `append` or `queue` returns, so that two threads' changes of one file are
+//! in the journal in the order in which they were made. These two take `backlog` and `journal` only, and so never wait for the disk; nothing here knows
+//! of `progress`. Nobody but the controller holds more than one file's.
 
 mod backlog;
 mod boot;
@@ -150,6 +153,8 @@ impl<S: State> Store<S> {
             .inner(SIDE)
             .map_err(at("make the folder of lists in"))?;
         side.remove_drafts(|_| true).map_err(at("tidy up"))?;
+        folder.close_files().map_err(at("tidy up"))?;
+        side.close_files().map_err(at("tidy up"))?;
 
         let placeholder = Arc::new(lock.try_clone().map_err(at("open a file in"))?);
         let found = recovered.journal;
@@ -192,8 +197,8 @@ impl<S: State> Store<S> {
         }
     }
 
-    /// The base with the tail on top.
-    fn current(&self) -> S {
+    /// The state as of now: a copy. What waits for room in the journal is not in it.
+    pub fn current(&self) -> S {
         let base = lock(&self.base);
         let tail = lock(&self.journal).tail.clone();
         let mut state = base.state.clone();
@@ -294,6 +299,27 @@ impl<S: State> Store<S> {
             Err(TryLockError::WouldBlock) => {}
         }
         Ok(())
+    }
+
+    /// Takes back the data changes that are not known to be synced and that `lost` picks, those that wait for room too:
+    /// the disk may not hold what they say, and no later sync can tell. Returns once that is on disk, so that a
+    /// later mark does not vouch for them.
+    ///
+    /// # Errors
+    /// As `append`. They may or may not count then: `synced` must not be called before this has succeeded.
+    pub fn take_back(&self, lost: impl Fn(&S::Change) -> bool) -> Result<(), StoreError> {
+        self.mend()?;
+        lock(&self.backlog).retain(|change| !(S::is_data(change) && lost(change)));
+        let pushed = {
+            // While the journal is written anew there are copies of them.
+            let _not_copied = lock(&self.sync);
+            let mut journal = lock(&self.journal);
+            let pushed = journal.take_back_unsynced(&*self.disk, lost);
+            journal.waiting.extend(pushed.as_ref().ok());
+            pushed
+        };
+        let ticket = pushed.map_err(|error| self.fault("write", JOURNAL, error))?;
+        self.settle(ticket)
     }
 
     /// Writes both files anew if the journal has grown by more than the JSON file's length, so that the

@@ -281,7 +281,7 @@ impl FileTable {
         }
         let part = extra
             .and_then(|extra| extra.part.clone())
-            .unwrap_or_else(|| format!("{planned}.part"));
+            .unwrap_or_else(|| [planned, ".part"].concat());
         Names {
             last: planned.to_owned(),
             part,

@@ -13,9 +13,7 @@ impl Job {
         if self.is_halted() {
             return Err(Outcome::Stopped);
         }
-        if self.file.progress().owes_void {
-            self.void(hands)?;
-        }
+        self.void(hands)?;
         self.table.begin(self.file.index);
         let (mut fetched, asked_end) = self.open(range, hands, next)?;
         let mut whole = None;
@@ -172,7 +170,7 @@ impl Job {
             return Ok(skip);
         }
         if range.start > 0 || asked_end < size {
-            *whole = Some(progress.ranges.start_over_single());
+            *whole = Some(progress.start_over_single());
             drop(progress);
             self.void(hands)?;
         }
@@ -185,8 +183,7 @@ impl Job {
         progress.changes += 1;
         let changes = progress.changes;
         progress.etag = None;
-        progress.etag_reported = false;
-        progress.ranges.start_over();
+        progress.start_over();
         drop(progress);
         if let Err(outcome) = self.void(hands) {
             return outcome;
@@ -201,15 +198,21 @@ impl Job {
         Outcome::Again(message.to_owned())
     }
 
-    /// Takes back what was said of the file's bytes. Until that is in the journal, no other byte may take their place.
+    /// Takes back what was said of the file's bytes, where that is owed and no other worker has done it.
+    ///
+    /// # Errors
+    /// The journal cannot be written: it is still owed.
     pub(super) fn void(&self, hands: &Hands) -> Result<(), Outcome> {
+        // Held until it is in the journal: what comes in the bytes' place is reported after it.
+        let mut progress = self.file.progress();
+        if !progress.owes_void {
+            return Ok(());
+        }
         self.table.set_done(self.file.index, 0);
-        self.file.progress().owes_void = true;
-        self.save(
-            hands,
-            &[Change::Over(self.run.download.key, self.file.index)],
-        )?;
-        self.file.progress().owes_void = false;
+        let over = Change::Over(self.run.download.key, self.file.index);
+        self.save(hands, &[over])?;
+        progress.owes_void = false;
+        progress.etag_reported = false;
         Ok(())
     }
 

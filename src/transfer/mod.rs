@@ -29,7 +29,7 @@ use crate::table::{FileState, FileTable, Names, Skip};
 use crate::upstream::{Address, Client, Content, Fault, Fetched};
 
 use open_file::lock;
-pub use open_file::{OpenFile, Part};
+pub use open_file::{OpenFile, Part, report};
 use publish::free_part;
 pub use publish::{Place, publish};
 use verdict::{Refusal, broken, failed};
@@ -222,3 +222,6 @@ impl Job {
         mine
     }
 }
+
+#[cfg(test)]
+mod tests;

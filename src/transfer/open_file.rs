@@ -5,6 +5,7 @@ use super::*;
 /// A file on its way, shared by the workers that fetch its ranges.
 pub struct OpenFile {
     pub index: u32,
+    /// Held while the store takes a change that says, or takes back, what is in place: see the store's page.
     pub(super) progress: Mutex<Progress>,
     address: Mutex<Option<Address>>,
     /// Held while a first address is fetched, so that one worker does it for all. Never taken by the controller.
@@ -14,6 +15,8 @@ pub struct OpenFile {
     pub(super) opening_part: Mutex<()>,
     /// Whether a `.part` that is there is ours.
     pub(super) begun: AtomicBool,
+    /// The journal knows that it is about to be there.
+    pub(super) part_noted: AtomicBool,
     /// The file has failed or is in place: jobs for it that are still out are to end.
     pub(super) given_up: AtomicBool,
 }
@@ -38,6 +41,21 @@ pub struct Part {
     pub(super) names: Names,
 }
 
+impl Progress {
+    /// Nothing of the file is in place any more. Until the journal says so, which is what [`Job::void`] is for, no
+    /// other byte may take its place.
+    pub(super) fn start_over(&mut self) {
+        self.ranges.start_over();
+        self.owes_void = true;
+    }
+
+    /// As [`Progress::start_over`], for a server that ignores ranges; takes the whole file.
+    pub(super) fn start_over_single(&mut self) -> Arc<Range> {
+        self.owes_void = true;
+        self.ranges.start_over_single()
+    }
+}
+
 impl OpenFile {
     /// A file of `size` bytes of which `partial` are in place; `begun` tells whether it may have a `.part`.
     pub fn new(index: u32, size: u64, partial: Partial, begun: bool) -> OpenFile {
@@ -59,6 +77,7 @@ impl OpenFile {
             part: Mutex::default(),
             opening_part: Mutex::default(),
             begun: AtomicBool::new(begun),
+            part_noted: AtomicBool::new(begun),
             given_up: AtomicBool::new(false),
         }
     }
@@ -112,23 +131,23 @@ impl OpenFile {
         lock(&self.address).clone()
     }
 
-    /// What the journal does not know yet.
-    pub fn news(&self, key: u32) -> Vec<Change> {
+    /// Adds what the journal does not know yet to `changes`. Until what is returned is dropped, nobody can take it
+    /// back; None where there is nothing.
+    fn news(&self, key: u32, changes: &mut Vec<Change>) -> Option<MutexGuard<'_, Progress>> {
         let mut progress = self.progress();
         let news = progress.ranges.news();
-        let mut changes = Vec::new();
-        if !news.is_empty()
-            && !progress.etag_reported
+        if news.is_empty() {
+            return None;
+        }
+        if !progress.etag_reported
             && let Some(etag) = progress.etag.clone()
         {
             progress.etag_reported = true;
             changes.push(Change::Etag(key, self.index, etag));
         }
-        changes.extend(
-            news.into_iter()
-                .map(|(start, end)| Change::Wrote(key, self.index, start, end)),
-        );
-        changes
+        let wrote = |(start, end)| Change::Wrote(key, self.index, start, end);
+        changes.extend(news.into_iter().map(wrote));
+        Some(progress)
     }
 
     /// How far the file is, for an [`OpenFile`] that takes its place.
@@ -179,4 +198,20 @@ impl OpenFile {
 /// What is guarded is whole at all times, so a panic elsewhere leaves nothing half done.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Hands what the journal does not know yet of these files, each given with its download's key and no more than
+/// once, to `save`. A file's progress is held until `save` returns, which must not wait for the disk: what is saved
+/// of its bytes comes before the `Over` of whoever takes them back.
+pub fn report<'a, T>(
+    files: impl Iterator<Item = (u32, &'a OpenFile)>,
+    save: impl FnOnce(Vec<Change>) -> T,
+) -> T {
+    let mut changes = Vec::new();
+    let held: Vec<_> = files
+        .filter_map(|(key, file)| file.news(key, &mut changes))
+        .collect();
+    let saved = save(changes);
+    drop(held);
+    saved
 }

@@ -46,10 +46,11 @@ impl Job {
             });
         }
         self.hold(&Intervals::default(), hands)?;
-        self.note_begun(hands)?;
+        self.note_part(hands)?;
         let file = loop {
             if let Some(file) = folder.create_part(&names.part)? {
                 self.file.begun.store(true, Ordering::Release);
+                self.run.parts.add(index);
                 break file;
             }
             names.part = free_part(&folder, &names.last, root.traits());
@@ -71,11 +72,29 @@ impl Job {
         })
     }
 
-    fn note_begun(&self, hands: &Hands) -> Result<(), Outcome> {
+    /// Puts into the journal that the file is about to have a `.part`.
+    fn note_part(&self, hands: &Hands) -> Result<(), Outcome> {
         let key = self.run.download.key;
-        let note = |upto| hands.store.commit(&[Change::Begun(key, upto)]);
-        let noted = self.run.begun.include(self.file.index, note);
-        noted.map_err(|error| Outcome::passing(error.to_string()))
+        let note = |bound| hands.store.commit(&[Change::Begun(key, bound)]);
+        let noted = self.run.parts.raise_bound(self.file.index, note);
+        noted.map_err(|error| Outcome::passing(error.to_string()))?;
+        match self.announce_part() {
+            Some(change) => self
+                .save(hands, &[change])
+                .inspect_err(|_| self.part_is_unannounced()),
+            None => Ok(()),
+        }
+    }
+
+    /// What the journal must know before the file's `.part` is made. None where it was told.
+    pub fn announce_part(&self) -> Option<Change> {
+        let noted = self.file.part_noted.swap(true, Ordering::AcqRel);
+        (!noted).then(|| Change::Part(self.run.download.key, self.file.index))
+    }
+
+    /// The journal could not be told after all.
+    pub fn part_is_unannounced(&self) {
+        self.file.part_noted.store(false, Ordering::Release);
     }
 
     /// Believes only what the `.part` holds: somebody may have cut it.
@@ -98,32 +117,35 @@ impl Job {
         let before = progress.ranges.done().total();
         progress.ranges.keep(held);
         let bytes = progress.ranges.done().clone();
-        let etag = progress.etag.clone().filter(|_| !bytes.is_empty());
-        drop(progress);
         if bytes.total() == before {
             return Ok(());
         }
+        self.table.set_done(self.file.index, bytes.total());
+        let etag = progress.etag.clone().filter(|_| !bytes.is_empty());
+        progress.etag_reported = etag.is_some();
+        // Held until the journal has it, so that no news of other bytes come between.
+        let saved = self.save(hands, &self.holding(&bytes, etag));
+        if saved.is_err() {
+            // The journal says too much; nothing of it is believed until that is mended.
+            progress.ranges.keep(&Intervals::default());
+            progress.owes_void = true;
+        }
+        drop(progress);
         log::warn!(
             "download {}: the unfinished {} was removed or cut; what is missing is fetched again",
             self.run.download.id,
             self.table.path(self.file.index)
         );
-        self.table.set_done(self.file.index, bytes.total());
+        saved.and(Err(Outcome::Over))
+    }
+
+    /// The changes which say that the `.part` holds these bytes, of that version, and no others.
+    fn holding(&self, bytes: &Intervals, etag: Option<String>) -> Vec<Change> {
         let (key, index) = (self.run.download.key, self.file.index);
         let mut changes = vec![Change::Over(key, index)];
         changes.extend(etag.map(|etag| Change::Etag(key, index, etag)));
-        changes.extend(
-            bytes
-                .iter()
-                .map(|(start, end)| Change::Wrote(key, index, start, end)),
-        );
-        if let Err(outcome) = self.save(hands, &changes) {
-            // The journal says too much; nothing of it is believed until that is mended.
-            let mut progress = self.file.progress();
-            progress.ranges.keep(&Intervals::default());
-            progress.owes_void = true;
-            return Err(outcome);
-        }
-        Err(Outcome::Over)
+        let wrote = |(start, end)| Change::Wrote(key, index, start, end);
+        changes.extend(bytes.iter().map(wrote));
+        changes
     }
 }

@@ -51,6 +51,7 @@ impl Job {
         match published {
             Some(state) => {
                 self.file.give_up();
+                self.run.parts.remove(index);
                 self.table.set_state(index, state);
                 if state == FileState::Complete {
                     self.table.set_done(index, self.table.size(index));
@@ -63,7 +64,7 @@ impl Job {
             }
             None => {
                 self.file.close();
-                self.file.progress().ranges.start_over();
+                self.file.progress().start_over();
                 self.void(hands)?;
                 Err(Outcome::Over)
             }

@@ -114,7 +114,7 @@ impl Exchange {
     }
 
     fn send(&self, url: &Url, headers: &Headers) -> Result<Response<Body>, Fault> {
-        let request = request(url, headers)?;
+        let request = || request(url, headers);
         let result = if url.secure {
             self.send_secure(url, &request)
         } else {
@@ -123,7 +123,7 @@ impl Exchange {
         result.map_err(|error| fault::from_ureq(error, url))
     }
 
-    fn send_secure(&self, url: &Url, request: &Request<()>) -> Result<Response<Body>, Error> {
+    fn send_secure(&self, url: &Url, request: &MakeRequest<'_>) -> Result<Response<Body>, Error> {
         let local = match self.agents.bundled_hosts().has(&url.host) {
             true => None,
             false => self.agents.local(),
@@ -143,13 +143,11 @@ impl Exchange {
     }
 }
 
-fn request(url: &Url, headers: &Headers) -> Result<Request<()>, Fault> {
-    let mut request = Request::get(url.for_request()).body(()).map_err(|_| {
-        Fault::Malformed(format!(
-            "{}: its address cannot be requested",
-            url.authority()
-        ))
-    })?;
+/// Makes a request, anew for each attempt.
+type MakeRequest<'a> = dyn Fn() -> Result<Request<()>, Error> + 'a;
+
+fn request(url: &Url, headers: &Headers) -> Result<Request<()>, Error> {
+    let mut request = Request::get(url.for_request()).body(())?;
     for (name, value) in &headers.secret {
         request.headers_mut().insert(name, value.clone());
     }
@@ -163,19 +161,19 @@ fn request(url: &Url, headers: &Headers) -> Result<Request<()>, Fault> {
 
 /// Sends a request. A server may close a kept-alive connection at the moment in which we use it again: then there is an error
 /// before any byte of an answer, which says nothing about the server, and the request is sent once more on a new connection.
-fn attempt(agent: &Agent, request: &Request<()>) -> Result<Response<Body>, Error> {
+fn attempt(agent: &Agent, request: &MakeRequest<'_>) -> Result<Response<Body>, Error> {
     watch::context(|context| {
         (context.connected, context.answered) = (false, false);
         context.overhead = 0;
     });
-    let result = agent.run(request.clone());
+    let result = agent.run(request()?);
     let stale = matches!(&result, Err(error) if is_disconnect(error))
         && watch::context(|context| !context.connected && !context.answered);
     if !stale {
         return result;
     }
     watch::context(|context| context.shun_pool = true);
-    let result = agent.run(request.clone());
+    let result = agent.run(request()?);
     watch::context(|context| context.shun_pool = false);
     result
 }

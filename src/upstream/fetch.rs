@@ -48,7 +48,7 @@ impl Address {
     /// # Errors
     /// Malformed, where it is no address that bytes may be fetched from.
     pub(super) fn new(url: Url, api: &Url) -> Result<Address, Fault> {
-        if url.for_request().len() > LONGEST_ADDRESS {
+        if url.request_len() > LONGEST_ADDRESS {
             return Err(unusable("it is longer than 16 KiB"));
         }
         if !url.secure && api.secure && !api.is_loopback() {

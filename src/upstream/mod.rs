@@ -334,6 +334,9 @@ fn api_url(api: &str, parts: &[&str]) -> Result<Url, Fault> {
     let mut url = Url::parse(api)
         .map_err(|why| Fault::Malformed(format!("the API's address cannot be used: {why}")))?;
     url.path.truncate(url.path.trim_end_matches('/').len());
+    // There is one for every file: it is to grow once.
+    url.path
+        .reserve(parts.iter().map(|part| 1 + part.len()).sum());
     for part in parts {
         if !is_sound(part) {
             return Err(unusable_id());

@@ -47,6 +47,14 @@ fn bad_usage_is_exit_2_and_one_line() {
 }
 
 #[test]
+fn bad_usage_is_one_line_also_where_rust_log_makes_no_sense() {
+    for args in [&["serve", "--workers", "0"] as &[&str], &["download"]] {
+        let end = run(haul_with(args).env("RUST_LOG", "haul=loud=er"));
+        assert_bad_usage(&end);
+    }
+}
+
+#[test]
 fn bad_values_in_the_environment_are_bad_usage_too() {
     for (name, value) in [("HAUL_WORKERS", "many"), ("HAUL_LISTEN", "nonsense")] {
         let end = run(haul_with(&["serve"]).env(name, value));

@@ -96,8 +96,8 @@ fn a_limit_that_falls_while_it_runs_ends_nothing() {
     // Fewer than are open: nothing can be opened or accepted any more.
     limit(8);
     let open = half_open(rig.agent.address, 20);
-    // The API cannot say when the shortage was felt: nobody can ask it anything.
-    std::thread::sleep(Duration::from_secs(2));
+    // Nobody can ask the API whether the shortage was felt.
+    rig.agent.await_log("no connection can be accepted", 1);
     limit(4096);
     drop(open);
     rig.agent.get(DOWNLOADS).expect(200);

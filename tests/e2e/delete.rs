@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::agent::{DOWNLOADS, one};
-use crate::support::origin::{Gate, Kind, Reply};
+use crate::support::agent::{DOWNLOADS, Setup, one};
+use crate::support::origin::{Gate, Kind, Origin, Reply};
 use crate::support::package::{Entry, Package};
 use crate::support::rig::Rig;
 use crate::support::tree;
@@ -115,6 +115,48 @@ fn a_destination_that_it_made_goes_too() {
     rig.complete(&id);
     remove(&rig, &id);
     assert_eq!(tree::paths(rig.dir()), Vec::<String>::new());
+}
+
+/// Deletes a download with its files while another, which has not begun to write, is to go into `folder` below the
+/// first one's destination; then that one is completed, and deleted in the same way. Returns what is left.
+fn remove_beside_another(folder: &str, paused: bool) -> Vec<String> {
+    let first = Origin::new(small());
+    let second = Origin::new(Package::new().file("new/x", 10));
+    let agent = Setup::new().origin(&first).origin(&second).start();
+    let dir = tempfile::tempdir().unwrap();
+    let dst = dir.path().join("in");
+    let id = agent.create(&first, &dst);
+    agent.wait_state(&id, "complete");
+    let gate = Gate::new();
+    second.always(Kind::Listing, Reply::stall(&gate));
+    let other = agent.create(&second, &dst.join(folder));
+    second.await_requests(Kind::Listing, 1);
+    if paused {
+        agent.pause(&other).expect(200);
+    }
+    let target = format!("{}?remove_files=true", one(&id));
+    assert_eq!(agent.delete(&target).expect(200)["files_removed"], 3);
+    assert!(dst.join(folder).is_dir(), "{:?}", tree::paths(dir.path()));
+    gate.open();
+    agent.resume(&other).expect(200);
+    agent.wait_state(&other, "complete");
+    tree::assert_file(&dst.join(folder).join("new/x"), 1, 10);
+    let target = format!("{}?remove_files=true", one(&other));
+    agent.delete(&target).expect(200);
+    tree::paths(dir.path())
+}
+
+#[test]
+fn a_destination_that_another_is_to_use_stays() {
+    for paused in [false, true] {
+        assert_eq!(remove_beside_another("", paused), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_folder_of_the_package_that_is_anothers_destination_stays() {
+    let left = remove_beside_another("dir/deep", false);
+    assert_eq!(left, ["in/", "in/dir/", "in/dir/deep/"], "it made none");
 }
 
 #[test]
@@ -256,4 +298,74 @@ fn what_was_deleted_stays_deleted_after_a_restart() {
     rig.agent.kill9();
     rig.agent.restart();
     assert_eq!(rig.agent.ids(), Vec::<String>::new());
+}
+
+#[test]
+fn a_users_part_beside_a_skipped_file_stays() {
+    for query in ["", "?remove_files=true"] {
+        let package = Package::new()
+            .file("first", 1000)
+            .entry(Entry::new("", "infected", 100).infected())
+            .file("there", 1000)
+            .file("last", 1000);
+        let rig = Rig::new(package);
+        fs::create_dir(rig.dst()).unwrap();
+        for name in ["there", "there.part", "infected.part"] {
+            tree::write_file(&rig.dst().join(name), 90, 7);
+        }
+        let id = rig.create_with(json!({"if_exists": "skip"}));
+        rig.agent.wait_state(&id, "complete");
+        rig.agent
+            .delete(&format!("{}{query}", one(&id)))
+            .expect(200);
+        for name in ["there", "there.part", "infected.part"] {
+            tree::assert_file(&rig.dst().join(name), 90, 7);
+        }
+    }
+}
+
+#[test]
+fn a_users_part_of_a_file_that_is_not_begun_stays() {
+    let package = Package::new().file("large", 24 << 20).file("later", 1000);
+    let rig = Rig::with(package, &["--workers", "1"]);
+    rig.origin.throttle(1 << 20);
+    let id = rig.create();
+    rig.origin.await_served(1);
+    rig.agent
+        .wait(&id, "bytes", |record| record["bytes_done"] != 0);
+    tree::write_file(&rig.dst().join("later.part"), 90, 7);
+    rig.agent.delete(&one(&id)).expect(200);
+    assert_eq!(tree::paths(&rig.dst()), ["later.part"]);
+    tree::assert_file(&rig.dst().join("later.part"), 90, 7);
+}
+
+#[test]
+fn a_file_that_another_download_has_overwritten_is_the_others() {
+    let rig = Rig::new(small());
+    let first = rig.create();
+    rig.complete(&first);
+    let second = rig.create_with(json!({"if_exists": "overwrite"}));
+    let record = rig.complete(&second);
+    assert_eq!(remove(&rig, &first)["files_removed"], 0);
+    rig.assert_arrived(&record);
+    remove(&rig, &second);
+    assert_eq!(
+        tree::paths(&rig.dst())
+            .iter()
+            .filter(|path| !path.ends_with('/'))
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn downloads_that_are_deleted_together_leave_no_folder_that_one_of_them_made() {
+    let rig = Rig::new(small());
+    let first = rig.create();
+    rig.complete(&first);
+    let second = rig.create();
+    rig.complete(&second);
+    let answer = rig.agent.delete("/api/v1/downloads?remove_files=true");
+    assert_eq!(answer.expect(200)["deleted"], json!([first, second]));
+    assert_eq!(tree::paths(rig.dir()), Vec::<String>::new());
 }

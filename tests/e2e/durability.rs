@@ -2,13 +2,16 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::agent::{Setup, ready};
+use crate::support::agent::{DOWNLOADS, Setup, ready};
+use crate::support::http;
 use crate::support::origin::{Gate, Kind, Reply};
 use crate::support::package::Package;
 use crate::support::process::{Running, haul, run};
@@ -40,6 +43,12 @@ fn nobody_else_may_read_it() {
     rig.agent.terminate();
     look();
     assert!(state.join("downloads.json").exists());
+    for path in tree::paths(&state) {
+        let mode = if path.ends_with('/') { 0o755 } else { 0o644 };
+        fs::set_permissions(state.join(&path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    rig.agent.restart();
+    look();
 }
 
 #[test]
@@ -157,6 +166,28 @@ fn it_ends_in_time_with_an_open_connection() {
     let (status, took) = rig.agent.terminate();
     assert_eq!(status.code(), Some(0));
     assert!(took < FIVE_SECONDS, "{took:?}");
+}
+
+#[test]
+fn a_post_that_waits_for_its_link_is_refused_when_the_agent_stops() {
+    let mut rig = Rig::new(Package::new().file("a", 10));
+    let gate = Gate::new();
+    rig.origin.always(Kind::Link, Reply::stall(&gate));
+    let mut order = rig.order();
+    order["dst_folder"] = rig.dst().join("new").to_str().into();
+    let to = rig.agent.address;
+    let post = thread::spawn(move || {
+        let headers = [("Content-Type", "application/json")];
+        http::send(to, "POST", DOWNLOADS, &headers, Some(&order.to_string()))
+    });
+    rig.origin.await_requests(Kind::Link, 1);
+    let (status, took) = rig.agent.terminate();
+    post.join().unwrap().assert_error(503, "shutting_down");
+    assert_eq!(status.code(), Some(0));
+    assert!(took < FIVE_SECONDS, "{took:?}");
+    assert_eq!(tree::paths(rig.dir()), Vec::<String>::new());
+    rig.agent.restart();
+    assert_eq!(rig.agent.ids(), Vec::<String>::new());
 }
 
 /// Starts an agent that has to find its state directory by itself.

@@ -1,12 +1,14 @@
 //! Every refusal that a request can reach: its status, its code, its shape; and that it changed nothing.
 
 use std::fs;
+use std::path::Path;
+use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::support::agent::{Agent, DOWNLOADS, one};
+use crate::support::agent::{Agent, DOWNLOADS, Setup, one};
 use crate::support::http;
-use crate::support::origin::{Gate, Kind, LINK_ID, Reply, SECRET_ENCODED};
+use crate::support::origin::{Gate, Kind, LINK_ID, Origin, Reply, SECRET_ENCODED};
 use crate::support::package::Package;
 use crate::support::rig::Rig;
 use crate::support::tree;
@@ -308,6 +310,37 @@ fn duplicate_download_names_the_other() {
 }
 
 #[test]
+fn a_failed_one_is_not_resumed_beside_its_twin() {
+    let rig = rig();
+    rig.origin.always(Kind::Bytes, Reply::status(404));
+    let [failed, also_failed] = [(); 2].map(|()| {
+        let id = rig.create();
+        rig.agent.wait_state(&id, "error");
+        id
+    });
+    let gate = Gate::new();
+    rig.origin.always(Kind::Bytes, Reply::stall(&gate));
+    let twin = rig.create();
+    for state in ["transferring", "paused"] {
+        for id in [&failed, &also_failed] {
+            let answer = rig.agent.resume(id).expect(409);
+            assert_eq!(answer["error"]["code"], "duplicate_download", "{state}");
+            assert_eq!(answer["error"]["download_id"], json!(twin));
+            assert_eq!(rig.agent.inspect(id)["state"], "error");
+        }
+        rig.agent.pause(&twin).expect(200);
+    }
+    rig.agent.delete(&one(&twin)).expect(200);
+    rig.agent.resume(&failed).expect(200);
+    let answer = rig.agent.resume(&also_failed).expect(409);
+    assert_eq!(answer["error"]["download_id"], json!(failed));
+    gate.open();
+    rig.agent.wait_state(&failed, "complete");
+    rig.agent.resume(&also_failed).expect(200);
+    rig.agent.wait_state(&also_failed, "complete");
+}
+
+#[test]
 fn body_too_large() {
     let rig = rig();
     let padding = " ".repeat(65_536);
@@ -366,6 +399,89 @@ fn a_refused_post_leaves_nothing_behind() {
     rig.origin.refuse_link(404);
     let order = with(&rig, "dst_folder", Some(json!(deep)));
     rig.agent.order(&order).assert_error(404, "link_not_found");
+    assert_untouched(&rig);
+}
+
+/// Deletes a download with its files, after which nothing is left in the folder.
+fn assert_leaves_nothing(agent: &Agent, id: &str, dir: &Path) {
+    let target = format!("{}?remove_files=true", one(id));
+    agent.delete(&target).expect(200);
+    assert_eq!(tree::paths(dir), Vec::<String>::new());
+}
+
+#[test]
+fn a_refused_post_takes_no_folder_from_an_accepted_one() {
+    let refusing = Origin::new(Package::new());
+    let good = Origin::new(Package::new().file("sub/a", 10));
+    let agent = Setup::new().origin(&refusing).origin(&good).start();
+    let dir = tempfile::tempdir().unwrap();
+    let dst = dir.path().join("new/in");
+    let (answer, listing) = (Gate::new(), Gate::new());
+    refusing.refuse_link(404);
+    refusing.always(Kind::Link, Reply::stall(&answer));
+    good.always(Kind::Listing, Reply::stall(&listing));
+    let order = json!({"url": refusing.link(), "dst_folder": dst});
+    let id = thread::scope(|scope| {
+        let refused = scope.spawn(|| agent.order(&order));
+        refusing.await_requests(Kind::Link, 1);
+        let id = agent.create(&good, &dst);
+        good.await_requests(Kind::Listing, 1);
+        answer.open();
+        refused.join().unwrap().assert_error(404, "link_not_found");
+        id
+    });
+    listing.open();
+    agent.wait_state(&id, "complete");
+    tree::assert_file(&dst.join("sub/a"), 1, 10);
+    assert_leaves_nothing(&agent, &id, dir.path());
+}
+
+#[test]
+fn of_equal_posts_at_once_one_is_accepted_and_has_its_folder() {
+    let rig = Rig::new(Package::new().file("sub/a", 10));
+    let (answer, listing) = (Gate::new(), Gate::new());
+    rig.origin.always(Kind::Link, Reply::stall(&answer));
+    rig.origin.always(Kind::Listing, Reply::stall(&listing));
+    let order = rig.order();
+    let answers = thread::scope(|scope| {
+        let posts = [(); 4].map(|()| scope.spawn(|| rig.agent.order(&order)));
+        rig.origin.await_requests(Kind::Link, posts.len());
+        answer.open();
+        posts.map(|post| post.join().unwrap())
+    });
+    let (accepted, refused): (Vec<_>, Vec<_>) =
+        answers.iter().partition(|answer| answer.status == 201);
+    let [accepted] = accepted[..] else {
+        panic!("{answers:?}")
+    };
+    let id = accepted.json()["download_id"].as_str().unwrap().to_owned();
+    for answer in refused {
+        assert_eq!(answer.expect(409)["error"]["download_id"], id);
+    }
+    listing.open();
+    rig.complete(&id);
+    assert_leaves_nothing(&rig.agent, &id, rig.dir());
+}
+
+#[test]
+fn several_refused_posts_into_one_folder_leave_nothing_behind() {
+    let rig = rig();
+    let gate = Gate::new();
+    rig.origin.refuse_link(410);
+    rig.origin.always(Kind::Link, Reply::stall(&gate));
+    let orders = ["a/b", "a/b/c", "a/b"]
+        .map(|path| with(&rig, "dst_folder", Some(json!(rig.dir().join(path)))));
+    thread::scope(|scope| {
+        let agent = &rig.agent;
+        let posts = orders
+            .each_ref()
+            .map(|order| scope.spawn(move || agent.order(order)));
+        rig.origin.await_requests(Kind::Link, posts.len());
+        gate.open();
+        for post in posts {
+            post.join().unwrap().assert_error(410, "link_expired");
+        }
+    });
     assert_untouched(&rig);
 }
 

@@ -3,12 +3,11 @@
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::PATIENCE;
 use crate::support::agent::{Agent, Setup, row};
 use crate::support::namespace::can_mount;
 use crate::support::origin::{Gate, Kind, Origin, Reply};
@@ -189,12 +188,11 @@ fn under_way() -> (Rig, String, PathBuf) {
     (rig, id, part)
 }
 
-/// The same, paused, and long enough for the last byte to be written.
+/// The same, paused, and after the last byte was written: whoever writes holds a connection.
 fn paused() -> (Rig, String, PathBuf) {
     let (rig, id, part) = under_way();
     rig.agent.pause(&id).expect(200);
-    thread::sleep(Duration::from_secs(1));
-    assert!(rig.origin.is_idle_within(Duration::ZERO));
+    assert!(rig.origin.is_idle_within(PATIENCE));
     rig.origin.unthrottle();
     (rig, id, part)
 }

@@ -71,15 +71,6 @@ impl Hook {
     }
 }
 
-/// Waits for a line in the agent's log.
-fn await_log(agent: &Agent, text: &str, count: usize) {
-    let end = Instant::now() + PATIENCE;
-    while agent.logs().matches(text).count() < count {
-        assert!(Instant::now() < end, "no {text}: {}", agent.logs());
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// The agent's children that ended and were not waited for.
 fn zombies(agent: &Agent) -> usize {
     let parent = agent.pid().to_string();
@@ -125,7 +116,7 @@ fn completion_is_told_once_and_not_again_after_a_restart() {
         "HAUL_STATE=complete".into(),
     ];
     assert_eq!(hook.lines("env"), expected);
-    await_log(&agent, "ended well", 1);
+    agent.await_log("ended well", 1);
     agent.kill9();
     agent.restart();
     agent.terminate();
@@ -188,7 +179,7 @@ fn four_run_at_once_the_others_wait_and_nobody_waits_for_them() {
         .map(|count| count.trim().parse::<u32>().unwrap())
         .max();
     assert!(most.is_some_and(|most| most <= 4), "{counts:?}");
-    await_log(&agent, "failed: exit status: 3", 7);
+    agent.await_log("failed: exit status: 3", 7);
     assert_eq!(zombies(&agent), 0);
 }
 
@@ -223,8 +214,8 @@ fn what_a_hook_prints_goes_to_stderr() {
     let mut agent = hook.agent(&["--on-complete"], &origin);
     let id = agent.create(&origin, &dst(&hook, "one"));
     agent.wait_state(&id, "complete");
-    await_log(&agent, "printed by a hook", 1);
-    await_log(&agent, "complaint of a hook", 1);
+    agent.await_log("printed by a hook", 1);
+    agent.await_log("complaint of a hook", 1);
     agent.terminate();
     assert!(!agent.stdout().contains("printed by a hook"));
 }

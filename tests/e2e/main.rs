@@ -14,6 +14,7 @@ mod delete;
 mod durability;
 mod errors;
 mod events;
+mod failed_sync;
 mod fairness;
 mod faults_disk;
 mod faults_state;

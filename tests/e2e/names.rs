@@ -51,6 +51,7 @@ fn dots_and_empty_components_are_dropped() {
     assert_saved(&[
         ("../../etc", "passwd", "etc/passwd"),
         ("/abs//olute/./x/", "y", "abs/olute/x/y"),
+        ("/etc/cron.d", "abs", "etc/cron.d/abs"),
         ("a/../b", "c", "a/b/c"),
         (".", "here", "here"),
         ("..", "up", "up"),

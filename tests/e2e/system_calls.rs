@@ -28,7 +28,7 @@ impl Call {
 }
 
 /// Whether programs can be traced here; in CI they must be.
-fn can_trace() -> bool {
+pub fn can_trace() -> bool {
     let tried = Command::new("strace")
         .args(["-qq", "-o", "/dev/null", "true"])
         .output();

@@ -215,3 +215,23 @@ fn a_file_saved_by_the_user_meanwhile_is_not_clobbered() {
     assert_eq!(row(&record, "F1")["path"], "dir/x (1)");
     tree::assert_file(&rig.dst().join("dir/x"), 90, 7);
 }
+
+#[test]
+fn a_part_that_the_user_made_between_two_runs_is_left_alone() {
+    let package = Package::new().file("large", 24 << 20).file("later", 1000);
+    let mut rig = Rig::with(package, &["--workers", "1"]);
+    rig.origin.throttle(1 << 20);
+    let id = rig.create();
+    rig.agent
+        .wait(&id, "bytes", |record| record["bytes_done"] != 0);
+    rig.agent.pause(&id).expect(200);
+    rig.agent.terminate();
+    tree::write_file(&rig.dst().join("later.part"), 90, 7);
+    rig.origin.unthrottle();
+    rig.agent.restart();
+    rig.agent.resume(&id).expect(200);
+    let record = rig.agent.wait_state(&id, "complete");
+    rig.assert_file(&record, "F1");
+    rig.assert_file(&record, "F2");
+    tree::assert_file(&rig.dst().join("later.part"), 90, 7);
+}

@@ -159,18 +159,18 @@ fn unknown_downloads_and_paths() {
 fn methods_that_a_path_does_not_take() {
     let api = Api::start();
     for (method, path, allow) in [
-        ("PUT", DOWNLOADS, "GET, POST, DELETE"),
-        ("OPTIONS", DOWNLOADS, "GET, POST, DELETE"),
-        ("get", DOWNLOADS, "GET, POST, DELETE"),
-        ("POST", "/api/v1/downloads/x", "GET, DELETE"),
-        ("PATCH", "/api/v1/downloads/x", "GET, DELETE"),
+        ("PUT", DOWNLOADS, "GET, HEAD, POST, DELETE"),
+        ("OPTIONS", DOWNLOADS, "GET, HEAD, POST, DELETE"),
+        ("get", DOWNLOADS, "GET, HEAD, POST, DELETE"),
+        ("POST", "/api/v1/downloads/x", "GET, HEAD, DELETE"),
+        ("PATCH", "/api/v1/downloads/x", "GET, HEAD, DELETE"),
         ("GET", "/api/v1/downloads/x/pause", "POST"),
         ("DELETE", "/api/v1/downloads/x/resume", "POST"),
-        ("POST", "/api/v1/health", "GET"),
-        ("DELETE", "/api/v1", "GET"),
-        ("POST", "/", "GET"),
-        ("PUT", "/api/v1/events", "GET"),
-        ("DELETE", "/metrics", "GET"),
+        ("POST", "/api/v1/health", "GET, HEAD"),
+        ("DELETE", "/api/v1", "GET, HEAD"),
+        ("POST", "/", "GET, HEAD"),
+        ("PUT", "/api/v1/events", "GET, HEAD"),
+        ("DELETE", "/metrics", "GET, HEAD"),
     ] {
         let reply = api.ask(method, path);
         assert_eq!(
@@ -260,16 +260,20 @@ fn bodies_of_another_type() {
         assert_eq!(reply.error(), is(415, "unsupported_media_type"));
     }
     let json = "Content-Type: application/json\r\n";
-    for (method, path) in [
-        ("POST", "/api/v1/downloads/x/resume"),
-        ("DELETE", DOWNLOADS),
+    for (method, path, fields) in [
+        ("POST", "/api/v1/downloads/x/resume", json),
+        ("DELETE", DOWNLOADS, json),
+        ("DELETE", DOWNLOADS, form),
+        ("DELETE", "/api/v1/downloads/x", ""),
     ] {
-        let reply = client.ask(method, path, json, Some(r#"{"states":"complete"}"#));
+        let reply = client.ask(method, path, fields, Some(r#"{"states":"complete"}"#));
         assert_eq!(reply.error(), is(400, "invalid_request"));
-        let reply = client.ask(method, path, json, Some("nope"));
+        let reply = client.ask(method, path, fields, Some("nope"));
         assert_eq!(reply.error(), is(400, "invalid_json"));
     }
     assert!(api.agent.deletions.lock().unwrap().is_empty());
+    let reply = client.ask("DELETE", DOWNLOADS, form, Some("{}"));
+    assert_eq!(reply.status, 200, "a DELETE has no type");
 }
 
 #[test]

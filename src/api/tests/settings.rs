@@ -93,7 +93,7 @@ fn the_body_must_be_json_and_the_method_one_of_two() {
     for method in ["POST", "DELETE", "PATCH"] {
         let reply = api.ask(method, SETTINGS);
         assert_eq!(reply.error(), (405, "method_not_allowed".into()));
-        assert_eq!(reply.field("Allow"), Some("GET, PUT"));
+        assert_eq!(reply.field("Allow"), Some("GET, HEAD, PUT"));
     }
     let reply = api.ask("GET", "/api/v1/settings?x=1");
     assert_eq!(reply.error(), (400, "invalid_parameter".into()));

@@ -144,6 +144,8 @@ fn hostile_paths_stay_inside_and_say_what_they_were() {
         file("a/./b//c", ".."),
         file("back\\slash", "a/b"),
         file("/", "y"),
+        file("/etc/cron.d", "abs"),
+        file("end//", "z"),
     ]);
     assert_eq!(
         saved(&table),
@@ -152,14 +154,18 @@ fn hostile_paths_stay_inside_and_say_what_they_were() {
             "abs/x",
             "a/b/c/unnamed",
             "back\\slash/ab",
-            "y"
+            "y",
+            "etc/cron.d/abs",
+            "end/z"
         ]
     );
     let expected = [
         Some("../../etc/passwd"),
-        None,
+        Some("/abs/x"),
         Some("a/./b//c/.."),
         Some("back\\slash/a/b"),
+        None,
+        Some("/etc/cron.d/abs"),
         None,
     ];
     assert_eq!(

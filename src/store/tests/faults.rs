@@ -413,3 +413,44 @@ fn too_much_that_waits_costs_the_oldest_news_of_data() {
     );
     assert!(kept.len() < limit as usize);
 }
+
+#[test]
+fn what_was_taken_back_does_not_come_back() {
+    let even = |note: &Note| matches!(note, Note::Data(n) | Note::Other(n) if n % 2 == 0);
+    let (dir, disk, store) = sick_store();
+    store.append(&data([2])).unwrap();
+    store.synced(store.mark()).unwrap();
+    store.append(&data([4, 5, 6, 8])).unwrap();
+    store.append(&other([10])).unwrap();
+    disk.space(0);
+    store.queue(data([12, 13])).unwrap_err();
+    store.take_back(even).unwrap_err();
+    disk.space(u64::MAX);
+    disk.0.sync_fails.store(true, Ordering::SeqCst);
+    store.take_back(even).unwrap_err();
+    disk.0.sync_fails.store(false, Ordering::SeqCst);
+    store.take_back(even).unwrap();
+    store.append(&data([14])).unwrap();
+    store.synced(store.mark()).unwrap();
+    drop(store);
+    let kept = [data([2, 5]), other([10]), data([13, 14])].concat();
+    assert_eq!(reopened(dir.path(), OTHER_BOOT), kept);
+}
+
+#[test]
+fn what_is_taken_back_while_the_journal_is_written_anew_is_not_in_the_new_one() {
+    let (dir, disk, store) = sick_store();
+    store.append(&data([1, 2])).unwrap();
+    // The first sync is the JSON file's.
+    disk.hold(2);
+    std::thread::scope(|scope| {
+        let renewal = scope.spawn(|| store.close());
+        disk.0.gate.wait();
+        let taken = scope.spawn(|| store.take_back(|note| *note == Note::Data(1)));
+        disk.0.gate.wait();
+        renewal.join().unwrap().unwrap();
+        taken.join().unwrap().unwrap();
+    });
+    drop(store);
+    assert_eq!(reopened(dir.path(), BOOT), data([2]));
+}

@@ -22,6 +22,8 @@ enum Step {
     Mark,
     /// Hands in the mark that was taken last.
     Synced,
+    /// Takes back every other one of what data is not synced.
+    TakeBack,
     Renew,
     /// Ends the process; of the journal's bytes that need not be on disk, this share (of 256) is.
     Kill {
@@ -38,12 +40,17 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             2 => kinds().prop_map(Step::Commit),
             2 => Just(Step::Mark),
             2 => Just(Step::Synced),
+            1 => Just(Step::TakeBack),
             1 => Just(Step::Renew),
             1 => (any::<u8>(), any::<bool>())
                 .prop_map(|(left, other_boot)| Step::Kill { left, other_boot }),
         ],
         1..40,
     )
+}
+
+fn is_even(note: &Note) -> bool {
+    matches!(note, Note::Data(number) | Note::Other(number) if number % 2 == 0)
 }
 
 /// What must be true of the store.
@@ -107,6 +114,11 @@ impl Run<'_> {
                     self.all_durable();
                 }
             }
+            Step::TakeBack => {
+                store.take_back(is_even).unwrap();
+                self.take_back();
+                self.all_durable();
+            }
             Step::Renew => {
                 store.close().unwrap();
                 self.all_durable();
@@ -118,6 +130,20 @@ impl Run<'_> {
             }
         }
         self.store = Some(store);
+    }
+
+    fn take_back(&mut self) {
+        let model = &mut self.model;
+        let synced = model.synced;
+        let taken = |at: usize, note: &Note| at >= synced && note.is_data() && is_even(note);
+        if let Some((_, covers)) = &mut self.mark {
+            let notes = model.notes[..*covers].iter().enumerate();
+            *covers -= notes.filter(|(at, note)| taken(*at, note)).count();
+        }
+        let mut at = 0..;
+        model
+            .notes
+            .retain(|note| !at.next().is_some_and(|at| taken(at, note)));
     }
 
     /// Loses a part of what need not be on disk.

@@ -63,12 +63,29 @@ fn transient_refusals_of_a_link_leave_a_record() {
         rig.origin.always(Kind::Link, fault);
         let summary = rig.agent.order(&rig.order()).expect(201);
         let id = summary["download_id"].as_str().unwrap();
-        let record = rig
-            .agent
-            .wait(id, "a fault", |record| !record["error"].is_null());
-        assert_retrying(&record);
+        assert_retrying(&summary);
         rig.origin.heal(Kind::Link);
         rig.complete(id);
+    }
+}
+
+#[test]
+fn the_attempt_at_post_is_the_first_one_and_the_next_has_its_time() {
+    let asks = Reply::status(429).header("Retry-After", "2");
+    for (fault, wait) in [
+        (Reply::status(503), Duration::from_millis(450)),
+        (asks, Duration::from_secs(2)),
+        (Reply::json("nonsense"), Duration::from_millis(450)),
+    ] {
+        let rig = Rig::new(two());
+        rig.origin.first(1, Kind::Link, fault);
+        let start = Instant::now();
+        let summary = rig.agent.order(&rig.order()).expect(201);
+        assert_retrying(&summary);
+        rig.origin.await_requests(Kind::Link, 2);
+        let took = start.elapsed();
+        assert!(took >= wait, "{took:?}");
+        rig.complete(summary["download_id"].as_str().unwrap());
     }
 }
 

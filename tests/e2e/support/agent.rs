@@ -261,6 +261,15 @@ impl Agent {
     }
 
     /// Everything after the ready line; what there is once the agent has ended.
+    /// Waits until the log has that text so many times.
+    pub fn await_log(&self, text: &str, count: usize) {
+        let end = Instant::now() + PATIENCE;
+        while self.logs().matches(text).count() < count {
+            assert!(Instant::now() < end, "no {text}: {}", self.logs());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     pub fn stdout(&self) -> String {
         self.running.stdout.text()
     }
