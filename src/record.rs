@@ -82,12 +82,22 @@ pub enum Pick {
     Open(u32),
 }
 
+/// An attempt that came to nothing.
+struct Setback {
+    message: String,
+    retry_after: Option<Duration>,
+    /// Bytes came before.
+    gained: bool,
+    /// It says something of the whole file, not only of the range that was asked for.
+    of_all: bool,
+}
+
 /// A file that had a fault.
 struct Wait {
     backoff: Backoff,
     /// Its bytes in place when that was last looked at.
     done: u64,
-    /// Its jobs that were under way at the last fault: so many may go on, range after range.
+    /// Its jobs that the last fault says nothing of: so many may go on, range after range.
     others: u32,
     /// No byte came before the fault: one attempt alone is to show whether it is over.
     careful: bool,
@@ -296,7 +306,13 @@ impl Record {
             }
             Outcome::Again(message) => {
                 self.reached();
-                self.set_back(file, message, None, false, now, effects);
+                let setback = Setback {
+                    message,
+                    retry_after: None,
+                    gained: false,
+                    of_all: true,
+                };
+                self.set_back(file, setback, now, effects);
             }
             Outcome::Failed(problem) => {
                 self.reached();
@@ -314,7 +330,13 @@ impl Record {
                 if gained {
                     self.reached();
                 }
-                if self.set_back(file, message, retry_after, gained, now, effects) {
+                let setback = Setback {
+                    message,
+                    retry_after,
+                    gained,
+                    of_all: false,
+                };
+                if self.set_back(file, setback, now, effects) {
                     self.streak += 1;
                     if self.streak >= STREAK {
                         self.close_gate(retry_after, now);
@@ -344,15 +366,14 @@ impl Record {
     fn set_back(
         &mut self,
         file: u32,
-        message: String,
-        retry_after: Option<Duration>,
-        gained: bool,
+        setback: Setback,
         now: Now,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        let Some(lasted) = self.put_off(file, retry_after, gained, now) else {
+        let Some(lasted) = self.put_off(file, &setback, now) else {
             return false;
         };
+        let message = setback.message;
         if lasted >= self.retry_for {
             let message = format!("{message}; given up after {}", hours(self.retry_for));
             let code = Code::UpstreamUnavailable;
@@ -363,20 +384,23 @@ impl Record {
         true
     }
 
-    /// What failed of the file waits for its next attempt; jobs of it that are under way go on. Returns how long the
-    /// file has been without a byte; None where nothing is to be tried again.
-    fn put_off(
-        &mut self,
-        file: u32,
-        retry_after: Option<Duration>,
-        gained: bool,
-        now: Now,
-    ) -> Option<Duration> {
+    /// What failed of the file waits for its next attempt. Returns how long the file has been without a byte; None
+    /// where nothing is to be tried again.
+    fn put_off(&mut self, file: u32, setback: &Setback, now: Now) -> Option<Duration> {
         self.hunger(file);
         if self.state != State::Transferring {
             return None;
         }
-        let (done, others) = (self.done(file), self.out_of(file));
+        let &Setback {
+            retry_after,
+            gained,
+            ..
+        } = setback;
+        let done = self.done(file);
+        let others = match setback.of_all {
+            true => 0,
+            false => self.out_of(file),
+        };
         let new = || Wait {
             backoff: Backoff::new(now.instant, retry_after, now.jitter),
             done,
@@ -390,7 +414,11 @@ impl Record {
             }
             wait.backoff.again(now.instant, retry_after, now.jitter);
             wait.careful = !gained || (together && wait.careful);
-            (wait.done, wait.others) = (done, others);
+            wait.done = done;
+            wait.others = match together {
+                true => wait.others.min(others),
+                false => others,
+            };
         };
         let entry = self.waiting.entry(file);
         let wait = entry.and_modify(again).or_insert_with(new);

@@ -347,6 +347,21 @@ fn an_attempt_that_brings_bytes_lets_the_others_go() {
 }
 
 #[test]
+fn a_file_that_starts_over_does_so_after_its_wait() {
+    let mut rig = large(LARGE);
+    rig.file(0, Outcome::Again("it has changed".into()));
+    rig.file(0, Outcome::Over);
+    rig.refuse(0, 0);
+    rig.file(0, Outcome::Over);
+    assert_eq!(rig.pick_more(), 0);
+    while rig.record.out_of(0) > 0 {
+        rig.file(0, Outcome::Over);
+    }
+    rig.time = 0.5;
+    assert_eq!(rig.pick_more(), 1, "one attempt alone");
+}
+
+#[test]
 fn connections_that_break_after_bytes_are_all_made_again() {
     let mut rig = large(LARGE);
     for _ in 0..LARGE {

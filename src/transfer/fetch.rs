@@ -26,7 +26,7 @@ impl Job {
                 self.copy(&mut fetched, range, &part, hands, skip, hold)
             });
         if let Some(range) = &whole {
-            self.file.put_back(range);
+            self.return_range(range, &copied);
         }
         copied
     }
