@@ -134,6 +134,8 @@ pub struct Record {
     waiting: BTreeMap<u32, Wait>,
     /// The waiting files whose attempt is not due yet.
     asleep: BTreeSet<u32>,
+    /// Files whose wait is over, until a job is told.
+    woken: BTreeSet<u32>,
     failed: BTreeMap<u32, Code>,
     /// Files that had failed and are to be tried again: as new ones are, since there may be very many.
     again: VecDeque<u32>,
@@ -167,6 +169,7 @@ impl Record {
             out: BTreeMap::new(),
             waiting: BTreeMap::new(),
             asleep: BTreeSet::new(),
+            woken: BTreeSet::new(),
             failed,
             again: VecDeque::new(),
             streak: 0,
@@ -389,6 +392,7 @@ impl Record {
     fn put_off(&mut self, file: u32, setback: &Setback, now: Now) -> Option<Duration> {
         self.hunger(file);
         if self.state != State::Transferring {
+            self.woken.insert(file);
             return None;
         }
         let &Setback {
@@ -423,6 +427,7 @@ impl Record {
         let entry = self.waiting.entry(file);
         let wait = entry.and_modify(again).or_insert_with(new);
         self.asleep.insert(file);
+        self.woken.remove(&file);
         Some(wait.backoff.lasted(now.instant))
     }
 
@@ -493,6 +498,7 @@ impl Record {
         self.hungry.retain(|&hungry| hungry != file);
         self.waiting.remove(&file);
         self.asleep.remove(&file);
+        self.woken.remove(&file);
     }
 
     fn finish(&mut self, file: u32, effects: &mut Vec<Effect>) {
@@ -525,7 +531,10 @@ impl Record {
         self.halting = !self.is_idle();
         // The next run does not wait for what this one had to.
         let waiting = std::mem::take(&mut self.waiting);
-        waiting.into_keys().for_each(|file| self.hunger(file));
+        for file in waiting.into_keys() {
+            self.hunger(file);
+            self.woken.insert(file);
+        }
         self.asleep.clear();
         self.gate = None;
         self.streak = 0;
@@ -683,18 +692,20 @@ impl Record {
         for file in awake {
             self.asleep.remove(&file);
             self.hunger(file);
+            self.woken.insert(file);
         }
     }
 
-    /// Whether the file's next attempt is not due yet: until then what failed is not tried again.
-    pub fn is_asleep(&self, file: u32) -> bool {
-        self.asleep.contains(&file)
+    /// Whether the file's wait is over, and nobody was told before: what failed may be tried again.
+    #[must_use]
+    pub fn has_woken(&mut self, file: u32) -> bool {
+        self.woken.remove(&file)
     }
 
     /// Whether one more job of the file may be out.
     pub fn may_have_another(&self, file: u32) -> bool {
         let wait = self.waiting.get(&file);
-        wait.is_none_or(|wait| self.out_of(file) < wait.most(self.is_asleep(file)))
+        wait.is_none_or(|wait| self.out_of(file) < wait.most(self.asleep.contains(&file)))
     }
 
     fn pick_new(&mut self) -> Option<Pick> {

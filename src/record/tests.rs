@@ -347,6 +347,25 @@ fn an_attempt_that_brings_bytes_lets_the_others_go() {
 }
 
 #[test]
+fn what_failed_is_tried_again_when_the_wait_is_over_and_not_before() {
+    let mut rig = large(LARGE);
+    assert!(!rig.record.has_woken(0), "its fault may be on its way");
+    rig.refuse(0, 5);
+    rig.file(0, Outcome::Range);
+    assert_eq!(rig.pick_more(), 1);
+    assert!(!rig.record.has_woken(0));
+    rig.time = 5.0;
+    assert_eq!(rig.pick_more(), 1);
+    assert!(rig.record.has_woken(0));
+    assert!(!rig.record.has_woken(0), "once");
+    rig.refuse(0, 5);
+    rig.on(Event::Paused);
+    assert!(rig.record.has_woken(0), "the next run does not wait");
+    rig.refuse(0, 5);
+    assert!(rig.record.has_woken(0));
+}
+
+#[test]
 fn a_file_that_starts_over_does_so_after_its_wait() {
     let mut rig = large(LARGE);
     rig.file(0, Outcome::Again("it has changed".into()));
