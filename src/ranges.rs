@@ -36,6 +36,8 @@ struct Span {
     begun: Option<Instant>,
     /// The file starts over: nothing of this range counts any more.
     void: bool,
+    /// Its connection brings the file to its end, wherever the range ends.
+    whole: bool,
 }
 
 impl Range {
@@ -47,6 +49,7 @@ impl Range {
             reported: start,
             begun: None,
             void: false,
+            whole: false,
         };
         Range {
             start,
@@ -80,10 +83,14 @@ impl Range {
         granted
     }
 
-    /// What was claimed is written. False where the range counts no more.
-    pub fn wrote(&self) -> bool {
+    /// What was claimed is written. `note` counts it, before anybody can start the file over. False, and nothing is counted, where
+    /// the range counts no more.
+    pub fn wrote(&self, note: impl FnOnce()) -> bool {
         let mut span = self.span();
         span.written = span.claimed;
+        if !span.void {
+            note();
+        }
         !span.void
     }
 
@@ -93,10 +100,41 @@ impl Range {
         span.claimed = span.written;
     }
 
+    /// Whether the file was started over since the range was taken, so that it counts no more.
+    pub fn is_void(&self) -> bool {
+        self.span().void
+    }
+
     /// Whether every byte of it is written.
     pub fn is_done(&self) -> bool {
         let span = self.span();
         !span.void && span.written >= span.end
+    }
+
+    /// Its connection brings the file to its end, whatever was asked for.
+    pub fn comes_whole(&self) {
+        self.span().whole = true;
+    }
+
+    fn is_whole(&self) -> bool {
+        self.span().whole
+    }
+
+    fn end_at(&self, end: u64) {
+        self.span().end = end;
+    }
+
+    /// From now on it counts no more. Returns how far it was written.
+    fn void(&self) -> u64 {
+        let mut span = self.span();
+        span.void = true;
+        span.written
+    }
+
+    /// Whether claimed bytes are still on their way to the disk.
+    fn is_writing(&self) -> bool {
+        let span = self.span();
+        span.written < span.claimed
     }
 
     /// The bytes written since this was last asked.
@@ -146,6 +184,8 @@ pub struct Ranges {
     news: Vec<(u64, u64)>,
     /// The server ignores ranges: the whole file comes on one connection.
     single: bool,
+    /// Ranges that count no more, of which a byte was still on its way to the disk.
+    leaving: Vec<Arc<Range>>,
 }
 
 impl Ranges {
@@ -159,6 +199,7 @@ impl Ranges {
             resting: Intervals::default(),
             news: Vec::new(),
             single: false,
+            leaving: Vec::new(),
         }
     }
 
@@ -200,9 +241,11 @@ impl Ranges {
         self.size.saturating_sub(self.done.total() + taken)
     }
 
-    /// Takes the next free range for one of `workers` workers. None where nothing is free.
+    /// Takes the next free range for one of `workers` workers. None where nothing is free, and as long as old content is on its way to
+    /// the disk: it could take the place of new. The job of that ends after it was written.
     pub fn take(&mut self, workers: u64) -> Option<Arc<Range>> {
-        if self.single && !self.running.is_empty() {
+        self.leaving.retain(|range| range.is_writing());
+        if !self.leaving.is_empty() || (self.single && !self.running.is_empty()) {
             return None;
         }
         let (start, gap_end) = self.free()?;
@@ -272,18 +315,52 @@ impl Ranges {
     /// Starts the file over: nothing is done, what runs counts no more.
     pub fn start_over(&mut self) {
         for range in self.running.drain(..) {
-            range.span().void = true;
+            range.void();
+            if range.is_writing() {
+                self.leaving.push(range);
+            }
         }
         self.done = Intervals::default();
         self.end_rest();
         self.news.clear();
     }
 
-    /// Starts over for a server that ignores ranges, and takes the whole file.
-    pub fn start_over_single(&mut self) -> Arc<Range> {
-        self.start_over();
+    /// The server ignores ranges: from now on the file comes on one connection, and all others are given up. Returns the range for the
+    /// connection that has found out: it begins behind what is in place from the file's start on, where that `stays`, or else at 0.
+    /// None where another connection brings the whole file already.
+    pub fn become_single(&mut self, stays: bool) -> Option<Arc<Range>> {
         self.single = true;
-        self.run(0, self.size)
+        if self.leave_to_whole() {
+            return None;
+        }
+        for range in &self.running {
+            let written = range.void();
+            self.done.insert(range.start, written);
+        }
+        let gap = self.done.first_gap(self.size);
+        let in_place = gap.map_or(self.size, |(start, _)| start);
+        self.start_over();
+        let begin = if stays { in_place } else { 0 };
+        self.done.insert(0, begin);
+        Some(self.run(begin, self.size))
+    }
+
+    /// Leaves everything to the connection that brings the whole file, where there is one. False also where others have brought
+    /// bytes beside it, which it would bring again.
+    fn leave_to_whole(&mut self) -> bool {
+        let whole = self.running.iter().find(|range| range.is_whole());
+        let Some(whole) = whole.cloned() else {
+            return false;
+        };
+        let others = self.running.iter();
+        let others = others.filter(|range| !Arc::ptr_eq(range, &whole));
+        let beside: u64 = others.map(|range| range.void() - range.start).sum();
+        if beside > 0 || self.done.total() != whole.start {
+            return false;
+        }
+        whole.end_at(self.size);
+        self.running = vec![whole];
+        true
     }
 
     /// Forgets what the file on disk does not hold.
@@ -319,7 +396,7 @@ mod tests {
 
     fn write(range: &Range, bytes: u64) -> u64 {
         let granted = range.claim(bytes);
-        assert!(range.wrote());
+        assert!(range.wrote(|| ()));
         granted
     }
 
@@ -424,12 +501,56 @@ mod tests {
         let mut ranges = Ranges::new(64 * MIB, Intervals::default());
         let old = ranges.take(8).unwrap();
         write(&old, MIB);
-        let whole = ranges.start_over_single();
+        let whole = ranges.become_single(false).unwrap();
         assert_eq!((whole.start, whole.end()), (0, 64 * MIB));
         assert_eq!(old.claim(1), 0);
         ranges.put_back(&old);
         assert_eq!(ranges.bytes(), 0);
         assert!(ranges.take(8).is_none(), "one connection only");
+    }
+
+    #[test]
+    fn one_connection_goes_on_behind_what_is_in_place_at_the_start() {
+        let mut ranges = Ranges::new(64 * MIB, Intervals::default());
+        let taken: Vec<_> = (0..3).filter_map(|_| ranges.take(8)).collect();
+        write(&taken[0], MIB);
+        write(&taken[2], MIB);
+        let whole = ranges.become_single(true).unwrap();
+        assert_eq!((whole.start, whole.end()), (MIB, 64 * MIB));
+        assert_eq!(ranges.bytes(), MIB);
+        assert!(taken.iter().all(|range| range.is_void()));
+        write(&whole, 63 * MIB);
+        ranges.put_back(&whole);
+        assert!(ranges.is_complete());
+    }
+
+    #[test]
+    fn a_connection_that_brings_the_whole_file_is_left_to_it() {
+        let mut ranges = Ranges::new(8 * MIB, Intervals::default());
+        let begun = Instant::now();
+        let whole = ranges.take(8).unwrap();
+        whole.comes_whole();
+        whole.begin(begun);
+        write(&whole, MIB);
+        let tail = ranges.take_tail(begun + Duration::from_secs(2)).unwrap();
+        assert!(ranges.become_single(true).is_none());
+        assert!(tail.is_void() && !whole.is_void());
+        assert_eq!(write(&whole, 100 * MIB), 7 * MIB);
+        ranges.put_back(&tail);
+        ranges.put_back(&whole);
+        assert!(ranges.is_complete());
+    }
+
+    #[test]
+    fn nothing_is_written_over_by_what_counts_no_more() {
+        let mut ranges = Ranges::new(64 * MIB, Intervals::default());
+        let old = ranges.take(8).unwrap();
+        assert_eq!(old.claim(MIB), MIB);
+        ranges.start_over();
+        assert!(old.is_void() && ranges.take(8).is_none(), "it is written");
+        let mut counted = false;
+        assert!(!old.wrote(|| counted = true) && !counted);
+        assert_eq!(ranges.take(8).unwrap().start, 0);
     }
 
     #[test]

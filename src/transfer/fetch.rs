@@ -1,6 +1,55 @@
 //! From a range to bytes in the `.part`: ask, check the answer, copy.
 
-use super::*;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::copy::Copying;
+use super::open_file::{Progress, lock};
+use super::verdict::{Refusal, failed};
+use super::{Hands, Job};
+use crate::hold::Hold;
+use crate::intervals::Intervals;
+use crate::outcome::Outcome;
+use crate::ranges::Range;
+use crate::saved::Change;
+use crate::upstream::{Address, Content, Fault, Fetched};
+
+/// Where an answer's bytes go.
+struct Place {
+    range: Arc<Range>,
+    /// Bytes at the body's start that are in place already.
+    skip: u64,
+}
+
+impl Place {
+    fn of_part(range: &Arc<Range>) -> Place {
+        Place {
+            range: range.clone(),
+            skip: 0,
+        }
+    }
+
+    fn of_whole(range: &Arc<Range>) -> Place {
+        range.comes_whole();
+        Place {
+            range: range.clone(),
+            skip: range.start,
+        }
+    }
+}
+
+/// Whether an answer is what was asked for, the bytes from `start` to `end` of a file of `size`, or some of them, or all of the file.
+fn fits(content: &Content, start: u64, end: u64, size: u64) -> bool {
+    let fits_size = |told: Option<u64>| told.is_none_or(|told| told == size);
+    match *content {
+        Content::Whole { length } => fits_size(length),
+        Content::Part {
+            start: first,
+            end: last,
+            total,
+        } => first == start && last <= end && fits_size(total),
+    }
+}
 
 impl Job {
     pub(super) fn fetch(
@@ -13,22 +62,28 @@ impl Job {
         if self.is_halted() {
             return Err(Outcome::Stopped);
         }
-        self.void(hands)?;
+        if range.is_void() {
+            return Err(Outcome::Over);
+        }
+        self.tell_over(hands)?;
         self.table.begin(self.file.index);
         let (mut fetched, asked_end) = self.open(range, hands, next)?;
-        let mut whole = None;
-        let copied = self
-            .check(&fetched, range, asked_end, hands, &mut whole)
-            .and_then(|skip| {
-                let range = whole.as_ref().unwrap_or(range);
-                let part = self.part(hands)?;
-                range.begin(Instant::now());
-                self.copy(&mut fetched, range, &part, hands, skip, hold)
-            });
-        if let Some(range) = &whole {
-            self.return_range(range, &copied);
-        }
+        let place = self.place(&fetched, range, asked_end, hands)?;
+        let copied = self.fill(&mut fetched, &place, hands, hold);
+        self.return_range(&place.range, &copied);
         copied
+    }
+
+    fn fill(
+        &self,
+        fetched: &mut Fetched,
+        place: &Place,
+        hands: &Hands,
+        hold: &mut Hold,
+    ) -> Result<(), Outcome> {
+        let part = self.part(hands)?;
+        place.range.begin(Instant::now());
+        Copying::new(self, hands, &place.range, place.skip).run(fetched, &part, hold)
     }
 
     /// Gets an answer to the request for a range, with a fresh address where the known one is refused.
@@ -59,14 +114,15 @@ impl Job {
                     return Ok((fetched, end));
                 }
                 Err(Fault::Refused { status: 416 }) => {
-                    return Err(self.changed(
-                        "the server says that the file is shorter than listed",
-                        hands,
-                    ));
+                    let message = "the server says that the file is shorter than listed";
+                    return Err(self.changed(range, message, hands));
                 }
                 Err(fault) => {
+                    if let Fault::Transient { .. } = fault {
+                        self.file.keep_after_fault(&address);
+                    }
                     // Used up or expired: a fresh one is used at once, and then after a wait.
-                    let outcome = self.refused(fault, fresh, hands);
+                    let outcome = self.refused(fault, fresh, range, hands);
                     if !again || !matches!(outcome, Refusal::Address(_)) {
                         return Err(outcome.into());
                     }
@@ -90,7 +146,13 @@ impl Job {
     }
 
     /// What a failed request means; `fresh` tells whether its address had not been used before.
-    pub(super) fn refused(&self, fault: Fault, fresh: bool, hands: &Hands) -> Refusal {
+    pub(super) fn refused(
+        &self,
+        fault: Fault,
+        fresh: bool,
+        range: &Range,
+        hands: &Hands,
+    ) -> Refusal {
         let status = match fault {
             Fault::Stopped => return Refusal::Other(Outcome::Stopped),
             Fault::Transient {
@@ -103,7 +165,9 @@ impl Job {
                     gained: false,
                 });
             }
-            Fault::Malformed(message) => return Refusal::Other(self.changed(&message, hands)),
+            Fault::Malformed(message) => {
+                return Refusal::Other(self.changed(range, &message, hands));
+            }
             Fault::Refused { status } => status,
             Fault::Unauthorized => 403,
             Fault::NotFound => 404,
@@ -125,72 +189,76 @@ impl Job {
         )))
     }
 
-    /// Holds the answer's head against what is known of the file. Returns the bytes at the body's start that are in
-    /// place already; fills `whole` where the answer is the whole file although a part was asked for.
-    pub(super) fn check(
+    /// Holds the answer's head against what is known of the file, and says where its bytes go.
+    fn place(
         &self,
         fetched: &Fetched,
         range: &Arc<Range>,
         asked_end: u64,
         hands: &Hands,
-        whole: &mut Option<Arc<Range>>,
-    ) -> Result<u64, Outcome> {
-        let size = self.table.size(self.file.index);
-        let fits = match fetched.content {
-            Content::Whole { length } => length.is_none_or(|length| length == size),
-            Content::Part { start, end, total } => {
-                start == range.start && end <= asked_end && total.is_none_or(|total| total == size)
-            }
-        };
-        if !fits {
+    ) -> Result<Place, Outcome> {
+        let size = self.size();
+        if !fits(&fetched.content, range.start, asked_end, size) {
             fetched.doubt();
-            return Err(self.changed(
-                "the server's file has another size or place than was listed",
-                hands,
-            ));
+            let message = "the server's file has another size or place than was listed";
+            return Err(self.changed(range, message, hands));
         }
         let mut progress = self.file.progress();
-        match (&progress.etag, &fetched.etag) {
-            (Some(known), Some(now)) if known != now => {
-                drop(progress);
-                return Err(self.changed(
-                    "the file changed on the server while it was being downloaded",
-                    hands,
-                ));
-            }
-            (None, Some(now)) => progress.etag = Some(now.clone()),
-            _ => {}
+        if range.is_void() {
+            return Err(Outcome::Over);
         }
-        if matches!(fetched.content, Content::Part { .. }) || progress.ranges.is_single() {
-            let skip = if matches!(fetched.content, Content::Part { .. }) {
-                0
-            } else {
-                range.start
-            };
-            return Ok(skip);
-        }
-        if range.start > 0 || asked_end < size {
-            *whole = Some(progress.start_over_single());
+        let known = progress.etag.clone();
+        if known.is_some() && fetched.etag.is_some() && known != fetched.etag {
             drop(progress);
-            self.void(hands)?;
+            let message = "the file changed on the server while it was being downloaded";
+            return Err(self.changed(range, message, hands));
         }
-        Ok(0)
+        progress.etag = fetched.etag.clone().or(known.clone());
+        if matches!(fetched.content, Content::Part { .. }) {
+            return Ok(Place::of_part(range));
+        }
+        let asked_all = range.start == 0 && asked_end == size;
+        if asked_all || progress.ranges.is_single() {
+            return Ok(Place::of_whole(range));
+        }
+        drop(progress);
+        self.take_whole(range, known == fetched.etag, hands)
     }
 
-    /// The content is not what it was: the file starts over, the third time it fails.
-    pub(super) fn changed(&self, message: &str, hands: &Hands) -> Outcome {
+    /// The whole file comes although a part was asked for. What is in place at its start stays where the content `is_known` to be the same.
+    fn take_whole(&self, range: &Range, is_known: bool, hands: &Hands) -> Result<Place, Outcome> {
         let mut progress = self.file.progress();
-        progress.changes += 1;
-        let changes = progress.changes;
-        progress.etag = None;
-        progress.start_over();
+        if range.is_void() {
+            return Err(Outcome::Over);
+        }
+        let Some(whole) = progress.ranges.become_single(is_known) else {
+            return Err(Outcome::Over);
+        };
+        progress.etag_reported = false;
+        progress.owes_void = true;
+        let in_place = progress.ranges.done().total();
+        self.table.set_done(self.file.index, in_place);
         drop(progress);
-        if let Err(outcome) = self.void(hands) {
+        self.tell_over(hands)
+            .inspect_err(|_| self.file.put_back(&whole))?;
+        Ok(Place::of_whole(&whole))
+    }
+
+    /// The answer for a range shows that the content is not what it was: the file starts over, the third time it fails.
+    /// Where the range counts no more, the answer is as old, and says nothing new.
+    pub(super) fn changed(&self, range: &Range, message: &str, hands: &Hands) -> Outcome {
+        let mut progress = self.file.progress();
+        if range.is_void() {
+            return Outcome::Over;
+        }
+        let failed_now = progress.changes.add(Instant::now());
+        self.start_over(&mut progress);
+        drop(progress);
+        if let Err(outcome) = self.tell_over(hands) {
             return outcome;
         }
         self.file.forget_address();
-        if changes >= CHANGES {
-            self.file.progress().changes = 0;
+        if failed_now {
             return failed(&format!(
                 "{message}; it was started over twice; ask the sender"
             ));
@@ -198,22 +266,45 @@ impl Job {
         Outcome::Again(message.to_owned())
     }
 
-    /// Takes back what was said of the file's bytes, where that is owed and no other worker has done it.
+    /// Forgets what is in place of the file. Before another byte takes its place, [`Job::tell_over`] has to be called.
+    pub(super) fn start_over(&self, progress: &mut Progress) {
+        progress.etag = None;
+        progress.etag_reported = false;
+        progress.ranges.start_over();
+        progress.owes_void = true;
+        self.table.set_done(self.file.index, 0);
+    }
+
+    /// Tells the journal what is in place of the file, where what it says is no longer true and no other worker has done it.
     ///
     /// # Errors
     /// The journal cannot be written: it is still owed.
-    pub(super) fn void(&self, hands: &Hands) -> Result<(), Outcome> {
+    pub(super) fn tell_over(&self, hands: &Hands) -> Result<(), Outcome> {
         // Held until it is in the journal: what comes in the bytes' place is reported after it.
         let mut progress = self.file.progress();
         if !progress.owes_void {
             return Ok(());
         }
-        self.table.set_done(self.file.index, 0);
-        let over = Change::Over(self.run.download.key, self.file.index);
-        self.save(hands, &[over])?;
+        let bytes = progress.ranges.done().clone();
+        let etag = progress.etag.clone().filter(|_| !bytes.is_empty());
+        let has_etag = etag.is_some();
+        self.save(hands, &self.anew(etag, &bytes))?;
         progress.owes_void = false;
-        progress.etag_reported = false;
+        progress.etag_reported = has_etag;
         Ok(())
+    }
+
+    /// What makes the journal forget all that it knows of the file's bytes, and know these.
+    pub(super) fn anew(&self, etag: Option<String>, bytes: &Intervals) -> Vec<Change> {
+        let (key, index) = (self.run.download.key, self.file.index);
+        let etag = etag.map(|etag| Change::Etag(key, index, etag));
+        let wrote = bytes.iter();
+        let wrote = wrote.map(|(start, end)| Change::Wrote(key, index, start, end));
+        [Change::Over(key, index)]
+            .into_iter()
+            .chain(etag)
+            .chain(wrote)
+            .collect()
     }
 
     pub(super) fn save(&self, hands: &Hands, changes: &[Change]) -> Result<(), Outcome> {
@@ -221,133 +312,8 @@ impl Job {
         saved.map_err(|error| Outcome::passing(error.to_string()))
     }
 
-    /// Moves the body into the `.part`.
-    pub(super) fn copy(
-        &self,
-        fetched: &mut Fetched,
-        range: &Range,
-        part: &Part,
-        hands: &Hands,
-        mut skip: u64,
-        hold: &mut Hold,
-    ) -> Result<(), Outcome> {
-        let mut at = range.start;
-        let begun = at;
-        let since = Instant::now();
-        let asked_end = range.end();
-        loop {
-            if self.is_halted() {
-                return Err(Outcome::Stopped);
-            }
-            if hands.seats.is_crowded() && self.may_yield() && hands.seats.must_leave() {
-                return Err(Outcome::Yielded);
-            }
-            if self.run.is_worker_wanted()
-                && may_share(self.may_yield(), since.elapsed(), at - begun)
-                && self.run.must_leave()
-            {
-                // What came stays, and the rest has its turn again.
-                return Err(Outcome::Stopped);
-            }
-            // A large file takes long, and its open `.part` does not tell that its disk is gone.
-            if let Some(root) = self.run.root() {
-                self.run.look(root).map_err(|error| broken(&error))?;
-            }
-            let stopped = || self.is_halted();
-            let Some(grant) = hands.limit.take(hold::PIPE, stopped) else {
-                return Err(Outcome::Stopped);
-            };
-            let loaded = if skip > 0 {
-                fetched.load_past(&mut skip, hold, grant.bytes)
-            } else {
-                fetched.load(hold, grant.bytes)
-            };
-            let came = loaded.as_ref().map_or(0, |load| load.len());
-            hands.limit.settle(&grant, came);
-            let load = match loaded {
-                Ok(load) => load,
-                Err(Fault::Stopped) => return Err(Outcome::Stopped),
-                Err(Fault::Transient {
-                    message,
-                    retry_after,
-                }) => {
-                    return Err(Outcome::Fault {
-                        message,
-                        retry_after,
-                        gained: at > begun,
-                    });
-                }
-                Err(other) => {
-                    return Err(Outcome::Fault {
-                        message: format!("the file's bytes broke off ({other})"),
-                        retry_after: None,
-                        gained: at > begun,
-                    });
-                }
-            };
-            if load.is_empty() {
-                break;
-            }
-            hands.meter.add_received(load.len() as u64);
-            let granted = range.claim(load.len() as u64) as usize;
-            if granted > 0 {
-                if let Err(error) = hold.write(load, granted, &part.file, at) {
-                    range.unclaim();
-                    return Err(error.into());
-                }
-                if !range.wrote() {
-                    return Err(Outcome::Over);
-                }
-                if at == begun {
-                    let mut progress = self.file.progress();
-                    progress.refusals = 0;
-                }
-                at += granted as u64;
-                self.table.add_done(self.file.index, granted as u64);
-            }
-            if granted < load.len() {
-                hold.discard();
-                return if at >= asked_end && asked_end == self.table.size(self.file.index) {
-                    Err(Outcome::Over)
-                } else {
-                    Ok(())
-                };
-            }
-        }
-        if range.is_done() {
-            return Ok(());
-        }
-        Err(Outcome::Fault {
-            message: "the server ended the file's bytes early".into(),
-            retry_after: None,
-            gained: at > begun,
-        })
-    }
-
     /// Whether what was received stays of use: a server that ignores ranges would send it all again.
     pub(super) fn may_yield(&self) -> bool {
         !self.file.progress().ranges.is_single()
-    }
-}
-
-/// Whether a worker, after so long and so many bytes, may be given to another download. Where the bytes would be lost, only if
-/// they are next to none: a connection that never ends must not hold a worker for ever.
-fn may_share(bytes_stay: bool, took: Duration, bytes: u64) -> bool {
-    let trickles = took >= TRICKLE_TIME && bytes < TRICKLE * took.as_secs();
-    took >= SHARE_AFTER && (bytes_stay || trickles)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_worker_is_shared_where_that_costs_little() {
-        let after = Duration::from_secs;
-        assert!(!may_share(true, after(1), 0), "it has just begun");
-        assert!(may_share(true, after(3), 1 << 30));
-        assert!(!may_share(false, after(3), 10), "it may yet become fast");
-        assert!(may_share(false, after(60), 10));
-        assert!(!may_share(false, after(60), 10 << 20), "too much to lose");
     }
 }

@@ -1,48 +1,36 @@
 //! One job: one byte range of one file, fetched into its `.part`; the last one gives the file its name.
 
+mod changes;
+mod copy;
 mod fetch;
 mod open_file;
 mod part;
 mod publish;
 mod verdict;
 
-use std::fs::File;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use crate::board::{Code, FileProblem, IfExists, Problem};
-use crate::dest::{self, DestError, Folder, Published, Root, Traits};
-use crate::hold::{self, Hold};
-use crate::intervals::Intervals;
+use crate::dest::Root;
+use crate::hold::Hold;
 use crate::limit::Limit;
 use crate::meter::Meter;
 use crate::outcome::Outcome;
-use crate::paths;
-use crate::ranges::{Range, Ranges};
+use crate::ranges::Range;
 use crate::run::Run;
-use crate::saved::{Change, Partial, Saved};
+use crate::saved::Saved;
 use crate::seats::Seats;
 use crate::session::SessionFault;
 use crate::store::Store;
-use crate::table::{FileState, FileTable, Names, Skip};
-use crate::upstream::{Address, Client, Content, Fault, Fetched};
+use crate::table::FileTable;
+use crate::upstream::{Address, Client, Fault};
 
-use open_file::lock;
 pub use open_file::{OpenFile, Part, report};
-use publish::free_part;
 pub use publish::{Place, publish};
-use verdict::{Refusal, broken, failed};
+use verdict::failed;
 
 /// Refusals in a row of fresh addresses, with no byte between them, that make a file fail.
 const REFUSALS: u32 = 5;
-/// How often a file's content may turn out changed before that is its error.
-const CHANGES: u32 = 3;
-/// A connection is kept for so long at least, also where its worker is wanted elsewhere.
-const SHARE_AFTER: Duration = Duration::from_secs(2);
-/// For so long where it would have to begin anew, and then only if it brings fewer bytes per second than that.
-const TRICKLE_TIME: Duration = Duration::from_secs(20);
-const TRICKLE: u64 = 4 << 10;
 /// No file system of use has larger blocks.
 const BLOCK: u64 = 64 << 10;
 /// A file from this size on may be tampered with while it is on its way; a smaller one is there too shortly.
@@ -79,6 +67,8 @@ pub struct Job {
     pub range: Option<Arc<Range>>,
     /// Fetched ahead.
     pub address: Option<Address>,
+    /// The bytes were asked for: what is to be kept of the address was kept then.
+    asked: bool,
     /// This job is the one that gives the whole file its name.
     names_file: bool,
 }
@@ -96,6 +86,7 @@ impl Job {
             file,
             range,
             address: None,
+            asked: false,
             names_file: false,
         }
     }
@@ -117,6 +108,7 @@ impl Job {
         next: &[Option<Address>],
     ) -> Option<Outcome> {
         if let Some(range) = &self.range {
+            self.asked = true;
             let result = self.fetch(range, hands, hold, next);
             self.return_range(range, &result);
             if let Err(outcome) = result {
@@ -140,6 +132,11 @@ impl Job {
         if let Some(range) = &self.range {
             // Where it was put back already this does no harm.
             self.file.put_back(range);
+        }
+        if let Some(address) = self.address.take()
+            && !self.asked
+        {
+            self.file.leave_address(address);
         }
         if std::mem::take(&mut self.names_file) {
             self.file.progress().finishing = false;

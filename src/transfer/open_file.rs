@@ -1,6 +1,19 @@
 //! A file on its way: its ranges, its address and its `.part`, shared by the workers that fetch it.
 
-use super::*;
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::changes::Changes;
+use crate::dest::Folder;
+use crate::ranges::{Range, Ranges};
+use crate::saved::{Change, Partial};
+use crate::table::Names;
+use crate::upstream::Address;
+
+/// So many faults in a row that may pass, and the next request goes to a fresh address.
+const ADDRESS_FAULTS: u32 = 4;
 
 /// A file on its way, shared by the workers that fetch its ranges.
 pub struct OpenFile {
@@ -26,7 +39,9 @@ pub(super) struct Progress {
     pub(super) etag: Option<String>,
     pub(super) etag_reported: bool,
     pub(super) refusals: u32,
-    pub(super) changes: u32,
+    /// Requests in a row that failed in a way that may pass, with no byte between them, at the address that is known.
+    pub(super) faults: u32,
+    pub(super) changes: Changes,
     pub(super) finishing: bool,
     /// The journal still says what is no longer true of the file.
     pub(super) owes_void: bool,
@@ -41,21 +56,6 @@ pub struct Part {
     pub(super) names: Names,
 }
 
-impl Progress {
-    /// Nothing of the file is in place any more. Until the journal says so, which is what [`Job::void`] is for, no
-    /// other byte may take its place.
-    pub(super) fn start_over(&mut self) {
-        self.ranges.start_over();
-        self.owes_void = true;
-    }
-
-    /// As [`Progress::start_over`], for a server that ignores ranges; takes the whole file.
-    pub(super) fn start_over_single(&mut self) -> Arc<Range> {
-        self.owes_void = true;
-        self.ranges.start_over_single()
-    }
-}
-
 impl OpenFile {
     /// A file of `size` bytes of which `partial` are in place; `begun` tells whether it may have a `.part`.
     pub fn new(index: u32, size: u64, partial: Partial, begun: bool) -> OpenFile {
@@ -64,7 +64,8 @@ impl OpenFile {
             etag_reported: partial.etag.is_some(),
             etag: partial.etag,
             refusals: 0,
-            changes: 0,
+            faults: 0,
+            changes: Changes::default(),
             finishing: false,
             owes_void: false,
             looked: false,
@@ -192,6 +193,32 @@ impl OpenFile {
 
     pub(super) fn keep_address(&self, address: &Address) {
         *lock(&self.address) = Some(address.clone());
+    }
+
+    /// Keeps an address behind which a request failed in a way that may pass, unless that went on for long: its host may be gone.
+    pub(super) fn keep_after_fault(&self, address: &Address) {
+        let mut progress = self.progress();
+        progress.faults += 1;
+        if progress.faults < ADDRESS_FAULTS {
+            self.leave_address(address.clone());
+        } else {
+            progress.faults = 0;
+            self.forget_address();
+        }
+    }
+
+    /// A byte came: what went wrong before is over.
+    pub(super) fn note_byte(&self) {
+        let mut progress = self.progress();
+        (progress.refusals, progress.faults) = (0, 0);
+    }
+
+    /// Keeps an address where there is no other, which may be fresher.
+    pub(super) fn leave_address(&self, address: Address) {
+        let mut slot = lock(&self.address);
+        if !self.given_up.load(Ordering::Acquire) {
+            slot.get_or_insert(address);
+        }
     }
 }
 

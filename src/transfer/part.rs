@@ -1,6 +1,17 @@
 //! The `.part` of a file: made, opened, and believed only as far as it holds data.
 
-use super::*;
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::open_file::{Part, lock};
+use super::publish::free_part;
+use super::verdict::broken;
+use super::{BLOCK, Hands, Job};
+use crate::dest::{self, Root};
+use crate::intervals::Intervals;
+use crate::outcome::Outcome;
+use crate::saved::Change;
 
 impl Job {
     /// The file's `.part`, opened or made.
@@ -124,7 +135,7 @@ impl Job {
         let etag = progress.etag.clone().filter(|_| !bytes.is_empty());
         progress.etag_reported = etag.is_some();
         // Held until the journal has it, so that no news of other bytes come between.
-        let saved = self.save(hands, &self.holding(&bytes, etag));
+        let saved = self.save(hands, &self.anew(etag, &bytes));
         if saved.is_err() {
             // The journal says too much; nothing of it is believed until that is mended.
             progress.ranges.keep(&Intervals::default());
@@ -137,15 +148,5 @@ impl Job {
             self.table.path(self.file.index)
         );
         saved.and(Err(Outcome::Over))
-    }
-
-    /// The changes which say that the `.part` holds these bytes, of that version, and no others.
-    fn holding(&self, bytes: &Intervals, etag: Option<String>) -> Vec<Change> {
-        let (key, index) = (self.run.download.key, self.file.index);
-        let mut changes = vec![Change::Over(key, index)];
-        changes.extend(etag.map(|etag| Change::Etag(key, index, etag)));
-        let wrote = |(start, end)| Change::Wrote(key, index, start, end);
-        changes.extend(bytes.iter().map(wrote));
-        changes
     }
 }

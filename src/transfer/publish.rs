@@ -1,6 +1,16 @@
 //! A whole file gets its time and its name.
 
-use super::*;
+use std::fs::File;
+
+use super::verdict::broken;
+use super::{Hands, Job, LARGE};
+use crate::board::IfExists;
+use crate::dest::{self, Folder, Published, Traits};
+use crate::outcome::Outcome;
+use crate::paths;
+use crate::saved::{Change, Saved};
+use crate::store::Store;
+use crate::table::{FileState, FileTable, Names, Skip};
 
 impl Job {
     /// Looks at the whole file a last time and sets its time. Returns what the journal must know before
@@ -64,8 +74,8 @@ impl Job {
             }
             None => {
                 self.file.close();
-                self.file.progress().start_over();
-                self.void(hands)?;
+                self.start_over(&mut self.file.progress());
+                self.tell_over(hands)?;
                 Err(Outcome::Over)
             }
         }

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::board::Download;
+use crate::intervals::Intervals;
+use crate::saved::Partial;
 use crate::session::Session;
 use crate::table::{NewFile, ROOT, TableBuilder};
 use crate::upstream::Options;
@@ -43,8 +45,12 @@ impl Desk {
             skip: None,
         };
         table.file(file).unwrap();
-        let session = Arc::new(Session::new(None));
-        let run = Run::new(Arc::new(Download::sample()), session, Arc::default());
+        let session = Session::new(None);
+        let run = Run::new(
+            Arc::new(Download::sample()),
+            Arc::new(session),
+            Arc::default(),
+        );
         let file = OpenFile::new(0, SIZE, Partial::default(), false);
         let job = Job::new(Arc::new(run), Arc::new(table.finish()), file.into(), None);
         Desk { dir, hands, job }
@@ -54,7 +60,7 @@ impl Desk {
     fn write(&self, bytes: u64, etag: &str) {
         let range = self.job.file.take(1).unwrap();
         assert_eq!(range.claim(bytes), bytes);
-        assert!(range.wrote());
+        assert!(range.wrote(|| ()));
         self.job.file.progress().etag = Some(etag.into());
         self.job.file.put_back(&range);
     }
@@ -82,11 +88,12 @@ fn bytes_that_are_taken_back_while_they_are_being_saved_count_no_more() {
     let desk = Desk::new();
     desk.write(600, "old");
     let Desk { hands, job, .. } = &desk;
+    let range = job.file.take(1).unwrap();
     std::thread::scope(|scope| {
         report(std::iter::once((KEY, &*job.file)), |news| {
             // Whoever could take them back now does so before they are saved.
             let free = job.file.progress.try_lock().is_ok();
-            let worker = scope.spawn(|| job.changed("it is another file now", hands));
+            let worker = scope.spawn(|| job.changed(&range, "it is another file now", hands));
             if free {
                 worker.join().unwrap();
             }
@@ -117,8 +124,8 @@ fn bytes_after_a_start_over_come_with_their_tag_again() {
     let desk = Desk::new();
     desk.write(600, "tag");
     desk.report();
-    desk.job.file.progress().start_over();
-    desk.job.void(&desk.hands).unwrap();
+    desk.job.start_over(&mut desk.job.file.progress());
+    desk.job.tell_over(&desk.hands).unwrap();
     desk.write(100, "tag");
     desk.report();
     let remembered = desk.remembered();
@@ -130,15 +137,15 @@ fn bytes_after_a_start_over_come_with_their_tag_again() {
 fn a_start_over_is_owed_from_the_moment_at_which_others_can_take_the_bytes() {
     let desk = Desk::new();
     desk.write(600, "old");
-    desk.job.file.progress().start_over();
+    desk.job.start_over(&mut desk.job.file.progress());
     assert!(
         desk.job.file.progress().owes_void,
         "before the lock is free"
     );
-    desk.job.void(&desk.hands).unwrap();
+    desk.job.tell_over(&desk.hands).unwrap();
     desk.write(100, "new");
     desk.report();
     // The one who started it over comes late: somebody else has settled it.
-    desk.job.void(&desk.hands).unwrap();
+    desk.job.tell_over(&desk.hands).unwrap();
     assert_eq!(desk.remembered().bytes, bytes(100));
 }

@@ -1,6 +1,10 @@
 //! What a fault means for its job.
 
-use super::*;
+use crate::board::{Code, FileProblem, Problem};
+use crate::dest::DestError;
+use crate::outcome::Outcome;
+use crate::session::SessionFault;
+use crate::upstream::Fault;
 
 /// Why a request for bytes came to nothing.
 pub(super) enum Refusal {

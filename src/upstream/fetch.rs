@@ -115,6 +115,10 @@ pub struct Fetched {
     fault: Option<Fault>,
     /// The end of the body is known without another read.
     counted: bool,
+    /// The end of the body is told by chunks.
+    chunked: bool,
+    /// More came than the head had said.
+    longer: bool,
     url: Arc<Url>,
     context: Context,
     /// The connection, where ureq has let go of it.
@@ -195,6 +199,17 @@ impl Fetched {
         self.one_by_one.add(&self.url.authority());
     }
 
+    /// Whether the body, which is at its end, was longer than its head had said.
+    pub fn is_longer(&self) -> bool {
+        self.longer
+    }
+
+    /// Whether the end of the body is told by what comes with it (RFC 9112, 7.1), so that a body which breaks off is a fault rather
+    /// than a short one.
+    pub fn is_framed(&self) -> bool {
+        self.chunked
+    }
+
     /// As [`Fetched::read`], up to `most` bytes into the worker's hold, and without a copy of the bytes in this process where that can be.
     ///
     /// # Errors
@@ -234,30 +249,6 @@ impl Fetched {
         })
     }
 
-    /// As [`Fetched::load`], but the body's next `skip` bytes are not wanted: takes from `skip` what it has passed over.
-    /// Empty only at the body's end.
-    ///
-    /// # Errors
-    /// As [`Fetched::read`].
-    pub fn load_past(
-        &mut self,
-        skip: &mut u64,
-        hold: &mut Hold,
-        most: usize,
-    ) -> Result<Load, Fault> {
-        loop {
-            let read = self.read(hold.buffer(most))?;
-            let skipped = usize::try_from(*skip).unwrap_or(usize::MAX).min(read);
-            *skip -= skipped as u64;
-            if skipped < read || read == 0 {
-                return Ok(Load::Buffer(skipped, read - skipped));
-            }
-            if self.context.watch.as_ref().is_some_and(Watch::is_stopped) {
-                return Err(Fault::Stopped);
-            }
-        }
-    }
-
     /// Takes note of what came straight from the socket.
     fn got(&mut self, read: io::Result<usize>) -> Result<usize, Fault> {
         match read {
@@ -288,7 +279,8 @@ impl Fetched {
             self.context.limit = Some(Instant::now() + exchange::DRAIN_TIME);
             self.context.whole = true;
             // All that was wanted is here; if more comes, the connection is closed by the drop.
-            let _ = watch::under(&mut self.context, || body.read(&mut [0; 1]));
+            let more = watch::under(&mut self.context, || body.read(&mut [0; 1]));
+            self.longer |= matches!(more, Ok(1..));
             self.context.whole = false;
         }
     }
@@ -362,6 +354,7 @@ pub(super) fn fetch<'a>(
         && !answer.response.headers().contains_key(TRANSFER_ENCODING)
         && stays_open(&answer.response)
         && declared.is_some_and(|length| length >= direct::LARGE && left == Some(length));
+    let chunked = is_chunked(answer.response.headers());
     Ok(Fetched {
         content,
         etag,
@@ -369,6 +362,8 @@ pub(super) fn fetch<'a>(
         left,
         fault: None,
         counted: declared.is_some(),
+        chunked,
+        longer: false,
         url: answer.url,
         context,
         lent: None,
@@ -387,6 +382,15 @@ fn stays_open(response: &Response<Body>) -> bool {
             .any(|word| word == b"close")
     });
     response.version() == Version::HTTP_11 && !closes
+}
+
+/// Whether the body comes in chunks, the last of which says that it is over.
+fn is_chunked(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    codings.next_back().is_some_and(|codings| {
+        let codings = codings.as_bytes().to_ascii_lowercase();
+        codings.trim_ascii_end().ends_with(b"chunked")
+    })
 }
 
 /// `bytes=a-b`, both inclusive (RFC 9110, 14.2).

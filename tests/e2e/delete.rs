@@ -138,7 +138,9 @@ fn remove_beside_another(folder: &str, paused: bool) -> Vec<String> {
     assert_eq!(agent.delete(&target).expect(200)["files_removed"], 3);
     assert!(dst.join(folder).is_dir(), "{:?}", tree::paths(dir.path()));
     gate.open();
-    agent.resume(&other).expect(200);
+    if paused {
+        agent.resume(&other).expect(200);
+    }
     agent.wait_state(&other, "complete");
     tree::assert_file(&dst.join(folder).join("new/x"), 1, 10);
     let target = format!("{}?remove_files=true", one(&other));

@@ -59,6 +59,46 @@ fn an_address_that_serves_once_survives_a_cut() {
 }
 
 #[test]
+fn an_address_outlives_a_fault_that_passes() {
+    for status in [429, 503] {
+        let rig = Rig::new(Package::new().many(40, 1000));
+        rig.origin.on(Kind::Bytes, move |seen| match seen.nth {
+            5 | 9 => Reply::status(status),
+            _ => Reply::serve(),
+        });
+        let id = rig.create();
+        rig.complete(&id);
+        assert_eq!(rig.origin.count(Kind::Address), 40, "one for each file");
+    }
+}
+
+#[test]
+fn an_address_does_not_outlive_faults_without_an_end() {
+    let rig = Rig::new(Package::new().file("a", 1000));
+    rig.origin.on(Kind::Bytes, |seen| {
+        match seen.target.ends_with("signature=1") {
+            true => Reply::hang_up(),
+            false => Reply::serve(),
+        }
+    });
+    let id = rig.create();
+    rig.complete(&id);
+    assert_eq!(rig.origin.count(Kind::Address), 2);
+}
+
+#[test]
+fn an_address_that_serves_once_may_be_used_up_by_a_fault() {
+    let rig = Rig::new(Package::new().many(20, 1000));
+    rig.origin.one_shot_addresses();
+    rig.origin.on(Kind::Bytes, |seen| match seen.nth_of_file {
+        1 if seen.nth % 3 == 0 => Reply::cut(0),
+        _ => Reply::serve(),
+    });
+    let id = rig.create();
+    rig.complete(&id);
+}
+
+#[test]
 fn five_refusals_in_a_row_are_that_files_error() {
     let rig = Rig::new(two());
     spoil(&rig, Kind::Bytes, |_| Reply::status(403));

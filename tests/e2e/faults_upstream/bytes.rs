@@ -1,5 +1,6 @@
 //! Bytes that stop coming: cuts, resets, refusals for a while, silence.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
@@ -232,6 +233,64 @@ fn a_server_without_ranges_is_served_on_one_connection() {
     rig.complete(&id);
 }
 
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn a_server_without_ranges_sends_a_large_file_little_more_than_once() {
+    let rig = Rig::new(Package::new().file("large.mov", 48 * MIB));
+    rig.origin.throttle(48 * MIB);
+    rig.origin.always(Kind::Bytes, Reply::ignore_range());
+    let id = rig.create();
+    rig.complete(&id);
+    let sent = rig.origin.served() / MIB;
+    assert!(sent < 64, "{sent} MiB sent");
+}
+
+/// A download whose file of 8 MiB comes at 3 MiB a second from a server that ignores ranges.
+fn slow_without_ranges() -> (Rig, String) {
+    let rig = Rig::new(Package::new().file("a.mov", 8 * MIB));
+    rig.origin.throttle(3 * MIB);
+    rig.origin.always(Kind::Bytes, Reply::ignore_range());
+    let id = rig.create();
+    (rig, id)
+}
+
+/// Waits for the end of the download, and asserts that its progress never goes back.
+fn complete_without_a_step_back(rig: &Rig, id: &str) {
+    let most = Cell::new(0);
+    rig.agent.wait(id, "the end", |record| {
+        let done = record["bytes_done"].as_u64().unwrap();
+        assert!(done >= most.replace(done), "{done} after {}", most.get());
+        record["state"] == "complete"
+    });
+    rig.complete(id);
+}
+
+#[test]
+fn a_whole_file_on_its_way_is_not_thrown_away_for_its_tail() {
+    let (rig, id) = slow_without_ranges();
+    complete_without_a_step_back(&rig, &id);
+    assert!(rig.origin.count(Kind::Bytes) > 1, "the tail was asked for");
+    let sent = rig.origin.served() / MIB;
+    assert!(sent < 10, "{sent} MiB sent");
+}
+
+#[test]
+fn a_pause_costs_no_progress_without_ranges() {
+    let (rig, id) = slow_without_ranges();
+    rig.origin.await_served(4 * MIB);
+    rig.agent.pause(&id).expect(200);
+    assert!(rig.origin.is_idle_within(Duration::from_secs(10)));
+    let done = rig.agent.inspect(&id)["bytes_done"].as_u64().unwrap();
+    assert!(done > MIB, "{done}");
+    rig.agent.resume(&id).expect(200);
+    rig.agent.wait(&id, "the end", |record| {
+        assert!(record["bytes_done"].as_u64().unwrap() >= done, "{record:#}");
+        record["state"] == "complete"
+    });
+    rig.complete(&id);
+}
+
 #[test]
 fn a_server_without_ranges_may_fail_too() {
     let rig = Rig::new(one());
@@ -265,7 +324,8 @@ fn a_range_that_fails_waits_its_time_while_the_others_stream() {
         rig.origin.await_served(24 << 20);
         let requests = rig.origin.requests(Kind::Bytes);
         let tries = requests.iter().filter(|seen| is_bad(seen)).count();
-        assert!((1..=most).contains(&tries), "{tries} attempts");
+        let ranges: Vec<_> = requests.iter().map(|seen| (seen.nth, seen.range)).collect();
+        assert!((1..=most).contains(&tries), "{tries} attempts {ranges:?}");
     }
 }
 

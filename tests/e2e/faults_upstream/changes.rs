@@ -4,7 +4,7 @@
 use std::fs;
 
 use crate::support::content;
-use crate::support::origin::{Kind, Reply};
+use crate::support::origin::{Framing, Gate, Kind, Reply};
 use crate::support::package::{Entry, Package};
 use crate::support::rig::Rig;
 use crate::support::tree;
@@ -111,6 +111,53 @@ fn content_of_another_size_without_ranges_never_arrives() {
     }
 }
 
+/// `F2` always comes whole, with so many bytes more than listed, and without a length.
+fn always_resized(more: i64, framing: Framing) -> Rig {
+    let rig = Rig::new(two());
+    let reply = Reply::resized(more).and_ignore_range();
+    let reply = reply.and_framed(framing);
+    spoil(&rig, Kind::Bytes, move |_| reply.clone());
+    rig
+}
+
+#[test]
+fn longer_content_is_a_protocol_error_however_its_end_is_told() {
+    for framing in [Framing::Chunks, Framing::Close] {
+        for more in [1, 100, 300_000] {
+            assert_protocol_error(&always_resized(more, framing));
+        }
+    }
+}
+
+#[test]
+fn shorter_content_whose_end_is_told_is_a_protocol_error() {
+    assert_protocol_error(&always_resized(-100, Framing::Chunks));
+}
+
+#[test]
+fn a_part_that_is_longer_than_it_says_for_ever_is_a_protocol_error() {
+    for bytes in [2, 4000] {
+        let reply = Reply::serve().and_framed(Framing::Chunks);
+        assert_protocol_error(&always_after_a_part(reply.and_overrun(bytes)));
+    }
+}
+
+#[test]
+fn content_without_a_length_arrives() {
+    for framing in [Framing::Chunks, Framing::Close] {
+        let rig = Rig::new(two().file("large", 9 << 20));
+        rig.origin.on(Kind::Bytes, move |seen| {
+            let reply = Reply::serve().and_framed(framing);
+            match seen.nth_of_file {
+                1 => reply.and_cut(3000),
+                _ => reply,
+            }
+        });
+        let id = rig.create();
+        rig.complete(&id);
+    }
+}
+
 #[test]
 fn a_file_replaced_meanwhile_is_fetched_anew() {
     let rig = Rig::new(two());
@@ -121,6 +168,36 @@ fn a_file_replaced_meanwhile_is_fetched_anew() {
     let id = rig.create();
     rig.agent.wait_state(&id, "complete");
     tree::assert_file(&rig.dst().join("bad"), 77, 5000);
+}
+
+/// What several connections are told at the same time is one change.
+#[test]
+fn a_change_that_many_connections_see_counts_once() {
+    const AT_ONCE: usize = 8;
+    for reply in [Reply::status(416), Reply::total(7), Reply::json("gone")] {
+        let rig = Rig::new(Package::new().file("large.mov", 32 << 20));
+        let gate = Gate::new();
+        let wrong = reply.and_stall(&gate);
+        rig.origin.on(Kind::Bytes, move |seen| match seen.nth {
+            1..=AT_ONCE => wrong.clone(),
+            _ => Reply::serve(),
+        });
+        let id = rig.create();
+        rig.origin.await_requests(Kind::Bytes, AT_ONCE);
+        gate.open();
+        rig.complete(&id);
+    }
+}
+
+#[test]
+fn a_large_file_that_changes_for_ever_is_a_protocol_error() {
+    for reply in [Reply::status(416), Reply::total(7), Reply::json("gone")] {
+        let rig = Rig::new(Package::new().file("large.mov", 32 << 20));
+        rig.origin.always(Kind::Bytes, reply);
+        let id = rig.create();
+        let record = rig.agent.wait_state(&id, "error");
+        assert_eq!(record["error"]["code"], "protocol_error", "{record:#}");
+    }
 }
 
 #[test]

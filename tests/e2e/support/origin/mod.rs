@@ -24,7 +24,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustls::ServerConfig;
 
 pub use ledger::{Kind, Ledger, Seen, Tally};
-pub use reply::{Gate, Reply};
+pub use reply::{Framing, Gate, Reply};
 pub use world::{LINK_ID, SECRET, SECRET_ENCODED, TOKEN};
 
 use super::package::{Entry, Package};

@@ -62,6 +62,19 @@ pub struct Reply {
     pub(super) seed: Option<u64>,
     /// Half of the JSON, well framed.
     pub(super) half: bool,
+    pub(super) framing: Framing,
+    /// The body of content goes on for so many bytes after the end that its head names.
+    pub(super) overrun: u64,
+}
+
+/// How the end of a body is told.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Framing {
+    #[default]
+    Length,
+    Chunks,
+    /// By the end of the connection.
+    Close,
 }
 
 impl Reply {
@@ -150,6 +163,12 @@ impl Reply {
         }
     }
 
+    /// The same, and then another fault.
+    pub fn and_stall(mut self, gate: &Gate) -> Reply {
+        self.hold_head = Some(gate.clone());
+        self
+    }
+
     /// Silence after `bytes` of the body, until the gate opens.
     pub fn stall_after(bytes: u64, gate: &Gate) -> Reply {
         Reply {
@@ -169,6 +188,18 @@ impl Reply {
     /// The same, added to another fault.
     pub fn and_ignore_range(mut self) -> Reply {
         self.ignore_range = true;
+        self
+    }
+
+    /// The end of the body is told in this way, added to another fault.
+    pub fn and_framed(mut self, framing: Framing) -> Reply {
+        self.framing = framing;
+        self
+    }
+
+    /// The body goes on for `bytes` after the end of the range that `Content-Range` names. It needs another framing than a length.
+    pub fn and_overrun(mut self, bytes: u64) -> Reply {
+        self.overrun = bytes;
         self
     }
 

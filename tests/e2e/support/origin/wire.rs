@@ -7,7 +7,7 @@ use super::super::content;
 use super::Shared;
 use super::ledger::{Kind, Seen};
 use super::line::Line;
-use super::reply::{Reply, Writer};
+use super::reply::{Framing, Reply, Writer};
 use super::world::Truth;
 
 /// Answers requests until either side ends the connection.
@@ -147,17 +147,29 @@ fn answer(shared: &Shared, to: &Line, seen: &Seen, reply: &Reply) -> io::Result<
         None => rightly(shared, seen, reply),
     };
     headers.extend(reply.headers.iter().cloned());
-    let mut head = format!(
-        "HTTP/1.1 {status} Told\r\nContent-Length: {}\r\n",
-        body.len()
-    );
+    let framing = match reply.framing {
+        Framing::Length => format!("Content-Length: {}", body.len()),
+        Framing::Chunks => "Transfer-Encoding: chunked".into(),
+        Framing::Close => "Connection: close".into(),
+    };
+    let mut head = format!("HTTP/1.1 {status} Told\r\n{framing}\r\n");
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
     }
     let mut out = to;
     out.write_all(format!("{head}\r\n").as_bytes())?;
-    let whole = send_body(shared, to, &body, reply)?;
-    Ok(whole && !reply.reset)
+    let whole = match reply.framing {
+        Framing::Chunks => {
+            let whole = send_body(shared, Chunked(to), &body, reply)?;
+            if whole {
+                out.write_all(b"0\r\n\r\n")?;
+                out.flush()?;
+            }
+            whole
+        }
+        _ => send_body(shared, to, &body, reply)?,
+    };
+    Ok(whole && !reply.reset && reply.framing != Framing::Close)
 }
 
 /// Sends what is made meanwhile, in chunks (RFC 9112, 7.1), and ends the connection.
@@ -199,7 +211,13 @@ fn rightly(shared: &Shared, seen: &Seen, reply: &Reply) -> Head {
             }
             (200, json, Body::Text(text))
         }
-        Truth::Content(file) => content_of(shared, seen, reply, file),
+        Truth::Content(file) => {
+            let mut head = content_of(shared, seen, reply, file);
+            if let Body::Content { length, .. } = &mut head.2 {
+                *length += reply.overrun;
+            }
+            head
+        }
     }
 }
 
@@ -243,7 +261,7 @@ fn content_of(shared: &Shared, seen: &Seen, reply: &Reply, file: String) -> Head
 }
 
 /// Whether all of it was sent.
-fn send_body(shared: &Shared, mut to: &Line, body: &Body, reply: &Reply) -> io::Result<bool> {
+fn send_body(shared: &Shared, mut to: impl Write, body: &Body, reply: &Reply) -> io::Result<bool> {
     let end = reply.cut.map_or(body.len(), |cut| cut.min(body.len()));
     let mut sent = 0;
     let mut held = reply.hold_body.clone();
