@@ -82,12 +82,22 @@ pub enum Pick {
     Open(u32),
 }
 
+/// An attempt that came to nothing.
+struct Setback {
+    message: String,
+    retry_after: Option<Duration>,
+    /// Bytes came before.
+    gained: bool,
+    /// It says something of the whole file, not only of the range that was asked for.
+    of_all: bool,
+}
+
 /// A file that had a fault.
 struct Wait {
     backoff: Backoff,
     /// Its bytes in place when that was last looked at.
     done: u64,
-    /// Its jobs that were under way at the last fault: so many may go on, range after range.
+    /// Its jobs that the last fault says nothing of: so many may go on, range after range.
     others: u32,
     /// No byte came before the fault: one attempt alone is to show whether it is over.
     careful: bool,
@@ -124,6 +134,8 @@ pub struct Record {
     waiting: BTreeMap<u32, Wait>,
     /// The waiting files whose attempt is not due yet.
     asleep: BTreeSet<u32>,
+    /// Files whose wait is over, until a job is told.
+    woken: BTreeSet<u32>,
     failed: BTreeMap<u32, Code>,
     /// Files that had failed and are to be tried again: as new ones are, since there may be very many.
     again: VecDeque<u32>,
@@ -157,6 +169,7 @@ impl Record {
             out: BTreeMap::new(),
             waiting: BTreeMap::new(),
             asleep: BTreeSet::new(),
+            woken: BTreeSet::new(),
             failed,
             again: VecDeque::new(),
             streak: 0,
@@ -296,7 +309,13 @@ impl Record {
             }
             Outcome::Again(message) => {
                 self.reached();
-                self.set_back(file, message, None, false, now, effects);
+                let setback = Setback {
+                    message,
+                    retry_after: None,
+                    gained: false,
+                    of_all: true,
+                };
+                self.set_back(file, setback, now, effects);
             }
             Outcome::Failed(problem) => {
                 self.reached();
@@ -314,7 +333,13 @@ impl Record {
                 if gained {
                     self.reached();
                 }
-                if self.set_back(file, message, retry_after, gained, now, effects) {
+                let setback = Setback {
+                    message,
+                    retry_after,
+                    gained,
+                    of_all: false,
+                };
+                if self.set_back(file, setback, now, effects) {
                     self.streak += 1;
                     if self.streak >= STREAK {
                         self.close_gate(retry_after, now);
@@ -344,15 +369,14 @@ impl Record {
     fn set_back(
         &mut self,
         file: u32,
-        message: String,
-        retry_after: Option<Duration>,
-        gained: bool,
+        setback: Setback,
         now: Now,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        let Some(lasted) = self.put_off(file, retry_after, gained, now) else {
+        let Some(lasted) = self.put_off(file, &setback, now) else {
             return false;
         };
+        let message = setback.message;
         if lasted >= self.retry_for {
             let message = format!("{message}; given up after {}", hours(self.retry_for));
             let code = Code::UpstreamUnavailable;
@@ -363,20 +387,24 @@ impl Record {
         true
     }
 
-    /// What failed of the file waits for its next attempt; jobs of it that are under way go on. Returns how long the
-    /// file has been without a byte; None where nothing is to be tried again.
-    fn put_off(
-        &mut self,
-        file: u32,
-        retry_after: Option<Duration>,
-        gained: bool,
-        now: Now,
-    ) -> Option<Duration> {
+    /// What failed of the file waits for its next attempt. Returns how long the file has been without a byte; None
+    /// where nothing is to be tried again.
+    fn put_off(&mut self, file: u32, setback: &Setback, now: Now) -> Option<Duration> {
         self.hunger(file);
         if self.state != State::Transferring {
+            self.woken.insert(file);
             return None;
         }
-        let (done, others) = (self.done(file), self.out_of(file));
+        let &Setback {
+            retry_after,
+            gained,
+            ..
+        } = setback;
+        let done = self.done(file);
+        let others = match setback.of_all {
+            true => 0,
+            false => self.out_of(file),
+        };
         let new = || Wait {
             backoff: Backoff::new(now.instant, retry_after, now.jitter),
             done,
@@ -390,11 +418,16 @@ impl Record {
             }
             wait.backoff.again(now.instant, retry_after, now.jitter);
             wait.careful = !gained || (together && wait.careful);
-            (wait.done, wait.others) = (done, others);
+            wait.done = done;
+            wait.others = match together {
+                true => wait.others.min(others),
+                false => others,
+            };
         };
         let entry = self.waiting.entry(file);
         let wait = entry.and_modify(again).or_insert_with(new);
         self.asleep.insert(file);
+        self.woken.remove(&file);
         Some(wait.backoff.lasted(now.instant))
     }
 
@@ -465,6 +498,7 @@ impl Record {
         self.hungry.retain(|&hungry| hungry != file);
         self.waiting.remove(&file);
         self.asleep.remove(&file);
+        self.woken.remove(&file);
     }
 
     fn finish(&mut self, file: u32, effects: &mut Vec<Effect>) {
@@ -497,7 +531,10 @@ impl Record {
         self.halting = !self.is_idle();
         // The next run does not wait for what this one had to.
         let waiting = std::mem::take(&mut self.waiting);
-        waiting.into_keys().for_each(|file| self.hunger(file));
+        for file in waiting.into_keys() {
+            self.hunger(file);
+            self.woken.insert(file);
+        }
         self.asleep.clear();
         self.gate = None;
         self.streak = 0;
@@ -655,18 +692,20 @@ impl Record {
         for file in awake {
             self.asleep.remove(&file);
             self.hunger(file);
+            self.woken.insert(file);
         }
     }
 
-    /// Whether the file's next attempt is not due yet: until then what failed is not tried again.
-    pub fn is_asleep(&self, file: u32) -> bool {
-        self.asleep.contains(&file)
+    /// Whether the file's wait is over, and nobody was told before: what failed may be tried again.
+    #[must_use]
+    pub fn has_woken(&mut self, file: u32) -> bool {
+        self.woken.remove(&file)
     }
 
     /// Whether one more job of the file may be out.
     pub fn may_have_another(&self, file: u32) -> bool {
         let wait = self.waiting.get(&file);
-        wait.is_none_or(|wait| self.out_of(file) < wait.most(self.is_asleep(file)))
+        wait.is_none_or(|wait| self.out_of(file) < wait.most(self.asleep.contains(&file)))
     }
 
     fn pick_new(&mut self) -> Option<Pick> {

@@ -171,6 +171,9 @@ impl Current {
     fn last_failure(&self, now: Instant) -> Option<SessionFault> {
         let failure = self.failure.as_ref()?;
         let wait = failure.backoff.due().checked_duration_since(now)?;
+        if wait.is_zero() {
+            return None;
+        }
         Some(match &failure.fault {
             // It counts as an answer that makes no sense for the one who got it.
             SessionFault::Call(Fault::Malformed(message)) => {

@@ -105,7 +105,8 @@ impl Controller {
             return None;
         };
         let open = active.open_file(file, table.size(file));
-        if !active.record.is_asleep(file) {
+        // Not before: a range may rest whose fault is still on its way here.
+        if active.record.has_woken(file) {
             open.end_rest();
         }
         let range = open.take(workers);

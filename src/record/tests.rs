@@ -347,6 +347,40 @@ fn an_attempt_that_brings_bytes_lets_the_others_go() {
 }
 
 #[test]
+fn what_failed_is_tried_again_when_the_wait_is_over_and_not_before() {
+    let mut rig = large(LARGE);
+    assert!(!rig.record.has_woken(0), "its fault may be on its way");
+    rig.refuse(0, 5);
+    rig.file(0, Outcome::Range);
+    assert_eq!(rig.pick_more(), 1);
+    assert!(!rig.record.has_woken(0));
+    rig.time = 5.0;
+    assert_eq!(rig.pick_more(), 1);
+    assert!(rig.record.has_woken(0));
+    assert!(!rig.record.has_woken(0), "once");
+    rig.refuse(0, 5);
+    rig.on(Event::Paused);
+    assert!(rig.record.has_woken(0), "the next run does not wait");
+    rig.refuse(0, 5);
+    assert!(rig.record.has_woken(0));
+}
+
+#[test]
+fn a_file_that_starts_over_does_so_after_its_wait() {
+    let mut rig = large(LARGE);
+    rig.file(0, Outcome::Again("it has changed".into()));
+    rig.file(0, Outcome::Over);
+    rig.refuse(0, 0);
+    rig.file(0, Outcome::Over);
+    assert_eq!(rig.pick_more(), 0);
+    while rig.record.out_of(0) > 0 {
+        rig.file(0, Outcome::Over);
+    }
+    rig.time = 0.5;
+    assert_eq!(rig.pick_more(), 1, "one attempt alone");
+}
+
+#[test]
 fn connections_that_break_after_bytes_are_all_made_again() {
     let mut rig = large(LARGE);
     for _ in 0..LARGE {
@@ -614,7 +648,7 @@ fn a_link_that_is_gone_ends_the_download_but_not_its_files() {
 proptest! {
     /// Whatever happens, a download that transfers always has a job out, a pick to give or a time to wait for.
     #[test]
-    fn never_stuck(files in 0_u32..6, steps in prop::collection::vec((0_u8..10, any::<prop::sample::Index>()), 0..150)) {
+    fn never_stuck(files in 0_u32..6, steps in prop::collection::vec((0_u8..12, any::<prop::sample::Index>()), 0..150)) {
         let mut rig = Rig::new(files);
         let mut out: Vec<u32> = Vec::new();
         let mut beginning = false;
@@ -636,6 +670,8 @@ proptest! {
                         6 => { rig.failed(file, Code::ProtocolError); }
                         7 => { rig.file(file, Outcome::Stopped); }
                         8 => { rig.file(file, Outcome::Over); }
+                        9 => { rig.file(file, Outcome::Again("refused".into())); }
+                        10 => { rig.refuse(file, 1); }
                         _ => { rig.file(file, Outcome::Complete); }
                     }
                 }

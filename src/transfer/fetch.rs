@@ -70,7 +70,7 @@ impl Job {
         let (mut fetched, asked_end) = self.open(range, hands, next)?;
         let place = self.place(&fetched, range, asked_end, hands)?;
         let copied = self.fill(&mut fetched, &place, hands, hold);
-        self.file.put_back(&place.range);
+        self.return_range(&place.range, &copied);
         copied
     }
 

@@ -110,16 +110,21 @@ impl Job {
         if let Some(range) = &self.range {
             self.asked = true;
             let result = self.fetch(range, hands, hold, next);
-            if let Err(Outcome::Fault { .. } | Outcome::Again(_)) = result {
-                self.file.put_to_rest(range);
-            }
-            self.file.put_back(range);
+            self.return_range(range, &result);
             if let Err(outcome) = result {
                 return Some(outcome);
             }
         }
         self.names_file = self.claim_finish();
         (!self.names_file).then_some(Outcome::Range)
+    }
+
+    /// Puts a range back; what a failed request asked for waits for its next attempt.
+    fn return_range(&self, range: &Arc<Range>, result: &Result<(), Outcome>) {
+        match result {
+            Err(Outcome::Fault { .. } | Outcome::Again(_)) => self.file.put_to_rest(range),
+            _ => self.file.put_back(range),
+        }
     }
 
     /// Lets others do what this job has not done.
