@@ -190,7 +190,7 @@ impl Registry {
 fn shut(slot: &Slot, how: Shutdown) {
     if let Err(error) = slot.stream.shutdown(how) {
         // The client was quicker.
-        log::trace!("shutting a connection down: {error}");
+        log::debug!("shutting a connection down: {error}");
     }
 }
 
