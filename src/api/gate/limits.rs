@@ -7,6 +7,9 @@ use std::time::Duration;
 pub struct Limits {
     /// Connections at a time.
     pub connections: usize,
+    /// How long a client has for its next move before its connection can be given up for another. The default is more
+    /// than a request takes to follow its connection.
+    pub grace: Duration,
     /// Bytes of a request's head.
     pub head_bytes: usize,
     /// Bytes of a request's body.
@@ -31,6 +34,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: connections(),
+            grace: Duration::from_millis(20),
             head_bytes: 16 << 10,
             body_bytes: 64 << 10,
             head_time: Duration::from_secs(10),

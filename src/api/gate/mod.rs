@@ -170,8 +170,9 @@ impl Acceptor {
     }
 
     fn make_room(&self) -> bool {
-        let most = self.shared.limits.connections;
-        self.shared.registry.make_room(most, ROOM_WAIT)
+        let limits = &self.shared.limits;
+        let registry = &self.shared.registry;
+        registry.make_room(limits.connections, limits.grace, ROOM_WAIT)
     }
 
     /// Out of descriptors or memory: a connection that does nothing is given up for the next

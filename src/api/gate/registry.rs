@@ -13,10 +13,6 @@ const BUSY: u8 = 1;
 /// Given up.
 const EVICTED: u8 = 2;
 
-/// How long a client has for its next move before its connection can be given up: a request
-/// follows its connection more quickly than this.
-const GRACE: Duration = Duration::from_millis(20);
-
 /// One connection.
 pub struct Slot {
     pub stream: TcpStream,
@@ -78,9 +74,9 @@ impl Registry {
     }
 
     /// Waits until there are fewer than `most` connections, giving up the one that has been
-    /// waiting for its client the longest. Where all are being answered this takes until one
+    /// waiting for its client the longest, `grace` at least. Where all are being answered this takes until one
     /// is done, or `patience` at the most; false then.
-    pub fn make_room(&self, most: usize, patience: Duration) -> bool {
+    pub fn make_room(&self, most: usize, grace: Duration, patience: Duration) -> bool {
         let mut slots = self.lock();
         if slots.len() < most {
             return true;
@@ -98,7 +94,7 @@ impl Registry {
                 .any(|slot| slot.state.load(Ordering::Acquire) == EVICTED);
             let wait = match leaving {
                 true => left,
-                false => self.evict_oldest(&slots, GRACE).unwrap_or(left).min(left),
+                false => self.evict_oldest(&slots, grace).unwrap_or(left).min(left),
             };
             slots = self
                 .changed
