@@ -15,7 +15,7 @@ use crate::dest::{DestError, Folder, Found, Identity, Published, Root};
 use crate::outcome::Outcome;
 use crate::plan::{Planner, RootDisk};
 use crate::run::Run;
-use crate::saved::Change;
+use crate::saved::{Change, PackageName};
 use crate::session::SessionFault;
 use crate::store::StoreError;
 use crate::table::{FileState, FileTable, ROOT};
@@ -216,12 +216,13 @@ fn show_package(download: &Download, package: &Package, hands: &Hands) -> Result
     if download.view().package_id.as_deref() == Some(&package.package_id) {
         return Ok(());
     }
-    let change = Change::Named(
-        download.key,
-        package.name.clone(),
-        package.package_id.clone(),
-    );
-    hands.store.append(&[change])?;
+    let called = PackageName {
+        name: package.name.clone(),
+        package_id: package.package_id.clone(),
+    };
+    hands
+        .store
+        .append(&[Change::Named(download.key, Box::new(called))])?;
     download.update(|view| {
         view.name = package.name.clone();
         view.package_id = Some(package.package_id.clone());

@@ -102,7 +102,16 @@ impl Partial {
     }
 }
 
-/// One change. The first number is the download's key, the second a file's index; the
+/// What a link's server calls a package.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PackageName {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub package_id: String,
+}
+
+/// One change. All are kept in memory until they are synced, so the many are not to pay for the few that are large:
+/// what is large is boxed. The first number is the download's key, the second a file's index; the
 /// serialised names are short because there is one line of them for every finished file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Change {
@@ -110,15 +119,15 @@ pub enum Change {
     Created(u32, Box<SavedDownload>),
     /// The link was read: name and package id.
     #[serde(rename = "named")]
-    Named(u32, Option<String>, String),
+    Named(u32, Box<PackageName>),
     /// The file list was written beside.
     #[serde(rename = "listed")]
     Listed(u32),
     #[serde(rename = "state")]
-    State(u32, State, Option<Problem>),
+    State(u32, State, Option<Box<Problem>>),
     /// Every file is in place since then.
     #[serde(rename = "complete")]
-    Complete(u32, Timestamp, Counts),
+    Complete(u32, Timestamp, Box<Counts>),
     /// Failed files are to be tried again.
     #[serde(rename = "again")]
     Again(u32),
@@ -133,7 +142,7 @@ pub enum Change {
     Wrote(u32, u32, u64, u64),
     /// The entity tag of a file's bytes.
     #[serde(rename = "e")]
-    Etag(u32, u32, String),
+    Etag(u32, u32, Box<str>),
     /// A file's bytes count no more.
     #[serde(rename = "o")]
     Over(u32, u32),
@@ -144,9 +153,9 @@ pub enum Change {
     #[serde(rename = "m")]
     DoneAt(u32, u32, i64),
     #[serde(rename = "n")]
-    Renamed(u32, u32, Names),
+    Renamed(u32, u32, Box<Names>),
     #[serde(rename = "f")]
-    Failed(u32, u32, FileProblem),
+    Failed(u32, u32, Box<FileProblem>),
     #[serde(rename = "s")]
     Skipped(u32, u32),
     /// A DELETE was accepted for these; whether it removes files.
@@ -190,21 +199,21 @@ impl store::State for Saved {
                 self.next_key = self.next_key.max(key.saturating_add(1));
                 self.downloads.insert(key, *download);
             }
-            Change::Named(key, name, package_id) => self.with(key, |download| {
-                download.name = name;
-                download.package_id = Some(package_id);
+            Change::Named(key, package) => self.with(key, |download| {
+                download.name = package.name;
+                download.package_id = Some(package.package_id);
             }),
             Change::Listed(key) => self.with(key, |download| download.listed = true),
             Change::State(key, state, problem) => self.with(key, |download| {
                 download.state = state;
-                download.problem = problem;
+                download.problem = problem.map(|problem| *problem);
                 // Where it was complete, its data was lost since.
                 download.completed_at = None;
                 download.counts = None;
             }),
             Change::Complete(key, at, counts) => self.with(key, |download| {
                 download.state = State::Complete;
-                download.counts = Some(counts);
+                download.counts = Some(*counts);
                 download.completed_at = Some(at);
                 download.problem = None;
             }),
@@ -229,7 +238,7 @@ impl store::State for Saved {
             }),
             Change::Etag(key, file, etag) => self.files(key, |files| {
                 if !files.done.contains(file.into()) {
-                    files.partial.entry(file).or_default().etag = Some(etag);
+                    files.partial.entry(file).or_default().etag = Some(etag.into());
                 }
             }),
             Change::Over(key, file) => self.files(key, |files| {
@@ -242,10 +251,10 @@ impl store::State for Saved {
                 files.mtimes.insert(file, mtime);
             }),
             Change::Renamed(key, file, names) => {
-                self.files(key, |files| drop(files.renamed.insert(file, names)));
+                self.files(key, |files| drop(files.renamed.insert(file, *names)));
             }
             Change::Failed(key, file, problem) => {
-                self.files(key, |files| drop(files.failed.insert(file, problem)));
+                self.files(key, |files| drop(files.failed.insert(file, *problem)));
             }
             Change::Skipped(key, file) => self.files(key, |files| {
                 files.partial.remove(&file);
@@ -302,5 +311,15 @@ impl SavedFiles {
         self.parts.remove(&file);
         self.failed.remove(&file);
         self.done.insert(file.into(), u64::from(file) + 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_change_of_a_small_file_takes_little_memory_until_it_is_synced() {
+        assert!(size_of::<Change>() <= 32, "{}", size_of::<Change>());
     }
 }

@@ -209,7 +209,7 @@ pub fn harden(store: &Store<Saved>, download: &Download) -> Result<(), Problem> 
 
 /// The data of a download that is not known to be synced is lost: what was complete is in error.
 pub fn fail(store: &Store<Saved>, key: u32, problem: &Problem) {
-    let state = Change::State(key, State::Error, Some(problem.clone()));
+    let state = Change::State(key, State::Error, Some(Box::new(problem.clone())));
     let lost = Lost::from([(key, problem.clone())]);
     let saved = store
         .append(&[state])

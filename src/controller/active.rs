@@ -125,7 +125,7 @@ impl Active {
                 if let Some(table) = self.download.table() {
                     table.fail(file, problem.clone());
                 }
-                changes.push(Change::Failed(key, file, problem));
+                changes.push(Change::Failed(key, file, Box::new(problem)));
             }
             Effect::Close(file) => {
                 let Some(open) = self.open.remove(&file) else {
@@ -149,13 +149,13 @@ impl Active {
                     view.problem = None;
                 });
                 let counts = self.download.counts().unwrap_or_default();
-                changes.push(Change::Complete(key, at, counts));
+                changes.push(Change::Complete(key, at, Box::new(counts)));
             }
             Effect::Error => {
                 changes.push(Change::State(
                     key,
                     State::Error,
-                    self.record.problem().cloned(),
+                    self.record.problem().cloned().map(Box::new),
                 ));
             }
             Effect::Again(file) => {

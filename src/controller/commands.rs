@@ -139,9 +139,9 @@ impl Controller {
                 let problem = active.record.problem().cloned();
                 let truth = match (now, download.view().completed_at) {
                     (State::Complete, Some(at)) => {
-                        Change::Complete(key, at, download.counts().unwrap_or_default())
+                        Change::Complete(key, at, Box::new(download.counts().unwrap_or_default()))
                     }
-                    _ => Change::State(key, now, problem),
+                    _ => Change::State(key, now, problem.map(Box::new)),
                 };
                 self.save(vec![truth]);
                 return Err(Refusal::InvalidTransition {

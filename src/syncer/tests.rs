@@ -7,7 +7,6 @@ use super::*;
 use crate::board::Code;
 use crate::intervals::Intervals;
 use crate::saved::SavedFiles;
-use crate::table::Counts;
 
 /// The first sync of a root at one of these paths fails, and none after it: so does the kernel.
 #[derive(Clone, Default)]
@@ -118,7 +117,7 @@ fn what_could_not_be_synced_is_not_vouched_for_by_the_next_sync() {
     let mut desk = Desk::new();
     desk.append(&[wrote(1, 0, 10)]);
     desk.serve(&[]);
-    let complete = Change::Complete(1, crate::clock::Timestamp(0), Counts::default());
+    let complete = Change::Complete(1, crate::clock::Timestamp(0), Box::default());
     desk.append(&[wrote(1, 10, 20), Change::Done(1, 0), Change::Done(1, 1)]);
     desk.append(&[complete]);
     desk.disks.fall_ill(&desk.roots[0]);

@@ -297,7 +297,7 @@ impl Job {
     /// What makes the journal forget all that it knows of the file's bytes, and know these.
     pub(super) fn anew(&self, etag: Option<String>, bytes: &Intervals) -> Vec<Change> {
         let (key, index) = (self.run.download.key, self.file.index);
-        let etag = etag.map(|etag| Change::Etag(key, index, etag));
+        let etag = etag.map(|etag| Change::Etag(key, index, etag.into()));
         let wrote = bytes.iter();
         let wrote = wrote.map(|(start, end)| Change::Wrote(key, index, start, end));
         [Change::Over(key, index)]

@@ -144,7 +144,7 @@ impl OpenFile {
             && let Some(etag) = progress.etag.clone()
         {
             progress.etag_reported = true;
-            changes.push(Change::Etag(key, self.index, etag));
+            changes.push(Change::Etag(key, self.index, etag.into()));
         }
         let wrote = |(start, end)| Change::Wrote(key, self.index, start, end);
         changes.extend(news.into_iter().map(wrote));

@@ -67,7 +67,11 @@ impl Job {
             names.part = free_part(&folder, &names.last, root.traits());
             self.save(
                 hands,
-                &[Change::Renamed(self.run.download.key, index, names.clone())],
+                &[Change::Renamed(
+                    self.run.download.key,
+                    index,
+                    Box::new(names.clone()),
+                )],
             )?;
             self.table.rename(index, names.clone());
         };

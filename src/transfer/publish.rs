@@ -137,7 +137,11 @@ pub fn publish(
             }
             Published::Taken => {
                 names.last = free_name(folder, &names.last, place.traits);
-                save(Change::Renamed(place.key, place.index, names.clone()))?;
+                save(Change::Renamed(
+                    place.key,
+                    place.index,
+                    Box::new(names.clone()),
+                ))?;
                 place.table.rename(place.index, names.clone());
             }
         }
