@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::board::{Board, Download, Order, State};
-use crate::settings::{Said, Settings};
+use crate::settings::{Settings, SettingsOverrides};
 use crate::table::FileTable;
 
 /// The downloads a DELETE means.
@@ -102,5 +102,5 @@ pub trait Agent: Send + Sync {
     ///
     /// # Errors
     /// `StateUnwritable`.
-    fn change_settings(&self, said: Said) -> Result<Settings, Refusal>;
+    fn change_settings(&self, said: SettingsOverrides) -> Result<Settings, Refusal>;
 }

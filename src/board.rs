@@ -10,9 +10,9 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use serde::{Deserialize, Serialize};
 
+use crate::change_notifier::ChangeNotifier;
 use crate::clock::Timestamp;
 use crate::link::Link;
-use crate::pulse::Pulse;
 use crate::saved::SavedFiles;
 use crate::table::{Counts, FileTable};
 
@@ -182,7 +182,7 @@ pub struct Download {
     /// How often the view was changed or the table published.
     changes: AtomicU64,
     /// The board's, once it is on one.
-    pulse: OnceLock<Arc<Pulse>>,
+    notifier: OnceLock<Arc<ChangeNotifier>>,
 }
 
 /// What tells two looks at a download apart, without copying its names.
@@ -227,14 +227,14 @@ impl Download {
             content: RwLock::new(Content::Unlisted),
             rate: AtomicU64::new(0),
             changes: AtomicU64::new(0),
-            pulse: OnceLock::new(),
+            notifier: OnceLock::new(),
         }
     }
 
     /// Something that the summary shows has changed; whoever listens looks at it.
     pub fn touch(&self) {
-        if let Some(pulse) = self.pulse.get() {
-            pulse.beat();
+        if let Some(notifier) = self.notifier.get() {
+            notifier.notify();
         }
     }
 
@@ -393,7 +393,7 @@ impl Download {
 #[derive(Default)]
 pub struct Board {
     downloads: RwLock<Arc<Vec<Arc<Download>>>>,
-    pulse: Arc<Pulse>,
+    notifier: Arc<ChangeNotifier>,
 }
 
 impl Board {
@@ -405,8 +405,8 @@ impl Board {
     }
 
     /// Beats when a download comes, changes or goes.
-    pub fn pulse(&self) -> &Pulse {
-        &self.pulse
+    pub fn notifier(&self) -> &ChangeNotifier {
+        &self.notifier
     }
 
     pub fn find(&self, id: &str) -> Option<Arc<Download>> {
@@ -422,12 +422,12 @@ impl Board {
     pub fn publish(&self, downloads: Vec<Arc<Download>>) {
         debug_assert!(downloads.is_sorted_by(|a, b| a.id < b.id));
         for download in &downloads {
-            download.pulse.get_or_init(|| self.pulse.clone());
+            download.notifier.get_or_init(|| self.notifier.clone());
         }
         *self
             .downloads
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(downloads);
-        self.pulse.beat();
+        self.notifier.notify();
     }
 }

@@ -10,13 +10,13 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Receiver, Sender};
 use rayon::prelude::*;
 
-use crate::begin::side_name;
 use crate::board::{Board, State};
 use crate::claims::Claims;
 use crate::controller::Removal;
 use crate::dest::Root;
-use crate::remember;
+use crate::restore;
 use crate::saved::{Change, Saved};
+use crate::start_run::side_name;
 use crate::store::Store;
 use crate::table::{FileState, FileTable, ROOT};
 
@@ -75,7 +75,7 @@ impl Cleaner {
     fn clean(&self, removal: &Removal) -> u64 {
         let order = &removal.download.order;
         let Some(root) = open(removal) else { return 0 };
-        let Some(table) = remember::files(&removal.download, &self.store) else {
+        let Some(table) = restore::files(&removal.download, &self.store) else {
             if removal.remove_files {
                 self.claims.unmake(&removal.made);
             }
@@ -111,7 +111,7 @@ impl Cleaner {
             if apart || other.id == removal.download.id {
                 continue;
             }
-            let Some(table) = remember::files(other, &self.store) else {
+            let Some(table) = restore::files(other, &self.store) else {
                 continue;
             };
             let complete =

@@ -11,10 +11,10 @@ use crate::alarm::Alarm;
 use crate::clock::{self, Timestamp};
 use crate::controller::Command;
 use crate::saved::{Change, Saved};
-use crate::settings::{Defaults, Said, Settings};
+use crate::settings::{Defaults, Settings, SettingsOverrides};
 use crate::store::{Store, StoreError};
-use crate::transfer::Hands;
-use crate::worker::Crews;
+use crate::transfer::WorkerContext;
+use crate::worker::Pools;
 
 /// Bytes per second that make a connection worth its while. With less, what a sender has put on its way lies in
 /// buffers for so long that it takes the connection for dead, and all of that is sent again.
@@ -25,11 +25,11 @@ const FEWEST: usize = 2;
 /// See the module's page.
 pub struct Governor {
     store: Arc<Store<Saved>>,
-    hands: Arc<Hands>,
-    crews: Arc<Crews>,
+    context: Arc<WorkerContext>,
+    pools: Arc<Pools>,
     commands: Sender<Command>,
     defaults: Defaults,
-    said: Mutex<Said>,
+    said: Mutex<SettingsOverrides>,
     /// Held while a change is made, so that each is saved and applied before the next.
     changing: Mutex<()>,
     alarm: Alarm,
@@ -42,17 +42,17 @@ impl Governor {
     /// The system refuses a thread or a timer.
     pub fn start(
         store: Arc<Store<Saved>>,
-        hands: Arc<Hands>,
-        crews: Arc<Crews>,
+        context: Arc<WorkerContext>,
+        pools: Arc<Pools>,
         commands: Sender<Command>,
         defaults: Defaults,
-        said: Said,
+        said: SettingsOverrides,
     ) -> io::Result<Arc<Governor>> {
         note_ignored(&said, defaults);
         let governor = Arc::new(Governor {
             store,
-            hands,
-            crews,
+            context,
+            pools,
             commands,
             defaults,
             said: Mutex::new(said),
@@ -77,7 +77,7 @@ impl Governor {
     ///
     /// # Errors
     /// It could not be saved; nothing has changed.
-    pub fn change(&self, now: Said) -> Result<Settings, StoreError> {
+    pub fn change(&self, now: SettingsOverrides) -> Result<Settings, StoreError> {
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.said().clone();
         let after = before.and(now);
@@ -91,7 +91,7 @@ impl Governor {
         Ok(self.settings())
     }
 
-    fn said(&self) -> MutexGuard<'_, Said> {
+    fn said(&self) -> MutexGuard<'_, SettingsOverrides> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -111,9 +111,9 @@ impl Governor {
         let settings = Settings::new(&said, self.defaults, now);
         let rate = settings.effective_rate_limit.0;
         let workers = useful(settings.workers, rate);
-        self.hands.limit.set(rate);
-        self.hands.seats.set(workers);
-        self.crews.allow(workers);
+        self.context.limit.set(rate);
+        self.context.slots.set(workers);
+        self.pools.allow(workers);
         // The controller is gone only when the process ends.
         let _ = self.commands.send(Command::Workers(workers));
         settings.next_change(now)
@@ -128,7 +128,7 @@ fn useful(workers: usize, rate: Option<NonZeroU64>) -> usize {
 }
 
 /// Whoever has just added a flag should not have to wonder why it does nothing.
-fn note_ignored(said: &Said, defaults: Defaults) {
+fn note_ignored(said: &SettingsOverrides, defaults: Defaults) {
     if let Some(rate) = said.rate_limit
         && defaults.rate_limit.0.is_some()
         && rate != defaults.rate_limit

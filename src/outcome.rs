@@ -9,17 +9,17 @@ use crate::board::{FileProblem, Problem};
 pub enum Outcome {
     /// It was told to stop.
     Stopped,
-    /// It gave up its seat: there are to be fewer workers.
+    /// It gave up its slot: there are to be fewer workers.
     Yielded,
     /// The range is in place, the file is not whole.
-    Range,
+    RangeDone,
     Complete,
     /// The name was taken and `if_exists` is `skip`.
     Skipped,
     /// The file starts over: its `.part` is gone, or the server cannot do ranges.
-    Over,
+    StartedOver,
     /// To be tried again. `gained` tells whether bytes came before.
-    Fault {
+    Transient {
         message: String,
         retry_after: Option<Duration>,
         gained: bool,
@@ -30,13 +30,13 @@ pub enum Outcome {
     /// The file has failed.
     Failed(FileProblem),
     /// Nothing of the download can go on.
-    Broken(Problem),
+    DownloadFailed(Problem),
 }
 
 impl Outcome {
     /// What will do when it is tried again; no byte came.
-    pub fn passing(message: impl Into<String>) -> Outcome {
-        Outcome::Fault {
+    pub fn transient(message: impl Into<String>) -> Outcome {
+        Outcome::Transient {
             message: message.into(),
             retry_after: None,
             gained: false,
@@ -47,10 +47,10 @@ impl Outcome {
     pub fn is_the_files_own(&self) -> bool {
         matches!(
             self,
-            Outcome::Range
+            Outcome::RangeDone
                 | Outcome::Complete
                 | Outcome::Skipped
-                | Outcome::Over
+                | Outcome::StartedOver
                 | Outcome::Again(_)
                 | Outcome::Failed(_)
         )

@@ -289,7 +289,7 @@ impl Ranges {
     }
 
     /// Puts a range back whose request failed: what is left of it rests until [`Ranges::end_rest`].
-    pub fn put_to_rest(&mut self, range: &Arc<Range>) {
+    pub fn put_off(&mut self, range: &Arc<Range>) {
         if self
             .running
             .iter()
@@ -378,6 +378,7 @@ impl Ranges {
     }
 
     /// Bytes that are written.
+    #[cfg(test)]
     pub fn bytes(&self) -> u64 {
         let running: u64 = self
             .running
@@ -447,11 +448,11 @@ mod tests {
         write(&failing, 10);
         write(&fine, MIB);
         assert_eq!(ranges.flowing(), 2);
-        ranges.put_to_rest(&failing);
+        ranges.put_off(&failing);
         assert_eq!(ranges.flowing(), 1);
         let next = ranges.take(8).unwrap();
         assert_eq!(next.start, fine.end());
-        ranges.put_to_rest(&next);
+        ranges.put_off(&next);
         while ranges.take(8).is_some() {}
         assert!(!ranges.has_free(), "all that is left rests");
         ranges.end_rest();

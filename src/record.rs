@@ -126,8 +126,8 @@ pub struct Record {
     halting: bool,
     next: u32,
     /// Files that are neither complete nor skipped nor failed.
-    left: u64,
-    hungry: VecDeque<u32>,
+    files_left: u64,
+    with_ranges: VecDeque<u32>,
     /// Jobs that are out, by file.
     out: BTreeMap<u32, u32>,
     /// Files that had a fault which is not known to be over.
@@ -139,9 +139,9 @@ pub struct Record {
     failed: BTreeMap<u32, Code>,
     /// Files that had failed and are to be tried again: as new ones are, since there may be very many.
     again: VecDeque<u32>,
-    streak: u32,
+    consecutive_faults: u32,
     malformed: u32,
-    gate: Option<Backoff>,
+    download_backoff: Option<Backoff>,
     last_fault: String,
     open_first: bool,
     retry_for: Duration,
@@ -164,17 +164,17 @@ impl Record {
             jobs: 0,
             halting: false,
             next: 0,
-            left: 0,
-            hungry: VecDeque::new(),
+            files_left: 0,
+            with_ranges: VecDeque::new(),
             out: BTreeMap::new(),
             waiting: BTreeMap::new(),
             asleep: BTreeSet::new(),
             woken: BTreeSet::new(),
             failed,
             again: VecDeque::new(),
-            streak: 0,
+            consecutive_faults: 0,
             malformed: 0,
-            gate: None,
+            download_backoff: None,
             last_fault: String::new(),
             open_first: false,
             retry_for,
@@ -244,11 +244,11 @@ impl Record {
         self.beginning = false;
         // A run that was halted meanwhile is of no use: the next one begins anew.
         self.begun = self.state == State::Transferring && !self.halting;
-        self.gate = None;
-        self.streak = 0;
+        self.download_backoff = None;
+        self.consecutive_faults = 0;
         self.malformed = 0;
         let counts = table.counts();
-        self.left =
+        self.files_left =
             counts.files_total - counts.files_complete - counts.files_skipped - counts.files_failed;
         self.table = Some(table);
     }
@@ -266,11 +266,13 @@ impl Record {
             return;
         }
         self.malformed = if malformed { self.malformed + 1 } else { 0 };
-        self.close_gate(retry_after, now);
+        self.back_off(retry_after, now);
         let lasted = self
-            .gate
+            .download_backoff
             .as_ref()
-            .map_or(Duration::ZERO, |gate| gate.lasted(now.instant));
+            .map_or(Duration::ZERO, |download_backoff| {
+                download_backoff.lasted(now.instant)
+            });
         let code = if self.malformed >= MALFORMED {
             Code::ProtocolError
         } else if lasted >= self.retry_for {
@@ -295,13 +297,13 @@ impl Record {
             return self.on_straggler(event, effects);
         }
         match event {
-            Outcome::Stopped | Outcome::Yielded => self.hunger(file),
-            Outcome::Over => {
-                self.hunger(file);
+            Outcome::Stopped | Outcome::Yielded => self.queue_file(file),
+            Outcome::StartedOver => {
+                self.queue_file(file);
             }
-            Outcome::Range => {
+            Outcome::RangeDone => {
                 self.gained(file, 0, now);
-                self.hunger(file);
+                self.queue_file(file);
             }
             Outcome::Complete | Outcome::Skipped => {
                 self.reached();
@@ -321,11 +323,11 @@ impl Record {
                 self.reached();
                 self.fail(file, problem, effects);
             }
-            Outcome::Broken(problem) => {
-                self.hunger(file);
+            Outcome::DownloadFailed(problem) => {
+                self.queue_file(file);
                 self.fail_all(problem, effects);
             }
-            Outcome::Fault {
+            Outcome::Transient {
                 message,
                 retry_after,
                 gained,
@@ -340,9 +342,9 @@ impl Record {
                     of_all: false,
                 };
                 if self.set_back(file, setback, now, effects) {
-                    self.streak += 1;
-                    if self.streak >= STREAK {
-                        self.close_gate(retry_after, now);
+                    self.consecutive_faults += 1;
+                    if self.consecutive_faults >= STREAK {
+                        self.back_off(retry_after, now);
                     }
                 }
             }
@@ -352,7 +354,7 @@ impl Record {
     /// A large file has several jobs at a time. Those that end after its last byte was published, or after it
     /// failed, have nothing to add: above all they must not bring it back to life.
     fn on_straggler(&mut self, event: Outcome, effects: &mut Vec<Effect>) {
-        if let Outcome::Broken(problem) = event {
+        if let Outcome::DownloadFailed(problem) = event {
             self.fail_all(problem, effects);
         }
     }
@@ -390,7 +392,7 @@ impl Record {
     /// What failed of the file waits for its next attempt. Returns how long the file has been without a byte; None
     /// where nothing is to be tried again.
     fn put_off(&mut self, file: u32, setback: &Setback, now: Now) -> Option<Duration> {
-        self.hunger(file);
+        self.queue_file(file);
         if self.state != State::Transferring {
             self.woken.insert(file);
             return None;
@@ -433,14 +435,16 @@ impl Record {
 
     /// The server can be reached: what comes next is not held up by the faults before.
     fn reached(&mut self) {
-        self.streak = 0;
-        self.gate = None;
+        self.consecutive_faults = 0;
+        self.download_backoff = None;
     }
 
-    fn close_gate(&mut self, retry_after: Option<Duration>, now: Now) {
-        match &mut self.gate {
-            Some(gate) => gate.again(now.instant, retry_after, now.jitter),
-            None => self.gate = Some(Backoff::new(now.instant, retry_after, now.jitter)),
+    fn back_off(&mut self, retry_after: Option<Duration>, now: Now) {
+        match &mut self.download_backoff {
+            Some(download_backoff) => download_backoff.again(now.instant, retry_after, now.jitter),
+            None => {
+                self.download_backoff = Some(Backoff::new(now.instant, retry_after, now.jitter))
+            }
         }
     }
 
@@ -458,7 +462,7 @@ impl Record {
             wait.backoff.renew(now.instant);
         } else {
             self.waiting.remove(&file);
-            self.hunger(file);
+            self.queue_file(file);
         }
     }
 
@@ -488,14 +492,14 @@ impl Record {
         }
     }
 
-    fn hunger(&mut self, file: u32) {
-        if !self.hungry.contains(&file) {
-            self.hungry.push_back(file);
+    fn queue_file(&mut self, file: u32) {
+        if !self.with_ranges.contains(&file) {
+            self.with_ranges.push_back(file);
         }
     }
 
     fn forget(&mut self, file: u32) {
-        self.hungry.retain(|&hungry| hungry != file);
+        self.with_ranges.retain(|&with_ranges| with_ranges != file);
         self.waiting.remove(&file);
         self.asleep.remove(&file);
         self.woken.remove(&file);
@@ -507,7 +511,7 @@ impl Record {
         if self.failed.remove(&file).is_some() {
             return;
         }
-        self.left = self.left.saturating_sub(1);
+        self.files_left = self.files_left.saturating_sub(1);
         effects.push(Effect::Close(file));
     }
 
@@ -532,12 +536,12 @@ impl Record {
         // The next run does not wait for what this one had to.
         let waiting = std::mem::take(&mut self.waiting);
         for file in waiting.into_keys() {
-            self.hunger(file);
+            self.queue_file(file);
             self.woken.insert(file);
         }
         self.asleep.clear();
-        self.gate = None;
-        self.streak = 0;
+        self.download_backoff = None;
+        self.consecutive_faults = 0;
         self.malformed = 0;
         effects.push(Effect::Halt);
     }
@@ -546,7 +550,7 @@ impl Record {
         self.state = State::Transferring;
         self.problem = None;
         let failed = std::mem::take(&mut self.failed);
-        self.left += failed.len() as u64;
+        self.files_left += failed.len() as u64;
         // Those ahead are new to this run anyway.
         self.again
             .extend(failed.range(..self.next).map(|(&file, _)| file));
@@ -555,7 +559,7 @@ impl Record {
 
     /// Ends the download where nothing is left to do.
     fn settle(&mut self, effects: &mut Vec<Effect>) {
-        if !self.begun || self.state != State::Transferring || self.left > 0 {
+        if !self.begun || self.state != State::Transferring || self.files_left > 0 {
             return;
         }
         if self.failed.is_empty() {
@@ -623,8 +627,8 @@ impl Record {
         match self.state {
             State::Transferring => {
                 // Behind a closed gate no file's own time counts.
-                let gate = self.gate.as_ref().map(Backoff::due);
-                let due = gate.or_else(|| self.backoffs().map(Backoff::due).min());
+                let download_backoff = self.download_backoff.as_ref().map(Backoff::due);
+                let due = download_backoff.or_else(|| self.backoffs().map(Backoff::due).min());
                 // While the attempt is being made, the time that was said for it stays.
                 let said = self.problem.as_ref().and_then(|problem| problem.retry_at);
                 self.problem = due.map(|due| {
@@ -653,8 +657,8 @@ impl Record {
         if self.state != State::Transferring || self.halting {
             return None;
         }
-        if let Some(gate) = &self.gate
-            && (gate.due() > now || !self.is_idle())
+        if let Some(download_backoff) = &self.download_backoff
+            && (download_backoff.due() > now || !self.is_idle())
         {
             return None;
         }
@@ -691,7 +695,7 @@ impl Record {
         let awake: Vec<u32> = self.asleep.iter().copied().filter(is_due).collect();
         for file in awake {
             self.asleep.remove(&file);
-            self.hunger(file);
+            self.queue_file(file);
             self.woken.insert(file);
         }
     }
@@ -735,7 +739,7 @@ impl Record {
     /// One more new file where that is at most this large, to go with the one that was just picked. It counts as given out.
     pub fn pick_small(&mut self, most: u64) -> Option<u32> {
         // After a fault of the server's one job alone tries whether it is over.
-        if self.gate.is_some() {
+        if self.download_backoff.is_some() {
             return None;
         }
         let file = self.peek_new()?;
@@ -749,27 +753,27 @@ impl Record {
 
     fn pick_open(&mut self) -> Option<Pick> {
         let at = self
-            .hungry
+            .with_ranges
             .iter()
             .position(|&file| self.may_have_another(file))?;
         // To the back, so that files take turns.
-        let file = self.hungry.remove(at)?;
-        self.hungry.push_back(file);
+        let file = self.with_ranges.remove(at)?;
+        self.with_ranges.push_back(file);
         Some(Pick::Open(file))
     }
 
     /// The file that was picked had no range to give: the pick is void.
-    pub fn void(&mut self, file: u32) {
+    pub fn cancel_pick(&mut self, file: u32) {
         self.take_back(file);
-        self.hungry.retain(|&hungry| hungry != file);
+        self.with_ranges.retain(|&with_ranges| with_ranges != file);
     }
 
     /// A range of the file that was picked was given out; `more` tells whether it has another to give.
-    pub fn given(&mut self, file: u32, more: bool) {
+    pub fn range_given(&mut self, file: u32, more: bool) {
         if more {
-            self.hunger(file);
+            self.queue_file(file);
         } else {
-            self.hungry.retain(|&hungry| hungry != file);
+            self.with_ranges.retain(|&with_ranges| with_ranges != file);
         }
     }
 
@@ -780,13 +784,16 @@ impl Record {
 
     /// Whether an idle worker may help with what is on its way.
     pub fn may_help(&self) -> bool {
-        self.state == State::Transferring && self.begun && !self.halting && self.gate.is_none()
+        self.state == State::Transferring
+            && self.begun
+            && !self.halting
+            && self.download_backoff.is_none()
     }
 
     /// Lets go of the files of a complete download.
     pub fn forget_files(&mut self) {
         self.table = None;
-        self.hungry = VecDeque::new();
+        self.with_ranges = VecDeque::new();
         self.again = VecDeque::new();
     }
 
@@ -805,7 +812,7 @@ impl Record {
         self.waiting
             .values()
             .map(|wait| &wait.backoff)
-            .chain(&self.gate)
+            .chain(&self.download_backoff)
     }
 
     /// Files that had a fault, with the bytes they had when that was last looked at.

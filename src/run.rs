@@ -67,12 +67,12 @@ impl Run {
     }
 
     /// Asks for one of its workers, for another download.
-    pub fn want_worker(&self) {
+    pub fn request_worker(&self) {
         self.wanted.store(true, Ordering::Relaxed);
     }
 
     /// Whether a worker was asked for and has not left yet.
-    pub fn is_worker_wanted(&self) -> bool {
+    pub fn is_worker_requested(&self) -> bool {
         self.wanted.load(Ordering::Relaxed)
     }
 
@@ -111,7 +111,7 @@ impl Run {
     ///
     /// # Errors
     /// It was unmounted, removed or replaced.
-    pub fn look(&self, root: &Root) -> Result<(), DestError> {
+    pub fn check_destination(&self, root: &Root) -> Result<(), DestError> {
         let now = Instant::now();
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         if looked.is_some_and(|last| now.duration_since(last) < LOOK_EVERY) {

@@ -8,7 +8,7 @@ use crate::board::{FileProblem, Order, Problem, State};
 use crate::clock::Timestamp;
 use crate::dest::Identity;
 use crate::intervals::Intervals;
-use crate::settings::Said;
+use crate::settings::SettingsOverrides;
 use crate::store;
 use crate::table::{Counts, Names};
 
@@ -19,7 +19,7 @@ pub struct Saved {
     pub next_key: u32,
     /// What was set through the API.
     #[serde(default)]
-    pub settings: Said,
+    pub settings: SettingsOverrides,
     pub downloads: BTreeMap<u32, SavedDownload>,
 }
 
@@ -145,7 +145,7 @@ pub enum Change {
     Etag(u32, u32, Box<str>),
     /// A file's bytes count no more.
     #[serde(rename = "o")]
-    Over(u32, u32),
+    Reset(u32, u32),
     /// A file is whole.
     #[serde(rename = "d")]
     Done(u32, u32),
@@ -174,7 +174,7 @@ pub enum Change {
     Settled(u32),
     /// Everything that was ever set through the API.
     #[serde(rename = "settings")]
-    Settings(Box<Said>),
+    Settings(Box<SettingsOverrides>),
 }
 
 impl Saved {
@@ -241,7 +241,7 @@ impl store::State for Saved {
                     files.partial.entry(file).or_default().etag = Some(etag.into());
                 }
             }),
-            Change::Over(key, file) => self.files(key, |files| {
+            Change::Reset(key, file) => self.files(key, |files| {
                 files.partial.remove(&file);
                 files.done.remove(file.into());
             }),

@@ -9,8 +9,8 @@ use std::num::NonZeroU64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::clock::Timestamp;
-use crate::limit;
-use crate::whole::Whole;
+use crate::json_uint::JsonUint;
+use crate::rate_limiter;
 
 /// Windows of a schedule, at most.
 pub const MOST_WINDOWS: usize = 100;
@@ -32,10 +32,13 @@ impl Rate {
     /// The limit of so many bytes per second; 0 is none.
     ///
     /// # Errors
-    /// More than [`limit::MOST`].
+    /// More than [`rate_limiter::MOST`].
     pub fn new(bytes_per_second: u64) -> Result<Rate, String> {
-        if bytes_per_second > limit::MOST {
-            return Err(format!("a rate limit is at most {} bytes/s", limit::MOST));
+        if bytes_per_second > rate_limiter::MOST {
+            return Err(format!(
+                "a rate limit is at most {} bytes/s",
+                rate_limiter::MOST
+            ));
         }
         Ok(Rate(NonZeroU64::new(bytes_per_second)))
     }
@@ -58,8 +61,8 @@ impl Serialize for Rate {
 
 impl<'de> Deserialize<'de> for Rate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Rate, D::Error> {
-        let number = Option::<Whole>::deserialize(deserializer)?;
-        Rate::new(number.map_or(0, |Whole(number)| number)).map_err(serde::de::Error::custom)
+        let number = Option::<JsonUint>::deserialize(deserializer)?;
+        Rate::new(number.map_or(0, |JsonUint(number)| number)).map_err(serde::de::Error::custom)
     }
 }
 
@@ -342,7 +345,7 @@ mod tests {
             ("utc_offset", json!("+14:01"), "utc_offset"),
             ("utc_offset", json!("02:00"), "utc_offset"),
             ("rate_limit", json!(-1), "-1"),
-            ("rate_limit", json!(limit::MOST + 1), "at most"),
+            ("rate_limit", json!(rate_limiter::MOST + 1), "at most"),
             ("rate_limit", json!("1M"), "1M"),
             ("rate", json!(1), "rate"),
         ] {

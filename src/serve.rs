@@ -15,20 +15,20 @@ use crate::claims::Claims;
 use crate::cleaner::{self, Cleaner};
 use crate::cli::{self, UsageError};
 use crate::controller::{Channels, Command, Controller, Policy};
+use crate::exit_on_panic::exit_on_panic;
 use crate::governor::Governor;
-use crate::handle::Handle;
 use crate::hooks::{self, Programs};
 use crate::link::Origins;
-use crate::remember::remember;
+use crate::local_agent::LocalAgent;
+use crate::restore::remember;
 use crate::saved::Saved;
-use crate::seats::Seats;
 use crate::settings::{Defaults, MOST_WORKERS};
 use crate::store::{Store, StoreError};
 use crate::syncer::{self, Lost};
-use crate::transfer::Hands;
+use crate::transfer::WorkerContext;
 use crate::upstream::{Client, Options};
-use crate::vital::vital;
-use crate::worker::Crews;
+use crate::worker::Pools;
+use crate::worker_slots::WorkerSlots;
 
 /// How long a stop waits for the jobs; they look at their flag four times a second.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -68,7 +68,7 @@ pub struct Setup<'a> {
 
 /// The agent without its API: everything that downloads.
 pub struct Engine {
-    pub handle: Arc<Handle>,
+    pub handle: Arc<LocalAgent>,
     /// Until somebody waits for it.
     syncer: Option<JoinHandle<Lost>>,
 }
@@ -95,20 +95,20 @@ impl Engine {
         amend(&store, &mut saved).map_err(ServeError::Start)?;
         let store = Arc::new(store);
         let board = Arc::new(Board::default());
-        let hands = Arc::new(Hands {
+        let context = Arc::new(WorkerContext {
             client,
             store: store.clone(),
             meter: Arc::default(),
             limit: Arc::default(),
-            seats: Arc::new(Seats::new(setup.transfers.workers)),
+            slots: Arc::new(WorkerSlots::new(setup.transfers.workers)),
         });
         let claims = Claims::new(board.clone());
-        let (commands, governor, syncer) = engine(setup, saved, &store, &board, &claims, &hands)
+        let (commands, governor, syncer) = engine(setup, saved, &store, &board, &claims, &context)
             .map_err(|error| ServeError::Start(format!("the system refuses a thread: {error}")))?;
-        let handle = Arc::new(Handle {
+        let handle = Arc::new(LocalAgent {
             board,
             store,
-            hands,
+            context,
             commands,
             governor,
             claims,
@@ -234,7 +234,7 @@ fn engine(
     store: &Arc<Store<Saved>>,
     board: &Arc<Board>,
     claims: &Arc<Claims>,
-    hands: &Arc<Hands>,
+    context: &Arc<WorkerContext>,
 ) -> std::io::Result<(Sender<Command>, Arc<Governor>, JoinHandle<Lost>)> {
     let (command_out, command_in) = unbounded();
     let (report_out, report_in) = unbounded();
@@ -267,15 +267,15 @@ fn engine(
         workers: setup.transfers.workers,
         retry_for: setup.transfers.retry_for,
     };
-    let crews = Arc::new(Crews::new(
+    let pools = Arc::new(Pools::new(
         setup.transfers.workers,
-        hands,
+        context,
         board,
         &report_out,
     ));
     let controller = Controller::new(
         channels,
-        crews.clone(),
+        pools.clone(),
         policy,
         store.clone(),
         board.clone(),
@@ -288,14 +288,14 @@ fn engine(
     };
     let governor = Governor::start(
         store.clone(),
-        hands.clone(),
-        crews,
+        context.clone(),
+        pools,
         command_out.clone(),
         defaults,
         said,
     )?;
     std::thread::Builder::new()
         .name("controller".into())
-        .spawn(move || vital(|| controller.run()))?;
+        .spawn(move || exit_on_panic(|| controller.run()))?;
     Ok((command_out, governor, syncer))
 }

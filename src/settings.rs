@@ -6,8 +6,8 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::clock::Timestamp;
+use crate::json_uint::JsonUint;
 use crate::schedule::{self, MOST_WINDOWS, Rate, Window};
-use crate::whole::Whole;
 
 /// Connections that may move bytes at the same time, at most.
 pub const MOST_WORKERS: usize = 256;
@@ -16,7 +16,7 @@ pub const MOST_WORKERS: usize = 256;
 /// this.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Said {
+pub struct SettingsOverrides {
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub rate_limit: Option<Rate>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
@@ -32,7 +32,7 @@ fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Opti
 
 /// Connections that move bytes at the same time, 1 to [`MOST_WORKERS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Whole")]
+#[serde(try_from = "JsonUint")]
 pub struct Workers(usize);
 
 impl Workers {
@@ -41,10 +41,10 @@ impl Workers {
     }
 }
 
-impl TryFrom<Whole> for Workers {
+impl TryFrom<JsonUint> for Workers {
     type Error = String;
 
-    fn try_from(Whole(number): Whole) -> Result<Workers, String> {
+    fn try_from(JsonUint(number): JsonUint) -> Result<Workers, String> {
         match usize::try_from(number) {
             Ok(number) if (1..=MOST_WORKERS).contains(&number) => Ok(Workers(number)),
             _ => Err(format!("there are 1 to {MOST_WORKERS} workers")),
@@ -68,10 +68,10 @@ impl TryFrom<Vec<Window>> for Schedule {
     }
 }
 
-impl Said {
+impl SettingsOverrides {
     /// What was said with what is being said now.
-    pub fn and(&self, now: Said) -> Said {
-        Said {
+    pub fn and(&self, now: SettingsOverrides) -> SettingsOverrides {
+        SettingsOverrides {
             rate_limit: now.rate_limit.or(self.rate_limit),
             workers: now.workers.or(self.workers),
             schedule: now.schedule.or_else(|| self.schedule.clone()),
@@ -99,7 +99,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub fn new(said: &Said, defaults: Defaults, now: Timestamp) -> Settings {
+    pub fn new(said: &SettingsOverrides, defaults: Defaults, now: Timestamp) -> Settings {
         let rate_limit = said.rate_limit.unwrap_or(defaults.rate_limit);
         let schedule = said.schedule.clone().unwrap_or_default();
         Settings {
@@ -122,7 +122,7 @@ mod tests {
 
     use super::*;
 
-    fn said(json: serde_json::Value) -> Said {
+    fn said(json: serde_json::Value) -> SettingsOverrides {
         serde_json::from_value(json).unwrap()
     }
 
@@ -133,7 +133,7 @@ mod tests {
             workers: 16,
         };
         let now = Timestamp(0);
-        let flags = Settings::new(&Said::default(), defaults, now);
+        let flags = Settings::new(&SettingsOverrides::default(), defaults, now);
         assert_eq!((flags.rate_limit, flags.workers), (defaults.rate_limit, 16));
         let said = said(json!({"rate_limit": null, "workers": 3, "schedule":
             [{"days": ["thu"], "from": "00:00", "to": "01:00", "rate_limit": 9}]}));
@@ -151,7 +151,7 @@ mod tests {
         let before = said(json!({"rate_limit": 5, "workers": 3}));
         let after = before.and(said(json!({"rate_limit": 0})));
         assert_eq!(after, said(json!({"rate_limit": null, "workers": 3})));
-        assert_eq!(after.and(Said::default()), after);
+        assert_eq!(after.and(SettingsOverrides::default()), after);
     }
 
     #[test]
@@ -178,7 +178,7 @@ mod tests {
             json!({"rate_limit": 1.5}),
         ] {
             assert!(
-                serde_json::from_value::<Said>(wrong.clone()).is_err(),
+                serde_json::from_value::<SettingsOverrides>(wrong.clone()).is_err(),
                 "{wrong}"
             );
         }

@@ -14,10 +14,10 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::board::{Download, Problem, State};
 use crate::dest::{DestError, Root};
-use crate::remember::{self, Recalled};
+use crate::exit_on_panic::exit_on_panic;
+use crate::restore::{self, Recalled};
 use crate::saved::{Change, Saved};
 use crate::store::{Mark, Store, StoreError};
-use crate::vital::vital;
 
 /// The data behind every change up to `mark` lies in these places, or was synced before.
 pub struct SyncRequest {
@@ -75,7 +75,7 @@ pub fn start(
     };
     thread::Builder::new()
         .name("syncer".into())
-        .spawn(move || vital(|| syncer.work(requests)))
+        .spawn(move || exit_on_panic(|| syncer.work(requests)))
 }
 
 struct Syncer {
@@ -164,7 +164,7 @@ impl Syncer {
         }
         let saved = self.store.current().downloads.remove(&key);
         let recalled = saved
-            .map(|saved| remember::recall(&saved.id, saved.files, saved.listed, &self.store))
+            .map(|saved| restore::recall(&saved.id, saved.files, saved.listed, &self.store))
             .map(Box::new);
         if recalled
             .as_ref()

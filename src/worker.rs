@@ -1,4 +1,4 @@
-//! What the crews do: one moves bytes, the others do the errands that go before them.
+//! What the thread pools do: one moves bytes, the others do the errands that go before them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use crate::begin::{self, Beginning, NoBeginning, Start};
 use crate::board::{Board, Code, FileProblem};
-use crate::crew::{Crew, Hand};
-use crate::hold::Hold;
+use crate::copy_buffer::CopyBuffer;
 use crate::outcome::Outcome;
 use crate::saved::Change;
-use crate::transfer::{Hands, Job};
+use crate::start_run::{self, Start, StartError, StartRequest};
+use crate::thread_pool::{Handler, ThreadPool};
+use crate::transfer::{Job, WorkerContext};
 
 /// What goes before the bytes.
 pub enum Errand {
-    Begin(Box<Beginning>),
+    Begin(Box<StartRequest>),
     /// Fetch the addresses, then pass the batch on to the workers.
     Addresses(Batch),
 }
@@ -40,8 +40,8 @@ pub struct Done {
 pub enum Report {
     Begun {
         key: u32,
-        beginning: Box<Beginning>,
-        result: Result<Start, NoBeginning>,
+        beginning: Box<StartRequest>,
+        result: Result<Start, StartError>,
     },
     Batch {
         key: u32,
@@ -94,25 +94,25 @@ fn caught(work: impl FnOnce() -> Option<Outcome>) -> Option<Outcome> {
     })
 }
 
-/// The crews.
-pub struct Crews {
-    pub workers: Crew<Batch>,
-    pub errands: Crew<Errand>,
+/// The thread pools.
+pub struct Pools {
+    pub workers: ThreadPool<Batch>,
+    pub errands: ThreadPool<Errand>,
     /// Errands too: those that begin a download, which are not to wait behind another's addresses.
-    pub beginnings: Crew<Errand>,
+    pub beginnings: ThreadPool<Errand>,
 }
 
-impl Crews {
-    /// Crews of so many each.
+impl Pools {
+    /// Pools of so many threads each.
     pub fn new(
         most: usize,
-        hands: &Arc<Hands>,
+        context: &Arc<WorkerContext>,
         board: &Arc<Board>,
         reports: &Sender<Report>,
-    ) -> Crews {
-        let workers = workers(most, hands, reports);
-        let errands = |name| errands(name, most, hands, board, &workers, reports);
-        Crews {
+    ) -> Pools {
+        let workers = workers(most, context, reports);
+        let errands = |name| errands(name, most, context, board, &workers, reports);
+        Pools {
             errands: errands("errand"),
             beginnings: errands("beginning"),
             workers,
@@ -127,111 +127,123 @@ impl Crews {
     }
 
     /// Tries again to start the threads that the system refused.
-    pub fn tend(&self) {
-        self.workers.tend();
-        self.errands.tend();
-        self.beginnings.tend();
+    pub fn retry_spawn(&self) {
+        self.workers.retry_spawn();
+        self.errands.retry_spawn();
+        self.beginnings.retry_spawn();
     }
 }
 
-fn workers(most: usize, hands: &Arc<Hands>, reports: &Sender<Report>) -> Crew<Batch> {
-    let idle = hands.clone();
-    let (hands, reports) = (hands.clone(), reports.clone());
-    let hire = move || {
-        let (hands, reports) = (hands.another(), reports.clone());
-        let mut hold = Hold::default();
-        let hand: Hand<Batch> = Box::new(move |batch| work(batch, &hands, &mut hold, &reports));
-        hand
+fn workers(
+    most: usize,
+    context: &Arc<WorkerContext>,
+    reports: &Sender<Report>,
+) -> ThreadPool<Batch> {
+    let idle = context.clone();
+    let (context, reports) = (context.clone(), reports.clone());
+    let make_handler = move || {
+        let (context, reports) = (context.another(), reports.clone());
+        let mut buffer = CopyBuffer::default();
+        let handler: Handler<Batch> =
+            Box::new(move |batch| work(batch, &context, &mut buffer, &reports));
+        handler
     };
-    Crew::new("worker", most, hire, move || idle.client.rest())
+    ThreadPool::new("worker", most, make_handler, move || idle.client.rest())
 }
 
 fn errands(
     name: &'static str,
     most: usize,
-    hands: &Arc<Hands>,
+    context: &Arc<WorkerContext>,
     board: &Arc<Board>,
-    workers: &Crew<Batch>,
+    workers: &ThreadPool<Batch>,
     reports: &Sender<Report>,
-) -> Crew<Errand> {
-    let (hands, board, workers, reports) = (
-        hands.clone(),
+) -> ThreadPool<Errand> {
+    let (context, board, workers, reports) = (
+        context.clone(),
         board.clone(),
         workers.clone(),
         reports.clone(),
     );
-    let hire = move || {
+    let make_handler = move || {
         let runner = ErrandRunner {
-            hands: hands.another(),
+            context: context.another(),
             board: board.clone(),
             workers: workers.clone(),
             reports: reports.clone(),
         };
-        let hand: Hand<Errand> = Box::new(move |errand| runner.run(errand));
-        hand
+        let handler: Handler<Errand> = Box::new(move |errand| runner.run(errand));
+        handler
     };
-    Crew::new(name, most, hire, || ())
+    ThreadPool::new(name, most, make_handler, || ())
 }
 
-fn work(mut batch: Batch, hands: &Hands, hold: &mut Hold, reports: &Sender<Report>) {
-    // A batch that was stopped needs no seat to say so.
-    let seated = hands.seats.take(|| batch.jobs.iter().all(Job::is_halted));
+fn work(
+    mut batch: Batch,
+    context: &WorkerContext,
+    buffer: &mut CopyBuffer,
+    reports: &Sender<Report>,
+) {
+    // A batch that was stopped needs no slot to say so.
+    let seated = context
+        .slots
+        .acquire(|| batch.jobs.iter().all(Job::is_halted));
     let begun = Instant::now();
     let run = batch.jobs.first().map(|job| job.run.clone());
     let at_work = run.as_ref().map(|run| run.at_work());
     let addresses = batch.jobs.iter().filter(|job| job.range.is_some());
     let addresses: Vec<_> = addresses.map(|job| job.address_of_all().cloned()).collect();
     let mut next = addresses.as_slice();
-    announce_parts(&batch, hands);
+    announce_parts(&batch, context);
     batch.each(|job| {
         if job.range.is_some() {
             next = next.get(1..).unwrap_or_default();
         }
-        job.bring(hands, hold, next)
+        job.fetch_range(context, buffer, next)
     });
-    name_files(&mut batch, hands);
+    name_files(&mut batch, context);
     if seated {
         let yielded = |done: &Done| matches!(done.outcome, Outcome::Yielded);
-        hands.seats.give_back(batch.done.iter().any(yielded));
+        context.slots.release(batch.done.iter().any(yielded));
     }
     drop(at_work);
     batch.report(reports, begun.elapsed());
 }
 
 /// Tells the journal of all the `.part` files that are to be made, at once. Where it cannot be told, each job tries again.
-fn announce_parts(batch: &Batch, hands: &Hands) {
+fn announce_parts(batch: &Batch, context: &WorkerContext) {
     let announced = batch
         .jobs
         .iter()
         .filter(|job| !job.is_halted())
         .filter_map(|job| Some((job, job.announce_part()?)));
     let (jobs, changes): (Vec<&Job>, Vec<Change>) = announced.unzip();
-    if hands.store.append(&changes).is_err() {
+    if context.store.append(&changes).is_err() {
         jobs.into_iter().for_each(Job::part_is_unannounced);
     }
 }
 
 /// Gives the files that are whole their names. The journal is told of all of them at once.
-fn name_files(batch: &mut Batch, hands: &Hands) {
+fn name_files(batch: &mut Batch, context: &WorkerContext) {
     let mut changes = Vec::with_capacity(batch.jobs.len());
-    batch.each(|job| match job.seal(hands) {
+    batch.each(|job| match job.finalize(context) {
         Ok(change) => {
             changes.push(change);
             None
         }
         Err(outcome) => Some(outcome),
     });
-    let saved = hands.store.append(&changes);
+    let saved = context.store.append(&changes);
     batch.each(|job| match &saved {
-        Ok(()) => Some(job.name(hands)),
-        Err(error) => Some(Outcome::passing(error.to_string())),
+        Ok(()) => Some(job.name(context)),
+        Err(error) => Some(Outcome::transient(error.to_string())),
     });
 }
 
 struct ErrandRunner {
-    hands: Hands,
+    context: WorkerContext,
     board: Arc<Board>,
-    workers: Crew<Batch>,
+    workers: ThreadPool<Batch>,
     reports: Sender<Report>,
 }
 
@@ -243,12 +255,12 @@ impl ErrandRunner {
         }
     }
 
-    fn begin(&self, beginning: Box<Beginning>) {
+    fn begin(&self, beginning: Box<StartRequest>) {
         let key = beginning.run.download.key;
         let begun = catch_unwind(AssertUnwindSafe(|| {
-            begin::begin(&beginning, &self.hands, &self.board)
+            start_run::begin(&beginning, &self.context, &self.board)
         }));
-        let result = begun.unwrap_or_else(|_| Err(NoBeginning::panicked()));
+        let result = begun.unwrap_or_else(|_| Err(StartError::panicked()));
         let _ = self.reports.send(Report::Begun {
             key,
             beginning,
@@ -264,7 +276,7 @@ impl ErrandRunner {
             if job.wants_address() {
                 next = next.get(1..).unwrap_or_default();
             }
-            job.find_address(&self.hands, next).err()
+            job.find_address(&self.context, next).err()
         });
         if batch.jobs.is_empty() {
             batch.report(&self.reports, Duration::ZERO);
@@ -283,12 +295,12 @@ mod tests {
     use super::*;
     use crate::board::Download;
     use crate::run::Run;
-    use crate::seats::Seats;
     use crate::session::Session;
     use crate::store::Store;
     use crate::table::TableBuilder;
     use crate::transfer::OpenFile;
     use crate::upstream::{Client, Options};
+    use crate::worker_slots::WorkerSlots;
 
     const WORKERS: usize = 2;
 
@@ -326,27 +338,27 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_its_files_error_and_the_crew_keeps_its_size() {
+    fn a_panic_is_its_files_error_and_the_pool_keeps_its_size() {
         let dir = tempfile::tempdir().unwrap();
         let (store, _) = Store::open_in_boot(dir.path(), "boot").unwrap();
-        let hands = Arc::new(Hands {
+        let context = Arc::new(WorkerContext {
             client: Client::new(Options::default()).unwrap(),
             store: Arc::new(store),
             meter: Default::default(),
             limit: Arc::default(),
-            seats: Arc::new(Seats::new(WORKERS)),
+            slots: Arc::new(WorkerSlots::new(WORKERS)),
         });
         let (reports, reports_in) = unbounded();
-        let crews = Crews::new(WORKERS, &hands, &Arc::default(), &reports);
+        let pools = Pools::new(WORKERS, &context, &Arc::default(), &reports);
         let done = || match reports_in.recv_timeout(Duration::from_secs(30)).unwrap() {
             Report::Batch { done, .. } => done,
             Report::Begun { .. } => panic!("no beginning was asked for"),
         };
         let run = run();
-        // More than there are threads: one that died of it would not do another, nor one that kept its seat.
+        // More than there are threads: one that died of it would not do another, nor one that kept its slot.
         for _ in 0..5 * WORKERS {
-            crews.workers.send(batch(&run));
-            crews.errands.send(Errand::Addresses(batch(&run)));
+            pools.workers.send(batch(&run));
+            pools.errands.send(Errand::Addresses(batch(&run)));
         }
         for _ in 0..10 * WORKERS {
             let done = done();
@@ -361,7 +373,7 @@ mod tests {
         }
         // They work: the jobs of a run that was halted are given back undone.
         run.halt();
-        crews.workers.send(batch(&run));
+        pools.workers.send(batch(&run));
         let stopped = |done: &Done| matches!(done.outcome, Outcome::Stopped);
         assert!(done().iter().all(stopped));
     }

@@ -16,7 +16,7 @@ pub type Slices = Box<dyn FnMut(&mut Vec<u8>) -> bool + Send>;
 /// What follows the head.
 pub enum Body {
     /// In memory, sent with its length.
-    Whole(Vec<u8>),
+    JsonUint(Vec<u8>),
     /// Rendered as it goes, sent in chunks.
     Sliced(Slices),
 }
@@ -37,14 +37,14 @@ impl Answer {
             status,
             content_type: "application/json",
             fields: Vec::new(),
-            body: Body::Whole(body),
+            body: Body::JsonUint(body),
         }
     }
 
     /// Bytes of the body that lie in memory; None where it is rendered as it goes.
     pub fn length(&self) -> Option<usize> {
         match &self.body {
-            Body::Whole(body) => Some(body.len()),
+            Body::JsonUint(body) => Some(body.len()),
             Body::Sliced(_) => None,
         }
     }
@@ -81,11 +81,11 @@ impl Answer {
         let mut head = self.head();
         match self.body {
             _ if head_only => out.write_all(&head)?,
-            Body::Whole(body) if body.len() < 65536 => {
+            Body::JsonUint(body) if body.len() < 65536 => {
                 head.extend_from_slice(&body);
                 out.write_all(&head)?;
             }
-            Body::Whole(body) => {
+            Body::JsonUint(body) => {
                 out.write_all(&head)?;
                 out.write_all(&body)?;
             }

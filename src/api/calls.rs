@@ -8,7 +8,7 @@ use super::routes::{self, Endpoint};
 use super::{fields, settings};
 use crate::agent::Which;
 use crate::board::{IfExists, Secret, State};
-use crate::settings::Said;
+use crate::settings::SettingsOverrides;
 
 /// Seconds that a long poll can ask for at the most.
 const LONGEST_WAIT: u64 = 60;
@@ -43,7 +43,7 @@ pub enum Call {
         remove_files: bool,
     },
     Settings,
-    ChangeSettings(Said),
+    ChangeSettings(SettingsOverrides),
 }
 
 /// The fields of a POST to /downloads, their types checked and nothing else.
@@ -292,7 +292,7 @@ mod tests {
     use proptest::sample::select;
 
     use super::*;
-    use crate::hostile;
+    use crate::test_strategies;
 
     const BODIES: &[&str] = &[
         "",
@@ -310,8 +310,8 @@ mod tests {
     proptest! {
         #[test]
         fn hostile_requests_are_read_or_refused(
-            target in hostile::near(TARGETS),
-            body in hostile::near(BODIES),
+            target in test_strategies::near(TARGETS),
+            body in test_strategies::near(BODIES),
             method in select(vec!["GET", "HEAD", "POST", "DELETE", "PUT", ""]),
             typed: bool,
         ) {

@@ -7,7 +7,6 @@
 mod answer;
 mod backend;
 mod calls;
-mod crew;
 mod downloads;
 mod error;
 mod events;
@@ -20,6 +19,7 @@ mod routes;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod thread_pool;
 
 use std::fmt;
 use std::io::{self, Read};
@@ -33,13 +33,13 @@ use tiny_http::{Method, Request};
 use self::answer::Answer;
 use self::backend::{Backend, Handler};
 use self::calls::{Asked, Call};
-use self::crew::Crew;
 use self::error::ApiError;
 use self::events::Hub;
 use self::gate::Gate;
 use self::gate::limits::Limits;
 use self::guard::Guard;
 use self::health::Tally;
+use self::thread_pool::ThreadPool;
 use crate::agent::Agent;
 use crate::board::Secret;
 use crate::link::Origins;
@@ -157,14 +157,14 @@ struct Service {
     body_bytes: u64,
     hub: Arc<Hub>,
     tally: Tally,
-    creators: Crew,
-    changers: Crew,
-    writers: Crew,
+    creators: ThreadPool,
+    changers: ThreadPool,
+    writers: ThreadPool,
     /// Event streams, one thread each.
-    streams: Crew,
+    streams: ThreadPool,
     most_streams: usize,
     /// Long polls, one thread each.
-    waiters: Crew,
+    waiters: ThreadPool,
 }
 
 impl Service {
@@ -178,12 +178,12 @@ impl Service {
             origins,
             body_bytes: limits.body_bytes as u64,
             tally: Tally::new(),
-            creators: Crew::new("api-create", CREATORS),
-            changers: Crew::new("api-change", CHANGERS),
-            writers: Crew::new("api-write", limits.connections),
-            streams: Crew::new("api-events", most_streams),
+            creators: ThreadPool::new("api-create", CREATORS),
+            changers: ThreadPool::new("api-change", CHANGERS),
+            writers: ThreadPool::new("api-write", limits.connections),
+            streams: ThreadPool::new("api-events", most_streams),
             most_streams,
-            waiters: Crew::new("api-wait", most_streams),
+            waiters: ThreadPool::new("api-wait", most_streams),
         }
     }
 
@@ -192,7 +192,7 @@ impl Service {
             Ok(call) => call,
             Err(error) => return self.respond(request, error.into()),
         };
-        let crew = match &call {
+        let pool = match &call {
             Call::Create(_) => &self.creators,
             Call::Pause(_) | Call::Resume(_) | Call::Delete { .. } | Call::ChangeSettings(_) => {
                 &self.changers
@@ -217,16 +217,16 @@ impl Service {
         };
         let service = self.clone();
         // The thread is for this request alone, and may wait for its reader.
-        crew.run(Box::new(move || {
+        pool.run(Box::new(move || {
             let answer = service.perform(call);
             service.send(request, answer);
         }));
     }
 
-    /// Whether enough wait for a place on this crew. Each of them holds a connection, and a crowd would hold all that there are.
-    fn is_crowded(&self, crew: &Crew) -> bool {
+    /// Whether enough wait for a thread of this pool. Each of them holds a connection, and a crowd would hold all that there are.
+    fn is_crowded(&self, pool: &ThreadPool) -> bool {
         let most = (self.most_streams / 2).max(1);
-        crew.queue().is_some_and(|waiting| waiting >= most)
+        pool.queue().is_some_and(|waiting| waiting >= most)
     }
 
     /// Checks who asks, and reads what for.

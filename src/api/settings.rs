@@ -5,14 +5,14 @@ use serde_json::Value;
 
 use super::error::ApiError;
 use super::fields;
-use crate::settings::Said;
+use crate::settings::SettingsOverrides;
 
 /// Reads what is to be set; what is not there stays as it is.
 ///
 /// # Errors
 /// `invalid_json`, `invalid_request`.
-pub fn read(body: &[u8]) -> Result<Said, ApiError> {
-    let mut said = Said::default();
+pub fn read(body: &[u8]) -> Result<SettingsOverrides, ApiError> {
+    let mut said = SettingsOverrides::default();
     for (name, value) in fields::read(body)? {
         match name.as_str() {
             "rate_limit" => said.rate_limit = Some(field(&name, value)?),

@@ -64,7 +64,7 @@ fn bash() -> String {
         "# bash completion for haul; made by `haul completions bash`.
 _haul() {{
     local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}}
-    # Readline hands `--flag=value` over in three words.
+    # Readline context `--flag=value` over in three words.
     if [[ $word == = ]]; then
         word=
     elif [[ $before == = ]]; then

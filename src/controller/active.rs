@@ -15,7 +15,7 @@ pub(super) struct Active {
     pub(super) parts: Arc<Parts>,
     pub(super) restarted: bool,
     pub(super) unsettled: bool,
-    pub(super) rate: Rate,
+    pub(super) rate: Throughput,
     /// Since when it has had work to do and no worker.
     pub(super) waits_since: Option<Instant>,
     pub(super) pace: Pace,
@@ -41,7 +41,7 @@ impl Active {
             parts: Arc::default(),
             restarted: false,
             unsettled: false,
-            rate: Rate::default(),
+            rate: Throughput::default(),
             waits_since: None,
             pace: Pace::default(),
             counted: Counts::default(),
@@ -183,7 +183,7 @@ impl Active {
         if self.record.state() == State::Complete {
             self.record.forget_files();
             self.partial.clear();
-            remember::rest(&self.download);
+            restore::rest(&self.download);
         }
         for (file, open) in self.open.drain() {
             open.close();

@@ -1,7 +1,7 @@
 //! A disk that lost what was written to it: the download fails, and goes on, when it is resumed, from what is safe.
 
 use super::*;
-use crate::remember::Recalled;
+use crate::restore::Recalled;
 
 impl Controller {
     pub(super) fn loss(&mut self, loss: Loss) {

@@ -20,25 +20,25 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, select};
 
 use crate::agent::{Deleted, Refusal, Which};
-use crate::begin::{Beginning, NoBeginning, Start};
 use crate::board::{Board, Code, Download, Order, State};
 use crate::clock;
 use crate::dest::{Identity, Root};
 use crate::hooks::{self, Ended};
 use crate::outcome::Outcome;
 use crate::parts::Parts;
-use crate::rate::Rate;
 use crate::record::{Effect, Event, Now, Pick, Record};
-use crate::remember;
+use crate::restore;
 use crate::run::Run;
 use crate::saved::{Change, Partial, Saved};
 use crate::session::Session;
+use crate::start_run::{Start, StartError, StartRequest};
 use crate::store::{Store, StoreError};
 use crate::syncer::{Loss, SyncRequest};
 use crate::table::{Counts, FileState};
+use crate::throughput::Throughput;
 use crate::transfer::{self, Job, OpenFile};
 use crate::upstream::Package;
-use crate::worker::{Batch, Crews, Done, Errand, Report};
+use crate::worker::{Batch, Done, Errand, Pools, Report};
 
 use active::Active;
 use pace::Pace;
@@ -162,7 +162,7 @@ struct Delete {
 /// See the module's page.
 pub struct Controller {
     channels: Channels,
-    crews: Arc<Crews>,
+    pools: Arc<Pools>,
     policy: Policy,
     store: Arc<Store<Saved>>,
     board: Arc<Board>,
@@ -190,7 +190,7 @@ pub struct Controller {
 }
 
 /// How a download that was remembered is taken up again.
-pub struct Remembered {
+pub struct Restored {
     pub new: NewDownload,
     pub record: Record,
     pub partial: BTreeMap<u32, Partial>,
@@ -203,17 +203,17 @@ impl Controller {
     /// Takes up what was remembered. `next_key` is the first unused key.
     pub fn new(
         channels: Channels,
-        crews: Arc<Crews>,
+        pools: Arc<Pools>,
         policy: Policy,
         store: Arc<Store<Saved>>,
         board: Arc<Board>,
-        remembered: Vec<Remembered>,
+        remembered: Vec<Restored>,
         next_key: u32,
     ) -> Controller {
         let now = Instant::now();
         let mut controller = Controller {
             channels,
-            crews,
+            pools,
             policy,
             store,
             board,

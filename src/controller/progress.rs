@@ -9,7 +9,7 @@ impl Controller {
             return;
         }
         self.ticked_at = now;
-        self.crews.tend();
+        self.pools.retry_spawn();
         self.journal_all();
         let mut gained: Vec<(u32, Event)> = Vec::new();
         for &key in &self.busy {

@@ -27,7 +27,7 @@ impl Controller {
             }
         }
         if starving && working >= self.policy.workers {
-            most.iter().for_each(|run| run.want_worker());
+            most.iter().for_each(|run| run.request_worker());
         }
     }
 }

@@ -56,14 +56,14 @@ impl Controller {
         match active.record.pick(now, crowded) {
             Some(Pick::Begin) => {
                 let run = active.new_run();
-                let beginning = Beginning {
+                let beginning = StartRequest {
                     run,
                     identity: active.identity,
                     restarted: std::mem::take(&mut active.restarted),
                     unsettled: std::mem::take(&mut active.unsettled),
                 };
                 self.out += 1;
-                self.crews
+                self.pools
                     .beginnings
                     .send(Errand::Begin(Box::new(beginning)));
                 true
@@ -101,7 +101,7 @@ impl Controller {
         let workers = self.policy.workers as u64;
         let active = self.active.get_mut(&key)?;
         let (Some(run), Some(table)) = (active.run.clone(), active.download.table()) else {
-            active.record.void(file);
+            active.record.cancel_pick(file);
             return None;
         };
         let open = active.open_file(file, table.size(file));
@@ -111,11 +111,11 @@ impl Controller {
         }
         let range = open.take(workers);
         if range.is_none() && !open.is_whole() {
-            active.record.void(file);
+            active.record.cancel_pick(file);
             return None;
         }
         let more = range.is_some() && open.has_free();
-        active.record.given(file, more);
+        active.record.range_given(file, more);
         Some(Job::new(run, table, open, range))
     }
 
@@ -150,16 +150,16 @@ impl Controller {
             self.soil(key, &root);
         }
         // Where others' addresses take their time, a worker fetches this one's itself.
-        let ahead = jobs.iter().any(Job::wants_address) && !(first && self.crews.errands.is_busy());
+        let ahead = jobs.iter().any(Job::wants_address) && !(first && self.pools.errands.is_busy());
         let batch = Batch {
             key,
             jobs,
             done: Vec::new(),
         };
         if ahead {
-            self.crews.errands.send(Errand::Addresses(batch));
+            self.pools.errands.send(Errand::Addresses(batch));
         } else {
-            self.crews.workers.send(batch);
+            self.pools.workers.send(batch);
         }
     }
 
@@ -183,13 +183,13 @@ impl Controller {
                             active.restarted |= beginning.restarted;
                             active.unsettled |= beginning.unsettled;
                             let run = active.run.take();
-                            if matches!(no_beginning, NoBeginning::Fault { .. }) {
+                            if matches!(no_beginning, StartError::Fault { .. }) {
                                 active.session = run.map(|run| run.session.clone());
                             }
                         }
                         match no_beginning {
-                            NoBeginning::Stopped => Event::BeginningStopped,
-                            NoBeginning::Fault {
+                            StartError::Stopped => Event::BeginningStopped,
+                            StartError::Fault {
                                 message,
                                 retry_after,
                                 malformed,
@@ -198,7 +198,7 @@ impl Controller {
                                 retry_after,
                                 malformed,
                             },
-                            NoBeginning::Broken(problem) => Event::Broken(problem),
+                            StartError::Broken(problem) => Event::Broken(problem),
                         }
                     }
                 };

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::board::{Order, State};
 use crate::dest::{Folder, Root};
-use crate::remember;
+use crate::restore;
 use crate::saved::{Change, Saved, SavedDownload};
 use crate::store::{self, Store};
 use crate::table::{FileState, FileTable};
@@ -42,7 +42,7 @@ pub fn take_up(
     if !missing.is_empty() {
         let mut changes: Vec<Change> = missing
             .into_iter()
-            .map(|file| Change::Over(key, file))
+            .map(|file| Change::Reset(key, file))
             .collect();
         if download.state == State::Complete {
             download.completed_at = None;
@@ -75,7 +75,7 @@ fn missing(store: &Store<Saved>, download: &SavedDownload) -> Result<Vec<u32>, S
         return Ok(Vec::new());
     }
     let table =
-        remember::load(&download.id, &download.files, store).map_err(|problem| problem.message)?;
+        restore::load(&download.id, &download.files, store).map_err(|problem| problem.message)?;
     let path = Path::new(&download.order.dst_folder);
     let root = Root::open(path, &download.identity).map_err(|error| error.to_string())?;
     Ok((0..table.len())

@@ -26,7 +26,7 @@ use crate::agent::{Agent, Refusal};
 use crate::board::{Download, Order, State};
 use crate::cli::{self, Output};
 use crate::hooks::Programs;
-use crate::remember;
+use crate::restore;
 use crate::serve::{Engine, ServeError, Setup};
 use crate::store::StoreError;
 
@@ -237,7 +237,7 @@ impl Get {
         let store = &self.engine.handle.store;
         let table = download
             .filter(|_| wanted)
-            .and_then(|download| remember::files(download, store));
+            .and_then(|download| restore::files(download, store));
         let said = self.report.end(download, table.as_deref(), &end);
         let exit = verdict::explain(&end, table.as_deref(), self.machine_reads);
         if self.download.is_none() && matches!(end, End::Refused(_)) {

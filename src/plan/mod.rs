@@ -20,7 +20,7 @@ pub use disk::{Disk, RootDisk};
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::board::{Code, IfExists};
+use crate::board::IfExists;
 use crate::dest::Traits;
 use crate::paths;
 use crate::table::{Dir, FileTable, NewFile, ROOT, Skip, TableBuilder, TableError};
@@ -67,13 +67,6 @@ pub enum PlanError {
     /// More than 256 MiB of identifiers, names and paths.
     TooLong,
     Table(TableError),
-}
-
-impl PlanError {
-    /// The code that the API shows for this.
-    pub fn code(&self) -> Code {
-        Code::ProtocolError
-    }
 }
 
 impl fmt::Display for PlanError {

@@ -92,7 +92,7 @@ impl Rig {
         let (Pick::New(file) | Pick::Open(file)) = pick else {
             panic!("{pick:?}")
         };
-        self.record.given(file, false);
+        self.record.range_given(file, false);
         Some(file)
     }
 
@@ -100,7 +100,7 @@ impl Rig {
     fn pick_more(&mut self) -> u32 {
         let mut more = 0;
         while self.record.out_of(0) < LARGE && self.pick() == Some(Pick::Open(0)) {
-            self.record.given(0, true);
+            self.record.range_given(0, true);
             more += 1;
         }
         more
@@ -112,7 +112,7 @@ impl Rig {
         let retry_after = Some(Duration::from_secs(retry_after));
         self.file(
             file,
-            Outcome::Fault {
+            Outcome::Transient {
                 message,
                 retry_after,
                 gained: false,
@@ -124,7 +124,7 @@ impl Rig {
         let message = "the line is dead".to_owned();
         self.file(
             file,
-            Outcome::Fault {
+            Outcome::Transient {
                 message,
                 retry_after: None,
                 gained: false,
@@ -173,13 +173,13 @@ fn two_jobs_of_one_file() -> Rig {
 fn a_job_that_ends_after_its_file_was_complete_does_not_bring_it_back() {
     let mut rig = two_jobs_of_one_file();
     rig.file(0, Outcome::Complete);
-    rig.file(0, Outcome::Range);
+    rig.file(0, Outcome::RangeDone);
     assert_eq!((rig.pick_file(), rig.pick_file()), (Some(1), None));
 }
 
 #[test]
 fn a_job_that_ends_after_its_file_failed_does_not_bring_it_back() {
-    for late in [Outcome::Range, Outcome::Over, Outcome::Stopped] {
+    for late in [Outcome::RangeDone, Outcome::StartedOver, Outcome::Stopped] {
         let mut rig = two_jobs_of_one_file();
         rig.failed(0, Code::ProtocolError);
         rig.file(0, late);
@@ -277,10 +277,10 @@ fn a_byte_gained_starts_the_count_anew() {
 fn large(jobs: u32) -> Rig {
     let mut rig = Rig::begun(1);
     assert_eq!(rig.pick(), Some(Pick::New(0)));
-    rig.record.given(0, true);
+    rig.record.range_given(0, true);
     while rig.record.out_of(0) < jobs {
         assert_eq!(rig.pick(), Some(Pick::Open(0)));
-        rig.record.given(0, true);
+        rig.record.range_given(0, true);
     }
     rig
 }
@@ -300,7 +300,7 @@ fn jobs_that_flow_go_on_and_what_failed_waits() {
     ] {
         rig.time = time;
         assert_eq!(rig.pick_more(), u32::from(attempt), "at {time} s");
-        rig.file(0, Outcome::Range);
+        rig.file(0, Outcome::RangeDone);
         assert_eq!(
             rig.pick_more(),
             1,
@@ -351,7 +351,7 @@ fn what_failed_is_tried_again_when_the_wait_is_over_and_not_before() {
     let mut rig = large(LARGE);
     assert!(!rig.record.has_woken(0), "its fault may be on its way");
     rig.refuse(0, 5);
-    rig.file(0, Outcome::Range);
+    rig.file(0, Outcome::RangeDone);
     assert_eq!(rig.pick_more(), 1);
     assert!(!rig.record.has_woken(0));
     rig.time = 5.0;
@@ -369,12 +369,12 @@ fn what_failed_is_tried_again_when_the_wait_is_over_and_not_before() {
 fn a_file_that_starts_over_does_so_after_its_wait() {
     let mut rig = large(LARGE);
     rig.file(0, Outcome::Again("it has changed".into()));
-    rig.file(0, Outcome::Over);
+    rig.file(0, Outcome::StartedOver);
     rig.refuse(0, 0);
-    rig.file(0, Outcome::Over);
+    rig.file(0, Outcome::StartedOver);
     assert_eq!(rig.pick_more(), 0);
     while rig.record.out_of(0) > 0 {
-        rig.file(0, Outcome::Over);
+        rig.file(0, Outcome::StartedOver);
     }
     rig.time = 0.5;
     assert_eq!(rig.pick_more(), 1, "one attempt alone");
@@ -387,7 +387,7 @@ fn connections_that_break_after_bytes_are_all_made_again() {
         let message = "the line is dead".to_owned();
         rig.file(
             0,
-            Outcome::Fault {
+            Outcome::Transient {
                 message,
                 retry_after: None,
                 gained: true,
@@ -403,7 +403,7 @@ fn connections_that_break_after_bytes_are_all_made_again() {
 fn a_file_that_waits_is_given_out_after_a_pause() {
     let mut rig = large(1);
     rig.refuse(0, 5);
-    rig.record.given(0, false);
+    rig.record.range_given(0, false);
     rig.on(Event::Paused);
     rig.on(Event::Resumed);
     assert_eq!(rig.pick(), Some(Pick::Begin));
@@ -636,7 +636,7 @@ fn a_link_that_is_gone_ends_the_download_but_not_its_files() {
         recoverable: false,
         retry_at: None,
     };
-    let effects = rig.file(0, Outcome::Broken(problem.clone()));
+    let effects = rig.file(0, Outcome::DownloadFailed(problem.clone()));
     assert!(effects.contains(&Effect::Error) && effects.contains(&Effect::Halt));
     assert_eq!(
         (rig.record.state(), rig.record.problem()),
@@ -669,7 +669,7 @@ proptest! {
                         5 => { rig.fault(file); }
                         6 => { rig.failed(file, Code::ProtocolError); }
                         7 => { rig.file(file, Outcome::Stopped); }
-                        8 => { rig.file(file, Outcome::Over); }
+                        8 => { rig.file(file, Outcome::StartedOver); }
                         9 => { rig.file(file, Outcome::Again("refused".into())); }
                         10 => { rig.refuse(file, 1); }
                         _ => { rig.file(file, Outcome::Complete); }
@@ -681,7 +681,7 @@ proptest! {
                 match pick {
                     Pick::Begin => beginning = true,
                     Pick::New(file) | Pick::Open(file) => {
-                        rig.record.given(file, false);
+                        rig.record.range_given(file, false);
                         out.push(file);
                     }
                 }

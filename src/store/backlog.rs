@@ -42,6 +42,7 @@ impl<S: State> Store<S> {
     }
 
     /// Whether changes wait to be written.
+    #[cfg(test)]
     pub fn has_backlog(&self) -> bool {
         !lock(&self.backlog).is_empty()
     }

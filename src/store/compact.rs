@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::folder::Draft;
 use super::journal::{Entry, Journal};
 use super::line::{self, Header};
-use super::replay::{Found, Whole};
+use super::replay::{Found, Snapshot};
 use super::{Base, JOURNAL, JSON, State, Store, StoreError, Syncs, lock};
 
 /// The journal may always grow this long (256 KiB), however small the JSON file is.
@@ -32,7 +32,7 @@ impl<S: State> Store<S> {
     pub(super) fn renew(&self, base: &mut Base<S>) -> Result<(), StoreError> {
         self.absorb(base);
         let generation = base.generation.saturating_add(1);
-        let whole = Whole::new(generation, base.seq, &base.state);
+        let whole = Snapshot::new(generation, base.seq, &base.state);
         let json_len = self
             .folder
             .replace(&*self.disk, JSON, |out| {

@@ -17,7 +17,7 @@ const MAX_JSON: u64 = 1 << 30;
 
 /// The JSON file.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Whole<S> {
+pub(super) struct Snapshot<S> {
     pub format: u32,
     /// How many times the pair of files has been begun anew.
     pub generation: u64,
@@ -26,9 +26,9 @@ pub(super) struct Whole<S> {
     pub state: S,
 }
 
-impl<S> Whole<S> {
-    pub(super) fn new(generation: u64, seq: u64, state: S) -> Whole<S> {
-        Whole {
+impl<S> Snapshot<S> {
+    pub(super) fn new(generation: u64, seq: u64, state: S) -> Snapshot<S> {
+        Snapshot {
             format: FORMAT,
             generation,
             seq,
@@ -39,7 +39,7 @@ impl<S> Whole<S> {
 
 /// What was read back, with the changes that do not count already left out.
 pub(super) struct Recovered<S: State> {
-    pub whole: Whole<S>,
+    pub whole: Snapshot<S>,
     /// Changes since, in sequence.
     pub tail: Vec<Entry<S::Change>>,
     /// The data behind every change up to this one has been synced.
@@ -107,7 +107,7 @@ pub(super) fn recover<S: State>(folder: &Folder, boot: &str) -> Result<Recovered
     })
 }
 
-fn read_json<S: State>(folder: &Folder) -> Result<Whole<S>, StoreError> {
+fn read_json<S: State>(folder: &Folder) -> Result<Snapshot<S>, StoreError> {
     let path = folder.path.join(JSON);
     let damaged = |reason: String| StoreError::Damaged {
         path: path.clone(),
@@ -116,7 +116,7 @@ fn read_json<S: State>(folder: &Folder) -> Result<Whole<S>, StoreError> {
     let file = match folder.read(JSON) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(Whole::new(0, 0, S::default()));
+            return Ok(Snapshot::new(0, 0, S::default()));
         }
         Err(error) => return Err(StoreError::io("read", &path, &folder.path, error)),
     };
@@ -127,7 +127,7 @@ fn read_json<S: State>(folder: &Folder) -> Result<Whole<S>, StoreError> {
     if text.len() as u64 > MAX_JSON {
         return Err(damaged(format!("it is larger than {MAX_JSON} bytes")));
     }
-    let whole: Whole<S> =
+    let whole: Snapshot<S> =
         serde_json::from_slice(&text).map_err(|error| damaged(unfit(&text, &error)))?;
     if whole.format != FORMAT {
         return Err(damaged(other_format(whole.format)));
@@ -258,7 +258,7 @@ impl<S: State> Log<S> {
         });
     }
 
-    fn report(&self, folder: &Folder, whole: &Whole<S>) {
+    fn report(&self, folder: &Folder, whole: &Snapshot<S>) {
         let path = folder.path.join(JOURNAL);
         let path = path.display();
         if let Some(error) = &self.fault {

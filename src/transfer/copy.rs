@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::open_file::Part;
 use super::verdict::broken;
-use super::{Hands, Job};
-use crate::hold::{self, Hold, Load};
-use crate::limit::Grant;
+use super::{Job, WorkerContext};
+use crate::copy_buffer::{self, Chunk, CopyBuffer};
 use crate::outcome::Outcome;
 use crate::ranges::Range;
+use crate::rate_limiter::Grant;
 use crate::upstream::{Content, Fault, Fetched};
 
 /// A connection is kept for so long at least, also where its worker is wanted elsewhere.
@@ -20,7 +20,7 @@ const TRICKLE: u64 = 4 << 10;
 /// One body, and where it goes.
 pub(super) struct Copying<'a> {
     job: &'a Job,
-    hands: &'a Hands,
+    context: &'a WorkerContext,
     range: &'a Range,
     /// Bytes at the body's start that are in place already.
     skip: u64,
@@ -40,10 +40,15 @@ enum Came {
 
 impl<'a> Copying<'a> {
     /// A body whose bytes from `skip` on belong into `range`.
-    pub(super) fn new(job: &'a Job, hands: &'a Hands, range: &'a Range, skip: u64) -> Copying<'a> {
+    pub(super) fn new(
+        job: &'a Job,
+        context: &'a WorkerContext,
+        range: &'a Range,
+        skip: u64,
+    ) -> Copying<'a> {
         Copying {
             job,
-            hands,
+            context,
             range,
             skip,
             at: range.start,
@@ -59,14 +64,14 @@ impl<'a> Copying<'a> {
         mut self,
         fetched: &mut Fetched,
         part: &Part,
-        hold: &mut Hold,
+        buffer: &mut CopyBuffer,
     ) -> Result<(), Outcome> {
         loop {
             self.go_on()?;
             let came = if self.skip > 0 {
-                self.pass_over(fetched, hold)
+                self.pass_over(fetched, buffer)
             } else {
-                self.bring(fetched, part, hold)
+                self.fetch_range(fetched, part, buffer)
             };
             match came? {
                 Came::Bytes => {}
@@ -82,7 +87,7 @@ impl<'a> Copying<'a> {
             return Err(Outcome::Stopped);
         }
         if self.range.is_void() {
-            return Err(Outcome::Over);
+            return Err(Outcome::StartedOver);
         }
         Ok(())
     }
@@ -90,11 +95,11 @@ impl<'a> Copying<'a> {
     /// Whether to go on: the bytes are wanted, nobody needs the worker more, and the disk is there.
     fn go_on(&self) -> Result<(), Outcome> {
         self.is_wanted()?;
-        let (job, seats) = (self.job, &self.hands.seats);
-        if seats.is_crowded() && job.may_yield() && seats.must_leave() {
+        let (job, slots) = (self.job, &self.context.slots);
+        if slots.is_crowded() && job.may_yield() && slots.must_leave() {
             return Err(Outcome::Yielded);
         }
-        if job.run.is_worker_wanted()
+        if job.run.is_worker_requested()
             && may_share(job.may_yield(), self.since.elapsed(), self.gained())
             && job.run.must_leave()
         {
@@ -103,7 +108,9 @@ impl<'a> Copying<'a> {
         }
         // A large file takes long, and its open `.part` does not tell that its disk is gone.
         if let Some(root) = job.run.root() {
-            job.run.look(root).map_err(|error| broken(&error))?;
+            job.run
+                .check_destination(root)
+                .map_err(|error| broken(&error))?;
         }
         Ok(())
     }
@@ -112,7 +119,7 @@ impl<'a> Copying<'a> {
     fn granted(&self) -> Result<Grant, Outcome> {
         loop {
             let unwanted = || self.is_wanted().is_err();
-            if let Some(grant) = self.hands.limit.take(hold::PIPE, unwanted) {
+            if let Some(grant) = self.context.limit.take(copy_buffer::PIPE, unwanted) {
                 return Ok(grant);
             }
             self.is_wanted()?;
@@ -120,48 +127,57 @@ impl<'a> Copying<'a> {
     }
 
     /// Reads what is in place already, and drops it.
-    fn pass_over(&mut self, fetched: &mut Fetched, hold: &mut Hold) -> Result<Came, Outcome> {
+    fn pass_over(
+        &mut self,
+        fetched: &mut Fetched,
+        buffer: &mut CopyBuffer,
+    ) -> Result<Came, Outcome> {
         let grant = self.granted()?;
         let most = usize::try_from(self.skip).map_or(grant.bytes, |skip| skip.min(grant.bytes));
-        let read = fetched.read(hold.buffer(most));
+        let read = fetched.read(buffer.buffer(most));
         let came = *read.as_ref().unwrap_or(&0);
-        self.hands.limit.settle(&grant, came);
+        self.context.limit.settle(&grant, came);
         read.map_err(|fault| self.broken_off(fault))?;
         self.skip -= came as u64;
         Ok(if came == 0 { Came::End } else { Came::Bytes })
     }
 
     /// Reads what comes next, and writes it.
-    fn bring(
+    fn fetch_range(
         &mut self,
         fetched: &mut Fetched,
         part: &Part,
-        hold: &mut Hold,
+        buffer: &mut CopyBuffer,
     ) -> Result<Came, Outcome> {
         let grant = self.granted()?;
-        let loaded = fetched.load(hold, grant.bytes);
+        let loaded = fetched.load(buffer, grant.bytes);
         let came = loaded.as_ref().map_or(0, |load| load.len());
-        self.hands.limit.settle(&grant, came);
+        self.context.limit.settle(&grant, came);
         let load = loaded.map_err(|fault| self.broken_off(fault))?;
         if load.is_empty() {
             return Ok(Came::End);
         }
-        self.hands.meter.add_received(came as u64);
-        self.write(load, part, hold)
+        self.context.meter.add_received(came as u64);
+        self.write(load, part, buffer)
     }
 
     /// Writes what the range takes of a load.
-    fn write(&mut self, load: Load, part: &Part, hold: &mut Hold) -> Result<Came, Outcome> {
+    fn write(
+        &mut self,
+        load: Chunk,
+        part: &Part,
+        buffer: &mut CopyBuffer,
+    ) -> Result<Came, Outcome> {
         let granted = self.range.claim(load.len() as u64) as usize;
         if granted > 0 {
-            if let Err(error) = hold.write(load, granted, &part.file, self.at) {
+            if let Err(error) = buffer.write(load, granted, &part.file, self.at) {
                 self.range.unclaim();
                 return Err(error.into());
             }
             let file = self.job.file.index;
             let note = || self.job.table.add_done(file, granted as u64);
             if !self.range.wrote(note) {
-                return Err(Outcome::Over);
+                return Err(Outcome::StartedOver);
             }
             if self.gained() == 0 {
                 self.job.file.note_byte();
@@ -171,7 +187,7 @@ impl<'a> Copying<'a> {
         if granted == load.len() {
             return Ok(Came::Bytes);
         }
-        hold.discard();
+        buffer.discard();
         Ok(Came::Enough)
     }
 
@@ -187,12 +203,12 @@ impl<'a> Copying<'a> {
             Fault::Transient {
                 message,
                 retry_after,
-            } => Outcome::Fault {
+            } => Outcome::Transient {
                 message,
                 retry_after,
                 gained,
             },
-            other => Outcome::Fault {
+            other => Outcome::Transient {
                 message: format!("the file's bytes broke off ({other})"),
                 retry_after: None,
                 gained,
@@ -203,7 +219,7 @@ impl<'a> Copying<'a> {
     /// The range takes no more: it counts no more, its tail was given away, or there are more bytes than the file is to have.
     fn at_enough(&self) -> Result<(), Outcome> {
         if self.range.is_void() {
-            return Err(Outcome::Over);
+            return Err(Outcome::StartedOver);
         }
         if self.at < self.job.size() {
             return Ok(());
@@ -214,7 +230,7 @@ impl<'a> Copying<'a> {
     /// The body is at its end, which may be before or behind the one that it should have.
     fn at_end(&self, fetched: &Fetched) -> Result<(), Outcome> {
         if self.range.is_void() {
-            return Err(Outcome::Over);
+            return Err(Outcome::StartedOver);
         }
         if fetched.is_longer() {
             return Err(self.longer());
@@ -226,7 +242,7 @@ impl<'a> Copying<'a> {
         if matches!(fetched.content, Content::Whole { .. }) && fetched.is_framed() {
             return Err(self.changed("the server's file is shorter than listed"));
         }
-        Err(Outcome::Fault {
+        Err(Outcome::Transient {
             message: "the server ended the file's bytes early".into(),
             retry_after: None,
             gained: self.gained() > 0,
@@ -238,7 +254,7 @@ impl<'a> Copying<'a> {
     }
 
     fn changed(&self, message: &str) -> Outcome {
-        self.job.changed(self.range, message, self.hands)
+        self.job.changed(self.range, message, self.context)
     }
 }
 

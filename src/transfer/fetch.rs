@@ -6,8 +6,8 @@ use std::time::Instant;
 use super::copy::Copying;
 use super::open_file::{Progress, lock};
 use super::verdict::{Refusal, failed};
-use super::{Hands, Job};
-use crate::hold::Hold;
+use super::{Job, WorkerContext};
+use crate::copy_buffer::CopyBuffer;
 use crate::intervals::Intervals;
 use crate::outcome::Outcome;
 use crate::ranges::Range;
@@ -55,21 +55,21 @@ impl Job {
     pub(super) fn fetch(
         &self,
         range: &Arc<Range>,
-        hands: &Hands,
-        hold: &mut Hold,
+        context: &WorkerContext,
+        buffer: &mut CopyBuffer,
         next: &[Option<Address>],
     ) -> Result<(), Outcome> {
         if self.is_halted() {
             return Err(Outcome::Stopped);
         }
         if range.is_void() {
-            return Err(Outcome::Over);
+            return Err(Outcome::StartedOver);
         }
-        self.tell_over(hands)?;
+        self.tell_over(context)?;
         self.table.begin(self.file.index);
-        let (mut fetched, asked_end) = self.open(range, hands, next)?;
-        let place = self.place(&fetched, range, asked_end, hands)?;
-        let copied = self.fill(&mut fetched, &place, hands, hold);
+        let (mut fetched, asked_end) = self.open(range, context, next)?;
+        let place = self.place(&fetched, range, asked_end, context)?;
+        let copied = self.fill(&mut fetched, &place, context, buffer);
         self.return_range(&place.range, &copied);
         copied
     }
@@ -78,19 +78,19 @@ impl Job {
         &self,
         fetched: &mut Fetched,
         place: &Place,
-        hands: &Hands,
-        hold: &mut Hold,
+        context: &WorkerContext,
+        buffer: &mut CopyBuffer,
     ) -> Result<(), Outcome> {
-        let part = self.part(hands)?;
+        let part = self.part(context)?;
         place.range.begin(Instant::now());
-        Copying::new(self, hands, &place.range, place.skip).run(fetched, &part, hold)
+        Copying::new(self, context, &place.range, place.skip).run(fetched, &part, buffer)
     }
 
     /// Gets an answer to the request for a range, with a fresh address where the known one is refused.
     pub(super) fn open(
         &self,
         range: &Range,
-        hands: &Hands,
+        context: &WorkerContext,
         next: &[Option<Address>],
     ) -> Result<(Fetched, u64), Outcome> {
         let size = self.table.size(self.file.index);
@@ -100,12 +100,12 @@ impl Job {
         let (mut address, mut fresh) = match (&self.address, self.file.known_address()) {
             (Some(ahead), _) => (ahead.clone(), true),
             (None, Some(known)) => (known, false),
-            (None, None) => (self.shared_address(hands)?, true),
+            (None, None) => (self.shared_address(context)?, true),
         };
         let mut again = true;
         loop {
             let next = next.iter().map_while(Option::as_ref);
-            match hands
+            match context
                 .client
                 .fetch(&address, wanted.clone(), next, &self.run.watch())
             {
@@ -115,32 +115,32 @@ impl Job {
                 }
                 Err(Fault::Refused { status: 416 }) => {
                     let message = "the server says that the file is shorter than listed";
-                    return Err(self.changed(range, message, hands));
+                    return Err(self.changed(range, message, context));
                 }
                 Err(fault) => {
                     if let Fault::Transient { .. } = fault {
                         self.file.keep_after_fault(&address);
                     }
                     // Used up or expired: a fresh one is used at once, and then after a wait.
-                    let outcome = self.refused(fault, fresh, range, hands);
+                    let outcome = self.refused(fault, fresh, range, context);
                     if !again || !matches!(outcome, Refusal::Address(_)) {
                         return Err(outcome.into());
                     }
                     again = false;
                     fresh = true;
-                    address = self.fetch_address(hands, &[])?;
+                    address = self.fetch_address(context, &[])?;
                 }
             }
         }
     }
 
     /// The file's first address: one worker fetches it, the others wait for that.
-    pub(super) fn shared_address(&self, hands: &Hands) -> Result<Address, Outcome> {
+    pub(super) fn shared_address(&self, context: &WorkerContext) -> Result<Address, Outcome> {
         let _fetching = lock(&self.file.fetching_address);
         if let Some(address) = self.file.known_address() {
             return Ok(address);
         }
-        let address = self.fetch_address(hands, &[])?;
+        let address = self.fetch_address(context, &[])?;
         self.file.keep_address(&address);
         Ok(address)
     }
@@ -151,7 +151,7 @@ impl Job {
         fault: Fault,
         fresh: bool,
         range: &Range,
-        hands: &Hands,
+        context: &WorkerContext,
     ) -> Refusal {
         let status = match fault {
             Fault::Stopped => return Refusal::Other(Outcome::Stopped),
@@ -159,14 +159,14 @@ impl Job {
                 message,
                 retry_after,
             } => {
-                return Refusal::Other(Outcome::Fault {
+                return Refusal::Other(Outcome::Transient {
                     message,
                     retry_after,
                     gained: false,
                 });
             }
             Fault::Malformed(message) => {
-                return Refusal::Other(self.changed(range, &message, hands));
+                return Refusal::Other(self.changed(range, &message, context));
             }
             Fault::Refused { status } => status,
             Fault::Unauthorized => 403,
@@ -176,7 +176,7 @@ impl Job {
         self.file.forget_address();
         let expired = matches!(status, 401 | 403 | 410);
         if expired && fresh {
-            let outcome = self.strike(&format!(
+            let outcome = self.count_refusal(&format!(
                 "the storage server refuses a fresh address (status {status})"
             ));
             return match outcome {
@@ -195,23 +195,23 @@ impl Job {
         fetched: &Fetched,
         range: &Arc<Range>,
         asked_end: u64,
-        hands: &Hands,
+        context: &WorkerContext,
     ) -> Result<Place, Outcome> {
         let size = self.size();
         if !fits(&fetched.content, range.start, asked_end, size) {
             fetched.doubt();
             let message = "the server's file has another size or place than was listed";
-            return Err(self.changed(range, message, hands));
+            return Err(self.changed(range, message, context));
         }
         let mut progress = self.file.progress();
         if range.is_void() {
-            return Err(Outcome::Over);
+            return Err(Outcome::StartedOver);
         }
         let known = progress.etag.clone();
         if known.is_some() && fetched.etag.is_some() && known != fetched.etag {
             drop(progress);
             let message = "the file changed on the server while it was being downloaded";
-            return Err(self.changed(range, message, hands));
+            return Err(self.changed(range, message, context));
         }
         progress.etag = fetched.etag.clone().or(known.clone());
         if matches!(fetched.content, Content::Part { .. }) {
@@ -222,39 +222,44 @@ impl Job {
             return Ok(Place::of_whole(range));
         }
         drop(progress);
-        self.take_whole(range, known == fetched.etag, hands)
+        self.take_whole(range, known == fetched.etag, context)
     }
 
     /// The whole file comes although a part was asked for. What is in place at its start stays where the content `is_known` to be the same.
-    fn take_whole(&self, range: &Range, is_known: bool, hands: &Hands) -> Result<Place, Outcome> {
+    fn take_whole(
+        &self,
+        range: &Range,
+        is_known: bool,
+        context: &WorkerContext,
+    ) -> Result<Place, Outcome> {
         let mut progress = self.file.progress();
         if range.is_void() {
-            return Err(Outcome::Over);
+            return Err(Outcome::StartedOver);
         }
         let Some(whole) = progress.ranges.become_single(is_known) else {
-            return Err(Outcome::Over);
+            return Err(Outcome::StartedOver);
         };
         progress.etag_reported = false;
         progress.owes_void = true;
         let in_place = progress.ranges.done().total();
         self.table.set_done(self.file.index, in_place);
         drop(progress);
-        self.tell_over(hands)
+        self.tell_over(context)
             .inspect_err(|_| self.file.put_back(&whole))?;
         Ok(Place::of_whole(&whole))
     }
 
     /// The answer for a range shows that the content is not what it was: the file starts over, the third time it fails.
     /// Where the range counts no more, the answer is as old, and says nothing new.
-    pub(super) fn changed(&self, range: &Range, message: &str, hands: &Hands) -> Outcome {
+    pub(super) fn changed(&self, range: &Range, message: &str, context: &WorkerContext) -> Outcome {
         let mut progress = self.file.progress();
         if range.is_void() {
-            return Outcome::Over;
+            return Outcome::StartedOver;
         }
         let failed_now = progress.changes.add(Instant::now());
         self.start_over(&mut progress);
         drop(progress);
-        if let Err(outcome) = self.tell_over(hands) {
+        if let Err(outcome) = self.tell_over(context) {
             return outcome;
         }
         self.file.forget_address();
@@ -279,7 +284,7 @@ impl Job {
     ///
     /// # Errors
     /// The journal cannot be written: it is still owed.
-    pub(super) fn tell_over(&self, hands: &Hands) -> Result<(), Outcome> {
+    pub(super) fn tell_over(&self, context: &WorkerContext) -> Result<(), Outcome> {
         // Held until it is in the journal: what comes in the bytes' place is reported after it.
         let mut progress = self.file.progress();
         if !progress.owes_void {
@@ -288,7 +293,7 @@ impl Job {
         let bytes = progress.ranges.done().clone();
         let etag = progress.etag.clone().filter(|_| !bytes.is_empty());
         let has_etag = etag.is_some();
-        self.save(hands, &self.anew(etag, &bytes))?;
+        self.save(context, &self.anew(etag, &bytes))?;
         progress.owes_void = false;
         progress.etag_reported = has_etag;
         Ok(())
@@ -300,16 +305,16 @@ impl Job {
         let etag = etag.map(|etag| Change::Etag(key, index, etag.into()));
         let wrote = bytes.iter();
         let wrote = wrote.map(|(start, end)| Change::Wrote(key, index, start, end));
-        [Change::Over(key, index)]
+        [Change::Reset(key, index)]
             .into_iter()
             .chain(etag)
             .chain(wrote)
             .collect()
     }
 
-    pub(super) fn save(&self, hands: &Hands, changes: &[Change]) -> Result<(), Outcome> {
-        let saved = hands.store.append(changes);
-        saved.map_err(|error| Outcome::passing(error.to_string()))
+    pub(super) fn save(&self, context: &WorkerContext, changes: &[Change]) -> Result<(), Outcome> {
+        let saved = context.store.append(changes);
+        saved.map_err(|error| Outcome::transient(error.to_string()))
     }
 
     /// Whether what was received stays of use: a server that ignores ranges would send it all again.

@@ -11,21 +11,21 @@ mod verdict;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::copy_buffer::CopyBuffer;
 use crate::dest::Root;
-use crate::hold::Hold;
-use crate::limit::Limit;
 use crate::meter::Meter;
 use crate::outcome::Outcome;
 use crate::ranges::Range;
+use crate::rate_limiter::RateLimiter;
 use crate::run::Run;
 use crate::saved::Saved;
-use crate::seats::Seats;
 use crate::session::SessionFault;
 use crate::store::Store;
 use crate::table::FileTable;
 use crate::upstream::{Address, Client, Fault};
+use crate::worker_slots::WorkerSlots;
 
-pub use open_file::{OpenFile, Part, report};
+pub use open_file::{OpenFile, report};
 pub use publish::{Place, publish};
 use verdict::failed;
 
@@ -37,23 +37,23 @@ const BLOCK: u64 = 64 << 10;
 const LARGE: u64 = 1 << 20;
 
 /// What a thread works with.
-pub struct Hands {
+pub struct WorkerContext {
     pub client: Client,
     pub store: Arc<Store<Saved>>,
     pub meter: Arc<Meter>,
-    pub limit: Arc<Limit>,
-    pub seats: Arc<Seats>,
+    pub limit: Arc<RateLimiter>,
+    pub slots: Arc<WorkerSlots>,
 }
 
-impl Hands {
+impl WorkerContext {
     /// The same for another thread, which gets connections of its own.
-    pub fn another(&self) -> Hands {
-        Hands {
+    pub fn another(&self) -> WorkerContext {
+        WorkerContext {
             client: self.client.another(),
             store: self.store.clone(),
             meter: self.meter.clone(),
             limit: self.limit.clone(),
-            seats: self.seats.clone(),
+            slots: self.slots.clone(),
         }
     }
 }
@@ -99,30 +99,30 @@ impl Job {
     }
 
     /// Brings the range's bytes; what was written is put back into the file's ranges whatever happens. None where the
-    /// file is whole now and this job is to give it its name: first [`Job::seal`], then [`Job::name`]. `next` are
+    /// file is whole now and this job is to give it its name: first [`Job::finalize`], then [`Job::name`]. `next` are
     /// the addresses of the jobs that this thread does right after it, up to one that has none.
-    pub fn bring(
+    pub fn fetch_range(
         &mut self,
-        hands: &Hands,
-        hold: &mut Hold,
+        context: &WorkerContext,
+        buffer: &mut CopyBuffer,
         next: &[Option<Address>],
     ) -> Option<Outcome> {
         if let Some(range) = &self.range {
             self.asked = true;
-            let result = self.fetch(range, hands, hold, next);
+            let result = self.fetch(range, context, buffer, next);
             self.return_range(range, &result);
             if let Err(outcome) = result {
                 return Some(outcome);
             }
         }
         self.names_file = self.claim_finish();
-        (!self.names_file).then_some(Outcome::Range)
+        (!self.names_file).then_some(Outcome::RangeDone)
     }
 
     /// Puts a range back; what a failed request asked for waits for its next attempt.
     fn return_range(&self, range: &Arc<Range>, result: &Result<(), Outcome>) {
         match result {
-            Err(Outcome::Fault { .. } | Outcome::Again(_)) => self.file.put_to_rest(range),
+            Err(Outcome::Transient { .. } | Outcome::Again(_)) => self.file.put_off(range),
             _ => self.file.put_back(range),
         }
     }
@@ -168,37 +168,37 @@ impl Job {
     ///
     /// # Errors
     /// The outcome with which the job ends.
-    pub fn find_address(&mut self, hands: &Hands, next: &[u32]) -> Result<(), Outcome> {
+    pub fn find_address(&mut self, context: &WorkerContext, next: &[u32]) -> Result<(), Outcome> {
         if !self.wants_address() {
             return Ok(());
         }
         if self.is_halted() {
             return Err(Outcome::Stopped);
         }
-        self.address = Some(self.fetch_address(hands, next)?);
+        self.address = Some(self.fetch_address(context, next)?);
         Ok(())
     }
 
-    fn fetch_address(&self, hands: &Hands, next: &[u32]) -> Result<Address, Outcome> {
+    fn fetch_address(&self, context: &WorkerContext, next: &[u32]) -> Result<Address, Outcome> {
         let order = &self.run.download.order;
         let watch = self.run.watch();
         let file_id = self.table.id(self.file.index);
         let address = self
             .run
             .session
-            .call(&hands.client, order, &watch, |place| {
+            .call(&context.client, order, &watch, |place| {
                 let next = next.iter().map(|&file| self.table.id(file));
-                hands.client.address(place, file_id, next, &watch)
+                context.client.address(place, file_id, next, &watch)
             });
         address.map_err(|fault| match fault {
             // It may be a portal's or a proxy's answer.
-            SessionFault::Call(Fault::Malformed(message)) => self.strike(&message),
+            SessionFault::Call(Fault::Malformed(message)) => self.count_refusal(&message),
             other => other.into(),
         })
     }
 
     /// An answer that cannot be used: to be tried again, but not for ever.
-    fn strike(&self, message: &str) -> Outcome {
+    fn count_refusal(&self, message: &str) -> Outcome {
         let mut progress = self.file.progress();
         progress.refusals += 1;
         if progress.refusals < REFUSALS {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::open_file::{Part, lock};
 use super::publish::free_part;
 use super::verdict::broken;
-use super::{BLOCK, Hands, Job};
+use super::{BLOCK, Job, WorkerContext};
 use crate::dest::{self, Root};
 use crate::intervals::Intervals;
 use crate::outcome::Outcome;
@@ -15,7 +15,7 @@ use crate::saved::Change;
 
 impl Job {
     /// The file's `.part`, opened or made.
-    pub(super) fn part(&self, hands: &Hands) -> Result<Arc<Part>, Outcome> {
+    pub(super) fn part(&self, context: &WorkerContext) -> Result<Arc<Part>, Outcome> {
         if let Some(part) = self.file.open_part() {
             return Ok(part);
         }
@@ -28,13 +28,15 @@ impl Job {
             return Err(Outcome::Stopped);
         }
         let root = self.root()?;
-        self.run.look(root).map_err(|error| broken(&error))?;
-        let part = Arc::new(self.open_part(root, hands)?);
+        self.run
+            .check_destination(root)
+            .map_err(|error| broken(&error))?;
+        let part = Arc::new(self.open_part(root, context)?);
         let kept = self.file.keep_part(&part);
         kept.then_some(part).ok_or(Outcome::Stopped)
     }
 
-    pub(super) fn open_part(&self, root: &Root, hands: &Hands) -> Result<Part, Outcome> {
+    pub(super) fn open_part(&self, root: &Root, context: &WorkerContext) -> Result<Part, Outcome> {
         let index = self.file.index;
         let size = self.table.size(index);
         let folder = self
@@ -45,7 +47,7 @@ impl Job {
             && let Some(file) = folder.open_part(&names.part)?
         {
             if !self.file.progress().ranges.done().is_empty() {
-                self.believe(&file, hands)?;
+                self.verify_extents(&file, context)?;
             }
             if file.metadata().map_or(0, |data| data.len()) != size {
                 dest::reserve(&file, size)?;
@@ -56,8 +58,8 @@ impl Job {
                 names,
             });
         }
-        self.hold(&Intervals::default(), hands)?;
-        self.note_part(hands)?;
+        self.keep_only(&Intervals::default(), context)?;
+        self.note_part(context)?;
         let file = loop {
             if let Some(file) = folder.create_part(&names.part)? {
                 self.file.begun.store(true, Ordering::Release);
@@ -66,7 +68,7 @@ impl Job {
             }
             names.part = free_part(&folder, &names.last, root.traits());
             self.save(
-                hands,
+                context,
                 &[Change::Renamed(
                     self.run.download.key,
                     index,
@@ -88,14 +90,14 @@ impl Job {
     }
 
     /// Puts into the journal that the file is about to have a `.part`.
-    fn note_part(&self, hands: &Hands) -> Result<(), Outcome> {
+    fn note_part(&self, context: &WorkerContext) -> Result<(), Outcome> {
         let key = self.run.download.key;
-        let note = |bound| hands.store.commit(&[Change::Begun(key, bound)]);
+        let note = |bound| context.store.commit(&[Change::Begun(key, bound)]);
         let noted = self.run.parts.raise_bound(self.file.index, note);
-        noted.map_err(|error| Outcome::passing(error.to_string()))?;
+        noted.map_err(|error| Outcome::transient(error.to_string()))?;
         match self.announce_part() {
             Some(change) => self
-                .save(hands, &[change])
+                .save(context, &[change])
                 .inspect_err(|_| self.part_is_unannounced()),
             None => Ok(()),
         }
@@ -113,7 +115,11 @@ impl Job {
     }
 
     /// Believes only what the `.part` holds: somebody may have cut it.
-    pub(super) fn believe(&self, file: &File, hands: &Hands) -> Result<(), Outcome> {
+    pub(super) fn verify_extents(
+        &self,
+        file: &File,
+        context: &WorkerContext,
+    ) -> Result<(), Outcome> {
         let held: Intervals = dest::extents(file).into_iter().collect();
         let done = self.file.progress().ranges.done().clone();
         if done.intersection(&held) == done {
@@ -123,11 +129,15 @@ impl Job {
         let inner = held
             .iter()
             .map(|(start, end)| (start + BLOCK, end.saturating_sub(BLOCK)));
-        self.hold(&inner.collect(), hands)
+        self.keep_only(&inner.collect(), context)
     }
 
     /// The `.part` holds this much; what else was said to be in it is to be fetched again.
-    pub(super) fn hold(&self, held: &Intervals, hands: &Hands) -> Result<(), Outcome> {
+    pub(super) fn keep_only(
+        &self,
+        held: &Intervals,
+        context: &WorkerContext,
+    ) -> Result<(), Outcome> {
         let mut progress = self.file.progress();
         let before = progress.ranges.done().total();
         progress.ranges.keep(held);
@@ -139,7 +149,7 @@ impl Job {
         let etag = progress.etag.clone().filter(|_| !bytes.is_empty());
         progress.etag_reported = etag.is_some();
         // Held until the journal has it, so that no news of other bytes come between.
-        let saved = self.save(hands, &self.anew(etag, &bytes));
+        let saved = self.save(context, &self.anew(etag, &bytes));
         if saved.is_err() {
             // The journal says too much; nothing of it is believed until that is mended.
             progress.ranges.keep(&Intervals::default());
@@ -151,6 +161,6 @@ impl Job {
             self.run.download.id,
             self.table.path(self.file.index)
         );
-        saved.and(Err(Outcome::Over))
+        saved.and(Err(Outcome::StartedOver))
     }
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use super::verdict::broken;
-use super::{Hands, Job, LARGE};
+use super::{Job, LARGE, WorkerContext};
 use crate::board::IfExists;
 use crate::dest::{self, Folder, Published, Traits};
 use crate::outcome::Outcome;
@@ -18,27 +18,27 @@ impl Job {
     ///
     /// # Errors
     /// The outcome with which the job ends.
-    pub fn seal(&self, hands: &Hands) -> Result<Change, Outcome> {
+    pub fn finalize(&self, context: &WorkerContext) -> Result<Change, Outcome> {
         if self.run.is_halted() {
             return Err(Outcome::Stopped);
         }
         let index = self.file.index;
-        let part = self.part(hands)?;
+        let part = self.part(context)?;
         self.run
-            .look(self.root()?)
+            .check_destination(self.root()?)
             .map_err(|error| broken(&error))?;
         let size = self.table.size(index);
         let short = part.file.metadata().map_or(0, |data| data.len()) < size;
         if short || (size >= LARGE && self.claim_look()) {
-            self.believe(&part.file, hands)
+            self.verify_extents(&part.file, context)
                 .inspect_err(|_| self.file.close())?;
         }
         Ok(stamp(&self.table, index, self.run.download.key, &part.file))
     }
 
     /// Gives the sealed file its name. Once it has it, a worker that comes late does not give it again.
-    pub fn name(&mut self, hands: &Hands) -> Outcome {
-        match self.try_name(hands) {
+    pub fn name(&mut self, context: &WorkerContext) -> Outcome {
+        match self.try_name(context) {
             Ok(outcome) => {
                 self.names_file = false;
                 outcome
@@ -47,9 +47,9 @@ impl Job {
         }
     }
 
-    fn try_name(&self, hands: &Hands) -> Result<Outcome, Outcome> {
+    fn try_name(&self, context: &WorkerContext) -> Result<Outcome, Outcome> {
         let index = self.file.index;
-        let part = self.part(hands)?;
+        let part = self.part(context)?;
         let place = Place {
             key: self.run.download.key,
             table: &self.table,
@@ -57,7 +57,7 @@ impl Job {
             if_exists: self.run.download.order.if_exists,
             traits: self.root()?.traits(),
         };
-        let published = publish(&place, &part.folder, part.names.clone(), &hands.store)?;
+        let published = publish(&place, &part.folder, part.names.clone(), &context.store)?;
         match published {
             Some(state) => {
                 self.file.give_up();
@@ -75,8 +75,8 @@ impl Job {
             None => {
                 self.file.close();
                 self.start_over(&mut self.file.progress());
-                self.tell_over(hands)?;
-                Err(Outcome::Over)
+                self.tell_over(context)?;
+                Err(Outcome::StartedOver)
             }
         }
     }
@@ -119,7 +119,7 @@ pub fn publish(
 ) -> Result<Option<FileState>, Outcome> {
     let save = |change: Change| {
         let saved = store.append(&[change]);
-        saved.map_err(|error| Outcome::passing(error.to_string()))
+        saved.map_err(|error| Outcome::transient(error.to_string()))
     };
     loop {
         match folder.publish(

@@ -15,7 +15,7 @@ const CREATED: &str = r#"{"created":[1,{"id":"D","order":{"link":{"public":"http
 /// A download of one file, of which a job was given out.
 struct Desk {
     dir: tempfile::TempDir,
-    hands: Hands,
+    context: WorkerContext,
     job: Job,
 }
 
@@ -26,12 +26,12 @@ impl Desk {
         store
             .append(&[serde_json::from_str(CREATED).unwrap()])
             .unwrap();
-        let hands = Hands {
+        let context = WorkerContext {
             client: Client::new(Options::default()).unwrap(),
             store: Arc::new(store),
             meter: Arc::default(),
             limit: Arc::default(),
-            seats: Arc::new(Seats::new(1)),
+            slots: Arc::new(WorkerSlots::new(1)),
         };
         let mut table = TableBuilder::default();
         let file = NewFile {
@@ -53,7 +53,7 @@ impl Desk {
         );
         let file = OpenFile::new(0, SIZE, Partial::default(), false);
         let job = Job::new(Arc::new(run), Arc::new(table.finish()), file.into(), None);
-        Desk { dir, hands, job }
+        Desk { dir, context, job }
     }
 
     /// So many bytes of the next range come.
@@ -67,12 +67,12 @@ impl Desk {
 
     fn report(&self) {
         let file = std::iter::once((KEY, &*self.job.file));
-        report(file, |news| self.hands.store.queue(news)).unwrap();
+        report(file, |news| self.context.store.queue(news)).unwrap();
     }
 
     /// What a process that is started after a kill makes of it.
     fn remembered(self) -> Partial {
-        drop(self.hands);
+        drop(self.context);
         let (_, saved) = Store::<Saved>::open_in_boot(self.dir.path(), "boot").unwrap();
         let files = &saved.downloads[&KEY].files;
         files.partial.get(&0).cloned().unwrap_or_default()
@@ -87,17 +87,17 @@ fn bytes(end: u64) -> Intervals {
 fn bytes_that_are_taken_back_while_they_are_being_saved_count_no_more() {
     let desk = Desk::new();
     desk.write(600, "old");
-    let Desk { hands, job, .. } = &desk;
+    let Desk { context, job, .. } = &desk;
     let range = job.file.take(1).unwrap();
     std::thread::scope(|scope| {
         report(std::iter::once((KEY, &*job.file)), |news| {
             // Whoever could take them back now does so before they are saved.
             let free = job.file.progress.try_lock().is_ok();
-            let worker = scope.spawn(|| job.changed(&range, "it is another file now", hands));
+            let worker = scope.spawn(|| job.changed(&range, "it is another file now", context));
             if free {
                 worker.join().unwrap();
             }
-            hands.store.queue(news)
+            context.store.queue(news)
         })
         .unwrap();
     });
@@ -112,7 +112,7 @@ fn bytes_that_are_taken_back_while_they_are_being_saved_count_no_more() {
 fn bytes_that_the_part_has_lost_are_not_reported_afterwards() {
     let desk = Desk::new();
     desk.write(600, "tag");
-    desk.job.hold(&bytes(200), &desk.hands).unwrap_err();
+    desk.job.keep_only(&bytes(200), &desk.context).unwrap_err();
     desk.report();
     let remembered = desk.remembered();
     assert_eq!(remembered.etag.as_deref(), Some("tag"));
@@ -125,7 +125,7 @@ fn bytes_after_a_start_over_come_with_their_tag_again() {
     desk.write(600, "tag");
     desk.report();
     desk.job.start_over(&mut desk.job.file.progress());
-    desk.job.tell_over(&desk.hands).unwrap();
+    desk.job.tell_over(&desk.context).unwrap();
     desk.write(100, "tag");
     desk.report();
     let remembered = desk.remembered();
@@ -142,10 +142,10 @@ fn a_start_over_is_owed_from_the_moment_at_which_others_can_take_the_bytes() {
         desk.job.file.progress().owes_void,
         "before the lock is free"
     );
-    desk.job.tell_over(&desk.hands).unwrap();
+    desk.job.tell_over(&desk.context).unwrap();
     desk.write(100, "new");
     desk.report();
     // The one who started it over comes late: somebody else has settled it.
-    desk.job.tell_over(&desk.hands).unwrap();
+    desk.job.tell_over(&desk.context).unwrap();
     assert_eq!(desk.remembered().bytes, bytes(100));
 }

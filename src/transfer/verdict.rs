@@ -23,7 +23,7 @@ impl From<Refusal> for Outcome {
 impl From<DestError> for Outcome {
     fn from(error: DestError) -> Outcome {
         if let DestError::Short(message) = error {
-            return Outcome::passing(message);
+            return Outcome::transient(message);
         }
         Outcome::Failed(FileProblem {
             code: error.code(),
@@ -35,9 +35,9 @@ impl From<DestError> for Outcome {
 /// The outcome of a destination that cannot be used at all.
 pub(super) fn broken(error: &DestError) -> Outcome {
     if let DestError::Short(message) = error {
-        return Outcome::passing(message);
+        return Outcome::transient(message);
     }
-    Outcome::Broken(Problem {
+    Outcome::DownloadFailed(Problem {
         code: error.code(),
         message: error.to_string(),
         recoverable: true,
@@ -48,12 +48,12 @@ pub(super) fn broken(error: &DestError) -> Outcome {
 impl From<SessionFault> for Outcome {
     fn from(fault: SessionFault) -> Outcome {
         match fault {
-            SessionFault::Link(problem) => Outcome::Broken(problem),
+            SessionFault::Link(problem) => Outcome::DownloadFailed(problem),
             SessionFault::Call(Fault::Stopped) => Outcome::Stopped,
             SessionFault::Call(Fault::Transient {
                 message,
                 retry_after,
-            }) => Outcome::Fault {
+            }) => Outcome::Transient {
                 message,
                 retry_after,
                 gained: false,

@@ -7,10 +7,10 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::transport::{ConnectionDetails, Connector, RustlsConnector, Transport};
 use ureq::{Agent, Error};
 
-use super::direct::Parked;
+use super::direct::IdleSockets;
 use super::hosts::Hosts;
 use super::line::{Dialer, INPUT_BUFFER, OUTPUT_BUFFER, Unresolved};
-use super::pipeline::{OneByOne, Pipelining};
+use super::pipeline::{Pipelining, PipeliningBlocklist};
 use super::trust;
 
 /// Response heads larger than this are refused, in bytes.
@@ -33,11 +33,11 @@ struct Common {
     silence: Duration,
     given: Vec<Certificate<'static>>,
     /// Where calls that read a plain connection themselves leave it.
-    parked: Arc<Parked>,
+    parked: Arc<IdleSockets>,
     tls: Mutex<Tls>,
     /// Hosts whose certificate only the roots compiled in vouch for.
     bundled_hosts: Hosts,
-    one_by_one: Arc<OneByOne>,
+    one_by_one: Arc<PipeliningBlocklist>,
 }
 
 /// Roots are some megabytes; each set is made when it is first needed, and forgotten when nobody needs it.
@@ -77,13 +77,13 @@ impl Agents {
         connections: usize,
         silence: Duration,
         given: Vec<Certificate<'static>>,
-        one_by_one: OneByOne,
+        one_by_one: PipeliningBlocklist,
     ) -> Agents {
         Agents {
             common: Arc::new(Common {
                 silence,
                 given,
-                parked: Arc::new(Parked::new(connections, IDLE_AGE)),
+                parked: Arc::new(IdleSockets::new(connections, IDLE_AGE)),
                 tls: Mutex::default(),
                 bundled_hosts: Hosts::default(),
                 one_by_one: Arc::new(one_by_one),
@@ -101,12 +101,12 @@ impl Agents {
     }
 
     /// Where calls that read a plain connection themselves leave it.
-    pub fn parked(&self) -> &Arc<Parked> {
+    pub fn parked(&self) -> &Arc<IdleSockets> {
         &self.common.parked
     }
 
     /// Hosts that are asked one thing at a time.
-    pub fn one_by_one(&self) -> &Arc<OneByOne> {
+    pub fn one_by_one(&self) -> &Arc<PipeliningBlocklist> {
         &self.common.one_by_one
     }
 
@@ -182,16 +182,16 @@ impl Common {
 
     /// Nobody reads a TLS connection but rustls: none is lent, and so none is parked.
     fn secure_agent(&self, trust: Trust) -> Agent {
-        self.agent(Arc::new(Parked::new(0, IDLE_AGE)), trust)
+        self.agent(Arc::new(IdleSockets::new(0, IDLE_AGE)), trust)
     }
 
-    fn agent(&self, parked: Arc<Parked>, trust: Trust) -> Agent {
+    fn agent(&self, parked: Arc<IdleSockets>, trust: Trust) -> Agent {
         let silence = self.silence;
         agent(Dialer { silence, parked }, trust, self.one_by_one.clone())
     }
 }
 
-fn agent(dialer: Dialer, trust: Trust, one_by_one: Arc<OneByOne>) -> Agent {
+fn agent(dialer: Dialer, trust: Trust, one_by_one: Arc<PipeliningBlocklist>) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)

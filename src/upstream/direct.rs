@@ -26,13 +26,13 @@ pub type Peer = (String, u16);
 
 /// A socket on loan to a call.
 #[derive(Debug)]
-pub struct Lent {
+pub struct LentSocket {
     pub stream: Arc<TcpStream>,
     pub peer: Peer,
     pub silence: Duration,
 }
 
-impl Lent {
+impl LentSocket {
     /// Reads into the front of `room`; 0 is the end of the connection. Heeds the watch of the thread's context.
     ///
     /// # Errors
@@ -82,16 +82,16 @@ pub fn is_quiet(stream: &TcpStream) -> bool {
 
 /// Connections between two answers, newest last.
 #[derive(Debug)]
-pub struct Parked {
+pub struct IdleSockets {
     most: usize,
     idle_age: Duration,
     idle: Mutex<Vec<(Peer, Instant, Arc<TcpStream>)>>,
 }
 
-impl Parked {
+impl IdleSockets {
     /// Keeps up to `most` connections for so long.
-    pub fn new(most: usize, idle_age: Duration) -> Parked {
-        Parked {
+    pub fn new(most: usize, idle_age: Duration) -> IdleSockets {
+        IdleSockets {
             most,
             idle_age,
             idle: Mutex::default(),
@@ -103,7 +103,7 @@ impl Parked {
     }
 
     /// Takes a connection back whose last answer was read to its end.
-    pub fn park(&self, lent: Lent) {
+    pub fn park(&self, lent: LentSocket) {
         let now = Instant::now();
         let mut idle = self.idle();
         idle.retain(|(_, since, _)| now.duration_since(*since) < self.idle_age);

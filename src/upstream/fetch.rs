@@ -12,12 +12,12 @@ use ureq::http::header::{
 use ureq::http::{Response, Version};
 use ureq::{Body, BodyReader, Error};
 
-use super::direct::{self, Lent, Parked};
+use super::direct::{self, IdleSockets, LentSocket};
 use super::exchange::{self, Exchange, Headers, Redirects};
 use super::fault::{self, Fault};
-use super::pipeline::OneByOne;
+use super::pipeline::PipeliningBlocklist;
 use super::watch::{self, Context, Cut, Watch};
-use crate::hold::{self, Hold, Load};
+use crate::copy_buffer::{self, Chunk, CopyBuffer};
 use crate::url::Url;
 
 /// Longer addresses are refused, in bytes; signed ones have one to three thousand.
@@ -122,9 +122,9 @@ pub struct Fetched {
     url: Arc<Url>,
     context: Context,
     /// The connection, where ureq has let go of it.
-    lent: Option<Lent>,
-    parked: Arc<Parked>,
-    one_by_one: Arc<OneByOne>,
+    lent: Option<LentSocket>,
+    parked: Arc<IdleSockets>,
+    one_by_one: Arc<PipeliningBlocklist>,
 }
 
 impl fmt::Debug for Fetched {
@@ -214,16 +214,16 @@ impl Fetched {
     ///
     /// # Errors
     /// As [`Fetched::read`].
-    pub fn load(&mut self, hold: &mut Hold, most: usize) -> Result<Load, Fault> {
+    pub fn load(&mut self, buffer: &mut CopyBuffer, most: usize) -> Result<Chunk, Fault> {
         if let (Some(lent), Some(left @ 1..)) = (&self.lent, self.left)
-            && let Some(pipe) = hold.pipe()
+            && let Some(pipe) = buffer.pipe()
         {
             let left = usize::try_from(left).unwrap_or(usize::MAX);
-            let most = most.min(left).min(hold::PIPE);
+            let most = most.min(left).min(copy_buffer::PIPE);
             let moved = watch::under(&mut self.context, || lent.splice(pipe, most));
-            return self.got(moved).map(Load::Pipe);
+            return self.got(moved).map(Chunk::Pipe);
         }
-        let buffer = hold.buffer(most);
+        let buffer = buffer.buffer(most);
         let mut filled = self.read(buffer)?;
         // TLS comes a record of 16 KiB at a time, and a write costs as much for one as for several.
         while self.url.secure && filled > 0 && filled < ENOUGH.min(buffer.len()) {
@@ -232,7 +232,7 @@ impl Fetched {
                 more => filled += more,
             }
         }
-        Ok(Load::Buffer(0, filled))
+        Ok(Chunk::Buffer(0, filled))
     }
 
     /// As [`Fetched::read`], but only what has come already; 0 where that is nothing. An error is kept for the next read.

@@ -24,7 +24,7 @@ use ureq::unversioned::transport::{
 };
 
 use super::dial::dial;
-use super::direct::{self, Lent, Parked, Peer, is_quiet};
+use super::direct::{self, IdleSockets, LentSocket, Peer, is_quiet};
 use super::watch::{self, Cut, Silence};
 
 /// The most that one read takes from a socket, in bytes. Over loopback 4 GiB take 33,000 reads and 0.7 s of CPU time with it; half
@@ -43,7 +43,7 @@ pub struct Dialer {
     /// So long without a byte is a timeout.
     pub silence: Duration,
     /// Connections that come back from calls which read them themselves.
-    pub parked: Arc<Parked>,
+    pub parked: Arc<IdleSockets>,
 }
 
 impl Connector for Dialer {
@@ -126,7 +126,7 @@ impl Transport for Line {
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
         watch::check().map_err(io::Error::from)?;
         if self.buffers.input().is_empty() && self.lend() {
-            return Err(io::Error::from(Cut::Lent).into());
+            return Err(io::Error::from(Cut::LentSocket).into());
         }
         let (patience, prompt) = watch::context(|context| (context.patience, context.prompt));
         if prompt {
@@ -176,7 +176,7 @@ impl Line {
     fn lend(&self) -> bool {
         watch::context(|context| {
             if context.lend {
-                context.lent = Some(Lent {
+                context.lent = Some(LentSocket {
                     stream: self.stream.clone(),
                     peer: self.peer.clone(),
                     silence: self.silence,

@@ -370,7 +370,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::hostile;
+    use crate::test_strategies;
 
     const LISTINGS: &[&str] = &[
         "[]",
@@ -381,7 +381,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn hostile_listings_are_read_or_refused(text in hostile::near(LISTINGS), delimited: bool) {
+        fn hostile_listings_are_read_or_refused(text in test_strategies::near(LISTINGS), delimited: bool) {
             let lost = |error: io::Error| Fault::Malformed(error.to_string());
             let mut all = Vec::new();
             let read = read(&text[..], delimited, lost, &mut |listed| {

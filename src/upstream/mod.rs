@@ -34,7 +34,7 @@ use ureq::http::header::HeaderValue;
 use self::agents::Agents;
 use self::exchange::{Answer, Exchange, Headers, Redirects};
 use self::json::Text;
-use self::pipeline::OneByOne;
+use self::pipeline::PipeliningBlocklist;
 use self::watch::Context;
 use crate::board::Secret;
 use crate::link::Link;
@@ -123,7 +123,7 @@ impl Client {
                 options.connections,
                 options.silence,
                 given,
-                OneByOne::new(!options.pipelining),
+                PipeliningBlocklist::new(!options.pipelining),
             )),
         })
     }

@@ -37,15 +37,15 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Hosts that are asked one thing at a time.
 #[derive(Debug)]
-pub struct OneByOne {
+pub struct PipeliningBlocklist {
     all: bool,
     hosts: Hosts,
 }
 
-impl OneByOne {
+impl PipeliningBlocklist {
     /// None yet, or `all`.
-    pub fn new(all: bool) -> OneByOne {
-        OneByOne {
+    pub fn new(all: bool) -> PipeliningBlocklist {
+        PipeliningBlocklist {
             all,
             hosts: Hosts::default(),
         }
@@ -67,7 +67,7 @@ impl OneByOne {
 
 /// Wraps every connection, TLS or not.
 #[derive(Debug)]
-pub struct Pipelining(pub Arc<OneByOne>);
+pub struct Pipelining(pub Arc<PipeliningBlocklist>);
 
 impl<In: Transport> Connector<In> for Pipelining {
     type Out = Pipeline<In>;
@@ -95,7 +95,7 @@ impl<In: Transport> Connector<In> for Pipelining {
 pub struct Pipeline<T> {
     line: T,
     host: String,
-    one_by_one: Arc<OneByOne>,
+    one_by_one: Arc<PipeliningBlocklist>,
     /// Requests that are on their way and whose turn has not come.
     ahead: VecDeque<Vec<u8>>,
     /// Answers that were read to a declared end.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::direct::Lent;
+use super::direct::LentSocket;
 
 /// How long a socket may block before the watch is looked at again.
 pub const SLICE: Duration = Duration::from_millis(250);
@@ -50,7 +50,7 @@ pub enum Cut {
     /// More than [`MOST_OVERHEAD`], such as trailers without an end.
     Empty,
     /// Not a failure: the socket was lent to the call, and ureq is to let go of it.
-    Lent,
+    LentSocket,
     /// Not a failure: nothing has come yet, and the call does not want to wait.
     Dry,
 }
@@ -62,7 +62,7 @@ impl fmt::Display for Cut {
             Cut::Late => f.write_str("the call took too long"),
             Cut::Silent(wait) => write!(f, "no byte came for {} s", wait.as_secs_f32()),
             Cut::ConnectTimeout => f.write_str("connecting took too long"),
-            Cut::Lent => f.write_str("the connection was handed over"),
+            Cut::LentSocket => f.write_str("the connection was handed over"),
             Cut::Dry => f.write_str("nothing has come yet"),
             Cut::Reset => f.write_str("the connection was reset"),
             Cut::Empty => f.write_str("the answer goes on and on without any content"),
@@ -106,7 +106,7 @@ pub struct Context {
     /// The call wants the socket itself as soon as nothing is buffered.
     pub lend: bool,
     /// And here it is.
-    pub lent: Option<Lent>,
+    pub lent: Option<LentSocket>,
     /// The call has something already: where nothing more has come, it does not wait.
     pub eager: bool,
 }

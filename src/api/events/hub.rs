@@ -1,6 +1,6 @@
 //! The hub: looks at the board for all who watch it, and wakes them when there is news.
 //!
-//! One thread compares the board with the ledger whenever the board's pulse beats, at most
+//! One thread compares the board with the ledger whenever the board says that something changed, at most
 //! twenty times a second. It is there only while somebody watches, and asks nothing of the
 //! controller: what it reads are the same counters that every GET reads.
 
@@ -115,10 +115,10 @@ impl Hub {
 
     /// The thread: looks until nobody watches any more.
     fn run(self: Arc<Hub>) {
-        let pulse = self.agent.board().pulse();
+        let notifier = self.agent.board().notifier();
         loop {
             // Read before the look: what changes during it is looked at again.
-            let beats = pulse.beats();
+            let version = notifier.version();
             let mut state = self.lock();
             if state.closed || state.watchers == 0 {
                 state.running = false;
@@ -132,7 +132,7 @@ impl Hub {
                 .news
                 .wait_timeout_while(state, PAUSE, |state| !state.closed);
             drop(waited);
-            pulse.wait(beats, seen.due);
+            notifier.wait(version, seen.due);
         }
     }
 
@@ -157,7 +157,7 @@ impl Hub {
     pub fn close(&self) {
         self.lock().closed = true;
         self.news.notify_all();
-        self.agent.board().pulse().beat();
+        self.agent.board().notifier().notify();
     }
 }
 
@@ -251,7 +251,7 @@ impl Drop for Watcher {
         drop(state);
         if last {
             // The thread is to notice.
-            self.hub.agent.board().pulse().beat();
+            self.hub.agent.board().notifier().notify();
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::board::{Board, Download, Order, Secret, State, View};
 use crate::clock::Timestamp;
 use crate::link::Link;
 use crate::schedule::Rate;
-use crate::settings::{Defaults, Said, Settings};
+use crate::settings::{Defaults, Settings, SettingsOverrides};
 use crate::table::{NewFile, ROOT, TableBuilder};
 
 #[derive(Default)]
@@ -18,7 +18,7 @@ pub struct FakeAgent {
     pub refusal: Mutex<Option<Refusal>>,
     pub orders: Mutex<Vec<Order>>,
     pub deletions: Mutex<Vec<(Which, bool)>>,
-    pub said: Mutex<Said>,
+    pub said: Mutex<SettingsOverrides>,
     /// Whether calls that change something panic.
     pub panics: AtomicBool,
     /// Whether the state directory refuses writes.
@@ -181,7 +181,7 @@ impl Agent for FakeAgent {
         Settings::new(&self.said.lock().unwrap(), defaults, Timestamp(0))
     }
 
-    fn change_settings(&self, said: Said) -> Result<Settings, Refusal> {
+    fn change_settings(&self, said: SettingsOverrides) -> Result<Settings, Refusal> {
         self.begin()?;
         let mut before = self.said.lock().unwrap();
         *before = before.and(said);

@@ -1,7 +1,7 @@
 //! Reading and changing the settings.
 
 use super::*;
-use crate::settings::Said;
+use crate::settings::SettingsOverrides;
 
 const SETTINGS: &str = "/api/v1/settings";
 
@@ -80,7 +80,10 @@ fn what_is_not_understood_changes_nothing_and_is_named() {
         let message = reply.json()["error"]["message"].to_string();
         assert!(message.contains(hint), "{body}: {message}");
     }
-    assert_eq!(*api.agent.said.lock().unwrap(), Said::default());
+    assert_eq!(
+        *api.agent.said.lock().unwrap(),
+        SettingsOverrides::default()
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::thread;
 
 use super::server::{Reply, Server, Then};
 use super::*;
-use crate::hold::Hold;
+use crate::copy_buffer::CopyBuffer;
 
 /// Well above what ureq buffers, and no multiple of anything.
 const LARGE: usize = 3_000_001;
@@ -21,12 +21,12 @@ fn head(length: usize) -> Vec<u8> {
 }
 
 /// Moves a body into a file the way a worker does; how many bytes came, and how it ended.
-fn save(fetched: &mut Fetched, hold: &mut Hold, file: &File) -> (u64, Result<(), Fault>) {
+fn save(fetched: &mut Fetched, buffer: &mut CopyBuffer, file: &File) -> (u64, Result<(), Fault>) {
     let mut at = 0;
     loop {
-        match fetched.load(hold, usize::MAX) {
+        match fetched.load(buffer, usize::MAX) {
             Ok(load) if load.is_empty() => return (at, Ok(())),
-            Ok(load) => hold.write(load, load.len(), file, at).unwrap(),
+            Ok(load) => buffer.write(load, load.len(), file, at).unwrap(),
             Err(fault) => return (at, Err(fault)),
         }
         at = file.metadata().unwrap().len();
@@ -39,7 +39,7 @@ fn every_byte_arrives_and_the_connection_serves_again() {
         "/large" => Reply::ok("200 OK", content()),
         _ => Reply::ok("200 OK", "small"),
     });
-    let (client, mut hold) = (client(), Hold::default());
+    let (client, mut buffer) = (client(), CopyBuffer::default());
     for path in ["/large", "/large", "/small", "/large"] {
         let mut fetched = client
             .fetch(
@@ -50,7 +50,7 @@ fn every_byte_arrives_and_the_connection_serves_again() {
             )
             .unwrap();
         let mut file = tempfile::tempfile().unwrap();
-        let (came, end) = save(&mut fetched, &mut hold, &file);
+        let (came, end) = save(&mut fetched, &mut buffer, &file);
         assert_eq!(end, Ok(()));
         let mut bytes = Vec::new();
         std::io::Seek::rewind(&mut file).unwrap();
@@ -99,7 +99,7 @@ fn a_large_body_that_breaks_off_is_transient_and_what_came_is_kept() {
             &Watch::default(),
         )
         .unwrap();
-    let (came, end) = save(&mut fetched, &mut Hold::default(), &file);
+    let (came, end) = save(&mut fetched, &mut CopyBuffer::default(), &file);
     assert_eq!(came, LARGE as u64);
     assert_transient(end, "closed the connection");
     assert_transient(fetched.read(&mut [0; 8]), "closed the connection");
@@ -112,7 +112,7 @@ fn a_connection_with_more_than_was_declared_serves_no_further_request() {
         text.extend(content());
         Reply::raw(text, Then::Keep)
     });
-    let (client, mut hold) = (client(), Hold::default());
+    let (client, mut buffer) = (client(), CopyBuffer::default());
     for _ in 0..2 {
         let file = tempfile::tempfile().unwrap();
         let mut fetched = client
@@ -124,7 +124,7 @@ fn a_connection_with_more_than_was_declared_serves_no_further_request() {
             )
             .unwrap();
         assert_eq!(
-            save(&mut fetched, &mut hold, &file),
+            save(&mut fetched, &mut buffer, &file),
             (LARGE as u64 - 5, Ok(()))
         );
     }
@@ -147,7 +147,7 @@ fn silence_and_a_stop_end_it_too() {
             &Watch::default(),
         )
         .unwrap();
-    let (came, end) = save(&mut fetched, &mut Hold::default(), &file);
+    let (came, end) = save(&mut fetched, &mut CopyBuffer::default(), &file);
     assert_eq!(came, LARGE as u64);
     assert_transient(end, "no byte");
 
@@ -156,7 +156,7 @@ fn silence_and_a_stop_end_it_too() {
         .fetch(&address(&server, "/x"), None, std::iter::empty(), &watch)
         .unwrap();
     thread::scope(|scope| {
-        let transfer = scope.spawn(|| save(&mut fetched, &mut Hold::default(), &file).1);
+        let transfer = scope.spawn(|| save(&mut fetched, &mut CopyBuffer::default(), &file).1);
         while file.metadata().unwrap().len() < LARGE as u64 {
             thread::yield_now();
         }

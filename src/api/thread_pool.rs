@@ -1,4 +1,4 @@
-//! A crew: threads for calls that may take long, started when needed, gone when idle.
+//! A pool of threads for calls that may take long, started when needed, gone when idle.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +16,7 @@ const STACK: usize = 1 << 20;
 
 /// See the module's page.
 #[derive(Clone)]
-pub struct Crew {
+pub struct ThreadPool {
     shared: Arc<Shared>,
 }
 
@@ -34,10 +34,10 @@ struct State {
     waiting: usize,
 }
 
-impl Crew {
-    /// A crew of up to `most` threads; none is started yet.
-    pub fn new(name: &'static str, most: usize) -> Crew {
-        Crew {
+impl ThreadPool {
+    /// A pool of up to `most` threads; none is started yet.
+    pub fn new(name: &'static str, most: usize) -> ThreadPool {
+        ThreadPool {
             shared: Arc::new(Shared {
                 name,
                 most,
@@ -129,12 +129,12 @@ mod tests {
 
     #[test]
     fn jobs_run_beside_each_other_and_the_rest_wait_their_turn() {
-        let crew = Crew::new("test", 2);
+        let pool = ThreadPool::new("test", 2);
         let both = Arc::new(Barrier::new(2));
         let (done, finished) = channel();
         for _ in 0..6 {
             let (both, done) = (both.clone(), done.clone());
-            crew.run(Box::new(move || {
+            pool.run(Box::new(move || {
                 both.wait();
                 done.send(()).unwrap();
             }));
@@ -142,15 +142,15 @@ mod tests {
         for _ in 0..6 {
             finished.recv_timeout(Duration::from_secs(10)).unwrap();
         }
-        assert!(crew.shared.lock().threads <= 2);
+        assert!(pool.shared.lock().threads <= 2);
     }
 
     #[test]
     fn a_job_waits_when_every_thread_has_one() {
-        let crew = Crew::new("test", 2);
+        let pool = ThreadPool::new("test", 2);
         let comes_to = |queue| {
             let end = std::time::Instant::now() + Duration::from_secs(10);
-            while crew.queue() != queue {
+            while pool.queue() != queue {
                 assert!(std::time::Instant::now() < end, "{queue:?}");
                 thread::yield_now();
             }
@@ -161,13 +161,13 @@ mod tests {
             // A thread that has just been started takes its job in a moment.
             comes_to(None);
             let gone = gone.clone();
-            crew.run(Box::new(move || {
+            pool.run(Box::new(move || {
                 // Until the other end is dropped.
                 let _ = gone.lock().unwrap().recv();
             }));
         }
         comes_to(Some(0));
-        crew.run(Box::new(|| ()));
+        pool.run(Box::new(|| ()));
         comes_to(Some(1));
         drop(go);
         comes_to(None);
@@ -175,10 +175,10 @@ mod tests {
 
     #[test]
     fn a_job_that_panics_costs_nobody_else_their_turn() {
-        let crew = Crew::new("test", 1);
+        let pool = ThreadPool::new("test", 1);
         let (done, finished) = channel();
-        crew.run(Box::new(|| panic!("on purpose")));
-        crew.run(Box::new(move || done.send(()).unwrap()));
+        pool.run(Box::new(|| panic!("on purpose")));
+        pool.run(Box::new(move || done.send(()).unwrap()));
         finished.recv_timeout(Duration::from_secs(10)).unwrap();
     }
 }

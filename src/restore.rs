@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
-use crate::begin::side_name;
 use crate::board::{Code, Download, Problem, State, View};
-use crate::controller::{NewDownload, Remembered, failed_codes};
+use crate::controller::{NewDownload, Restored, failed_codes};
 use crate::parts::Parts;
 use crate::record::Record;
 use crate::saved::{Partial, Saved, SavedDownload, SavedFiles};
+use crate::start_run::side_name;
 use crate::store::Store;
 use crate::table::{FileState, FileTable, Skip};
 
 /// Takes up everything that was saved, and removes file lists that belong to no download.
-pub fn remember(saved: Saved, store: &Store<Saved>, retry_for: Duration) -> Vec<Remembered> {
+pub fn remember(saved: Saved, store: &Store<Saved>, retry_for: Duration) -> Vec<Restored> {
     let wanted: BTreeSet<String> = saved
         .downloads
         .values()
@@ -35,12 +35,7 @@ pub fn remember(saved: Saved, store: &Store<Saved>, retry_for: Duration) -> Vec<
         .collect()
 }
 
-fn take_up(
-    key: u32,
-    saved: SavedDownload,
-    store: &Store<Saved>,
-    retry_for: Duration,
-) -> Remembered {
+fn take_up(key: u32, saved: SavedDownload, store: &Store<Saved>, retry_for: Duration) -> Restored {
     let resting = saved.counts.filter(|_| saved.state == State::Complete);
     let wanted = saved.listed && resting.is_none();
     let found = recall(&saved.id, saved.files, wanted, store);
@@ -67,7 +62,7 @@ fn take_up(
         (_, Some(counts)) => download.rest(counts, found.files),
         _ => {}
     }
-    Remembered {
+    Restored {
         new: NewDownload {
             download,
             identity: saved.identity,
@@ -205,7 +200,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::hostile;
+    use crate::test_strategies;
 
     const CREATED: &str = r#"{"n":1,"c":{"created":[1,{"id":"01M84KQ5TV97SDPX23N95RP0H1","order":{"link":{"public":"http://h/A","api":"http://h","id":"A","secret":"s"},"dst_folder":"/in"},"created_at":"2026-11-23T10:00:00Z","identity":{"dev":1,"ino":2,"fsid":3,"kind":4},"state":"transferring"}]}}"#;
     const JOURNALS: &[&str] = &[
@@ -272,7 +267,7 @@ mod tests {
     proptest! {
         #[test]
         fn hostile_journals_are_replayed_or_passed_over(
-            journal in hostile::near(JOURNALS),
+            journal in test_strategies::near(JOURNALS),
             cut in proptest::option::of(any::<prop::sample::Index>()),
         ) {
             let dir = tempfile::tempdir().unwrap();

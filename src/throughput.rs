@@ -8,11 +8,11 @@ const WINDOW: Duration = Duration::from_secs(5);
 
 /// Measures a growing count.
 #[derive(Debug, Default)]
-pub struct Rate {
+pub struct Throughput {
     samples: VecDeque<(Instant, u64)>,
 }
 
-impl Rate {
+impl Throughput {
     /// Takes a sample and returns units per second over the window; 0 while there is no earlier sample.
     pub fn measure(&mut self, now: Instant, count: u64) -> u64 {
         // After a rest, what lies further back says nothing about now.
@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn follows_the_last_five_seconds() {
         let begin = Instant::now();
-        let mut rate = Rate::default();
+        let mut rate = Throughput::default();
         assert_eq!(rate.measure(begin, 0), 0);
         assert_eq!(rate.measure(begin + Duration::from_secs(2), 2_000), 1_000);
         assert_eq!(rate.measure(begin + Duration::from_secs(6), 2_000), 0);
@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn a_count_that_falls_is_no_rate() {
         let begin = Instant::now();
-        let mut rate = Rate::default();
+        let mut rate = Throughput::default();
         rate.measure(begin, 500);
         assert_eq!(rate.measure(begin + Duration::from_secs(1), 100), 0);
     }

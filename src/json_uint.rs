@@ -6,31 +6,31 @@ use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 
 /// From 0 on; one with a decimal point is exact, below 2^53.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Whole(pub u64);
+pub struct JsonUint(pub u64);
 
-impl<'de> Deserialize<'de> for Whole {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Whole, D::Error> {
-        deserializer.deserialize_any(WholeVisitor)
+impl<'de> Deserialize<'de> for JsonUint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<JsonUint, D::Error> {
+        deserializer.deserialize_any(JsonUintVisitor)
     }
 }
 
-struct WholeVisitor;
+struct JsonUintVisitor;
 
-impl Visitor<'_> for WholeVisitor {
-    type Value = Whole;
+impl Visitor<'_> for JsonUintVisitor {
+    type Value = JsonUint;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a whole number, 0 or more")
     }
 
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Whole, E> {
-        Ok(Whole(number))
+    fn visit_u64<E: Error>(self, number: u64) -> Result<JsonUint, E> {
+        Ok(JsonUint(number))
     }
 
-    fn visit_f64<E: Error>(self, number: f64) -> Result<Whole, E> {
+    fn visit_f64<E: Error>(self, number: f64) -> Result<JsonUint, E> {
         let exact = 0.0..(1_u64 << 53) as f64;
         if exact.contains(&number) && number.fract() == 0.0 {
-            return Ok(Whole(number as u64));
+            return Ok(JsonUint(number as u64));
         }
         Err(E::invalid_value(Unexpected::Float(number), &self))
     }
@@ -42,7 +42,11 @@ mod tests {
 
     #[test]
     fn a_number_is_whole_however_it_is_written() {
-        let read = |text: &str| serde_json::from_str(text).ok().map(|Whole(number)| number);
+        let read = |text: &str| {
+            serde_json::from_str(text)
+                .ok()
+                .map(|JsonUint(number)| number)
+        };
         for (text, number) in [
             ("0", 0),
             ("-0.0", 0),

@@ -19,7 +19,7 @@ use crate::saved::{Change, PackageName};
 use crate::session::SessionFault;
 use crate::store::StoreError;
 use crate::table::{FileState, FileTable, ROOT};
-use crate::transfer::{self, Hands, Place};
+use crate::transfer::{self, Place, WorkerContext};
 use crate::upstream::{Fault, Package};
 
 /// Plans are made one after the other, so that each sees the names that the ones before it took.
@@ -32,7 +32,7 @@ const SAME_DAY: u64 = 24 * 3600 * 1_000_000_000;
 const KEPT_TIMES: Range<i64> = 347_155_200_000_000_000..2_114_380_800_000_000_000;
 
 /// What a run begins with.
-pub struct Beginning {
+pub struct StartRequest {
     pub run: Arc<Run>,
     pub identity: Identity,
     /// The download goes on after a start: its files' state on disk is not known for certain.
@@ -49,7 +49,7 @@ pub struct Start {
 }
 
 /// Why a run did not begin.
-pub enum NoBeginning {
+pub enum StartError {
     Stopped,
     /// To be tried again.
     Fault {
@@ -60,10 +60,10 @@ pub enum NoBeginning {
     Broken(Problem),
 }
 
-impl NoBeginning {
+impl StartError {
     /// What will do when it is tried again.
-    fn passing(message: String) -> NoBeginning {
-        NoBeginning::Fault {
+    fn passing(message: String) -> StartError {
+        StartError::Fault {
             message,
             retry_after: None,
             malformed: false,
@@ -71,7 +71,7 @@ impl NoBeginning {
     }
 
     /// The outcome of a panic on the way.
-    pub fn panicked() -> NoBeginning {
+    pub fn panicked() -> StartError {
         broken(
             Code::InternalError,
             "haul itself failed on this package; resume to try again, and please report it".into(),
@@ -79,23 +79,23 @@ impl NoBeginning {
     }
 }
 
-impl From<StoreError> for NoBeginning {
-    fn from(error: StoreError) -> NoBeginning {
-        NoBeginning::passing(error.to_string())
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> StartError {
+        StartError::passing(error.to_string())
     }
 }
 
-impl From<DestError> for NoBeginning {
-    fn from(error: DestError) -> NoBeginning {
+impl From<DestError> for StartError {
+    fn from(error: DestError) -> StartError {
         if let DestError::Short(message) = error {
-            return NoBeginning::passing(message);
+            return StartError::passing(message);
         }
         broken(error.code(), error.to_string())
     }
 }
 
-fn broken(code: Code, message: String) -> NoBeginning {
-    NoBeginning::Broken(Problem {
+fn broken(code: Code, message: String) -> StartError {
+    StartError::Broken(Problem {
         code,
         message,
         recoverable: true,
@@ -104,8 +104,8 @@ fn broken(code: Code, message: String) -> NoBeginning {
 }
 
 /// There is nothing to be downloaded, and that stays so.
-fn gone(code: Code, message: &str) -> NoBeginning {
-    NoBeginning::Broken(Problem {
+fn gone(code: Code, message: &str) -> StartError {
+    StartError::Broken(Problem {
         code,
         message: message.into(),
         recoverable: false,
@@ -113,20 +113,20 @@ fn gone(code: Code, message: &str) -> NoBeginning {
     })
 }
 
-impl From<SessionFault> for NoBeginning {
-    fn from(fault: SessionFault) -> NoBeginning {
-        let malformed = |message: String| NoBeginning::Fault {
+impl From<SessionFault> for StartError {
+    fn from(fault: SessionFault) -> StartError {
+        let malformed = |message: String| StartError::Fault {
             message,
             retry_after: None,
             malformed: true,
         };
         match fault {
-            SessionFault::Link(problem) => NoBeginning::Broken(problem),
-            SessionFault::Call(Fault::Stopped) => NoBeginning::Stopped,
+            SessionFault::Link(problem) => StartError::Broken(problem),
+            SessionFault::Call(Fault::Stopped) => StartError::Stopped,
             SessionFault::Call(Fault::Transient {
                 message,
                 retry_after,
-            }) => NoBeginning::Fault {
+            }) => StartError::Fault {
                 message,
                 retry_after,
                 malformed: false,
@@ -154,18 +154,22 @@ impl From<SessionFault> for NoBeginning {
 /// place has its name or is among [`Start::unnamed`].
 ///
 /// # Errors
-/// See [`NoBeginning`].
-pub fn begin(beginning: &Beginning, hands: &Hands, board: &Board) -> Result<Start, NoBeginning> {
+/// See [`StartError`].
+pub fn begin(
+    beginning: &StartRequest,
+    context: &WorkerContext,
+    board: &Board,
+) -> Result<Start, StartError> {
     let run = &beginning.run;
     let root = run.open_root(&beginning.identity)?.clone();
-    run.look(&root)?;
+    run.check_destination(&root)?;
     let table = match run.download.table() {
         Some(table) => table,
-        None => list(run, &root, hands, board)?,
+        None => list(run, &root, context, board)?,
     };
     make_folders(&root, &table)?;
     let unnamed = match beginning.restarted {
-        true => settle(beginning, &root, &table, hands)?,
+        true => settle(beginning, &root, &table, context)?,
         false => Vec::new(),
     };
     Ok(Start { table, unnamed })
@@ -174,19 +178,19 @@ pub fn begin(beginning: &Beginning, hands: &Hands, board: &Board) -> Result<Star
 fn list(
     run: &Run,
     root: &Root,
-    hands: &Hands,
+    context: &WorkerContext,
     board: &Board,
-) -> Result<Arc<FileTable>, NoBeginning> {
+) -> Result<Arc<FileTable>, StartError> {
     let download = &run.download;
     let package = run
         .session
-        .package(&hands.client, &download.order, &run.watch())?;
-    show_package(download, &package, hands)?;
+        .package(&context.client, &download.order, &run.watch())?;
+    show_package(download, &package, context)?;
     let mut planner = Planner::new(root.traits());
     run.session
-        .call(&hands.client, &download.order, &run.watch(), |place| {
+        .call(&context.client, &download.order, &run.watch(), |place| {
             planner = Planner::new(root.traits());
-            hands.client.list(place, &run.watch(), &mut |listed| {
+            context.client.list(place, &run.watch(), &mut |listed| {
                 planner.add(listed).map_err(|error| error.to_string())
             })
         })?;
@@ -196,12 +200,12 @@ fn list(
         .finish(&disk, download.order.if_exists)
         .map_err(|error| broken(Code::ProtocolError, error.to_string()))?;
     let table = Arc::new(table);
-    let saved = hands
+    let saved = context
         .store
         .write_side(&side_name(&download.id), &mut |out| {
             table.save(out).map_err(std::io::Error::other)
         })
-        .and_then(|()| hands.store.commit(&[Change::Listed(download.key)]));
+        .and_then(|()| context.store.commit(&[Change::Listed(download.key)]));
     saved?;
     download.set_table(table.clone());
     Ok(table)
@@ -212,7 +216,11 @@ pub fn side_name(id: &str) -> String {
     format!("{id}.files")
 }
 
-fn show_package(download: &Download, package: &Package, hands: &Hands) -> Result<(), NoBeginning> {
+fn show_package(
+    download: &Download,
+    package: &Package,
+    context: &WorkerContext,
+) -> Result<(), StartError> {
     if download.view().package_id.as_deref() == Some(&package.package_id) {
         return Ok(());
     }
@@ -220,7 +228,7 @@ fn show_package(download: &Download, package: &Package, hands: &Hands) -> Result
         name: package.name.clone(),
         package_id: package.package_id.clone(),
     };
-    hands
+    context
         .store
         .append(&[Change::Named(download.key, Box::new(called))])?;
     download.update(|view| {
@@ -261,7 +269,7 @@ fn reserved(download: &Download, board: &Board) -> HashSet<String> {
     names
 }
 
-fn make_folders(root: &Root, table: &FileTable) -> Result<(), NoBeginning> {
+fn make_folders(root: &Root, table: &FileTable) -> Result<(), StartError> {
     let mut has_children = vec![false; table.dirs().len()];
     for dir in table.dirs().iter().skip(1) {
         has_children[dir.parent as usize] = true;
@@ -275,29 +283,29 @@ fn make_folders(root: &Root, table: &FileTable) -> Result<(), NoBeginning> {
     innermost
         .par_iter()
         .try_for_each(|&dir| root.folder(&table.dir_components(dir), true).map(drop))
-        .map_err(NoBeginning::from)
+        .map_err(StartError::from)
 }
 
 /// After a start: files that were whole get their name, if they do not have it yet; files whose bytes may have been
 /// lost in a power cut lose it again. Returns the files that could not be given their name.
 fn settle(
-    beginning: &Beginning,
+    beginning: &StartRequest,
     root: &Root,
     table: &FileTable,
-    hands: &Hands,
-) -> Result<Vec<u32>, NoBeginning> {
+    context: &WorkerContext,
+) -> Result<Vec<u32>, StartError> {
     let download = &beginning.run.download;
     let whole = (0..table.len())
         .into_par_iter()
         .filter(|&file| table.state(file) == FileState::Complete);
     let unnamed = whole.filter_map(|index| {
-        let named = name_whole(download, root, table, hands, index);
+        let named = name_whole(download, root, table, context, index);
         named.map(|named| (!named).then_some(index)).transpose()
     });
     let unnamed = unnamed.collect::<Result<_, _>>()?;
     if beginning.unsettled {
-        look_after_power_cut(beginning, root, table, hands)?;
-        let settled = hands.store.append(&[Change::Settled(download.key)]);
+        look_after_power_cut(beginning, root, table, context)?;
+        let settled = context.store.append(&[Change::Settled(download.key)]);
         settled?;
     }
     Ok(unnamed)
@@ -311,9 +319,9 @@ fn name_whole(
     download: &Download,
     root: &Root,
     table: &FileTable,
-    hands: &Hands,
+    context: &WorkerContext,
     index: u32,
-) -> Result<bool, NoBeginning> {
+) -> Result<bool, StartError> {
     let folder = open_folder(root, table, index)?;
     let names = table.names(index);
     if folder.file(&names.part)?.is_none() {
@@ -326,18 +334,18 @@ fn name_whole(
         if_exists: download.order.if_exists,
         traits: root.traits(),
     };
-    match transfer::publish(&place, &folder, names, &hands.store) {
+    match transfer::publish(&place, &folder, names, &context.store) {
         Ok(_) => Ok(true),
-        Err(Outcome::Fault {
+        Err(Outcome::Transient {
             message,
             retry_after,
             ..
-        }) => Err(NoBeginning::Fault {
+        }) => Err(StartError::Fault {
             message,
             retry_after,
             malformed: false,
         }),
-        Err(Outcome::Broken(problem)) => Err(NoBeginning::Broken(problem)),
+        Err(Outcome::DownloadFailed(problem)) => Err(StartError::Broken(problem)),
         Err(other) => {
             let (id, path) = (&download.id, table.path(index));
             log::warn!("download {id}: {path} has no name yet: {other:?}");
@@ -354,11 +362,11 @@ fn open_folder(root: &Root, table: &FileTable, file: u32) -> Result<Folder, Dest
 /// After a power cut a rename or a `.part` may be on disk, but neither the bytes nor what the journal said of them.
 /// Looks at every file that may have been on its way.
 fn look_after_power_cut(
-    beginning: &Beginning,
+    beginning: &StartRequest,
     root: &Root,
     table: &FileTable,
-    hands: &Hands,
-) -> Result<(), NoBeginning> {
+    context: &WorkerContext,
+) -> Result<(), StartError> {
     let run = &beginning.run;
     let begun = (0..run.parts.bound().min(table.len())).into_par_iter();
     let open = begun
@@ -370,7 +378,7 @@ fn look_after_power_cut(
     let has_part = has_part.collect::<Result<Vec<u32>, DestError>>()?;
     let note = |&file: &u32| Change::Part(run.download.key, file);
     let changes: Vec<Change> = has_part.iter().map(note).collect();
-    hands.store.append(&changes)?;
+    context.store.append(&changes)?;
     has_part.into_iter().for_each(|file| run.parts.add(file));
     Ok(())
 }

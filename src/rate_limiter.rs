@@ -119,12 +119,12 @@ impl State {
 
 /// See the module's page. Without a limit it costs one relaxed load a read.
 #[derive(Debug, Default)]
-pub struct Limit {
+pub struct RateLimiter {
     limited: AtomicBool,
     state: Mutex<State>,
 }
 
-impl Limit {
+impl RateLimiter {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -204,20 +204,20 @@ mod tests {
         NonZeroU64::new(bytes_per_second).unwrap()
     }
 
-    fn free_at(limit: &Limit) -> Instant {
+    fn free_at(limit: &RateLimiter) -> Instant {
         limit.state().bucket.as_ref().unwrap().free_at
     }
 
     /// A limit with so many seconds' worth given out already.
-    fn busy(bytes_per_second: u64, time: Duration) -> Arc<Limit> {
-        let limit = Arc::new(Limit::default());
+    fn busy(bytes_per_second: u64, time: Duration) -> Arc<RateLimiter> {
+        let limit = Arc::new(RateLimiter::default());
         limit.set(Some(rate(bytes_per_second)));
         limit.state().bucket.as_mut().unwrap().free_at += time;
         limit
     }
 
     /// Waits until so many threads wait for their turn.
-    fn await_waiting(limit: &Limit, count: usize) {
+    fn await_waiting(limit: &RateLimiter, count: usize) {
         while limit.state().queue.len() != count {
             thread::yield_now();
         }
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_all_is_granted_and_nothing_is_counted() {
-        let limit = Limit::default();
+        let limit = RateLimiter::default();
         let grant = limit.take(1 << 20, || panic!("nobody waits")).unwrap();
         assert_eq!(grant.bytes, 1 << 20);
         limit.settle(&grant, 0);

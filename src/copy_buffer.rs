@@ -15,8 +15,8 @@ const BUFFER: usize = 256 << 10;
 /// it costs more than it saves.
 pub const PIPE: usize = 1 << 20;
 
-/// One worker's load. The pipe is made when it is first wanted.
-pub struct Hold {
+/// One worker's buffer and pipe. The pipe is made when it is first wanted.
+pub struct CopyBuffer {
     buffer: Vec<u8>,
     pipe: Option<Pipe>,
     /// The system has no pipe for us, or a file system takes none.
@@ -30,18 +30,18 @@ struct Pipe {
 
 /// Bytes that have come and are to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Load {
+pub enum Chunk {
     /// In the buffer, from this index on, so many.
     Buffer(usize, usize),
     /// In the pipe, so many.
     Pipe(usize),
 }
 
-impl Load {
+impl Chunk {
     /// How many bytes it has.
     pub fn len(self) -> usize {
         match self {
-            Load::Buffer(_, length) | Load::Pipe(length) => length,
+            Chunk::Buffer(_, length) | Chunk::Pipe(length) => length,
         }
     }
 
@@ -51,9 +51,9 @@ impl Load {
     }
 }
 
-impl Default for Hold {
-    fn default() -> Hold {
-        Hold {
+impl Default for CopyBuffer {
+    fn default() -> CopyBuffer {
+        CopyBuffer {
             buffer: vec![0; BUFFER],
             pipe: None,
             pipeless: false,
@@ -61,7 +61,7 @@ impl Default for Hold {
     }
 }
 
-impl Hold {
+impl CopyBuffer {
     /// The buffer to read into, up to `most` bytes of it.
     pub fn buffer(&mut self, most: usize) -> &mut [u8] {
         let most = most.min(self.buffer.len());
@@ -83,14 +83,14 @@ impl Hold {
     /// As for [`dest::write_at`].
     pub fn write(
         &mut self,
-        load: Load,
+        load: Chunk,
         count: usize,
         file: &File,
         at: u64,
     ) -> Result<(), DestError> {
         match load {
-            Load::Buffer(start, _) => dest::write_at(file, &self.buffer[start..start + count], at),
-            Load::Pipe(length) => {
+            Chunk::Buffer(start, _) => dest::write_at(file, &self.buffer[start..start + count], at),
+            Chunk::Pipe(length) => {
                 let Some(pipe) = self.pipe.take() else {
                     return Ok(());
                 };
@@ -176,10 +176,10 @@ mod tests {
 
     use super::*;
 
-    fn load(hold: &mut Hold, bytes: &[u8]) -> Load {
-        let pipe = hold.pipe().unwrap();
+    fn load(buffer: &mut CopyBuffer, bytes: &[u8]) -> Chunk {
+        let pipe = buffer.pipe().unwrap();
         assert_eq!(write(pipe, bytes).unwrap(), bytes.len());
-        Load::Pipe(bytes.len())
+        Chunk::Pipe(bytes.len())
     }
 
     fn content(file: &File, length: usize) -> Vec<u8> {
@@ -191,11 +191,11 @@ mod tests {
     #[test]
     fn a_piped_load_lands_at_its_offset_and_what_is_not_wanted_is_dropped() {
         let file = tempfile::tempfile().unwrap();
-        let mut hold = Hold::default();
-        let first = load(&mut hold, b"0123456789");
-        hold.write(first, 4, &file, 3).unwrap();
-        let second = load(&mut hold, b"abc");
-        hold.write(second, 3, &file, 0).unwrap();
+        let mut buffer = CopyBuffer::default();
+        let first = load(&mut buffer, b"0123456789");
+        buffer.write(first, 4, &file, 3).unwrap();
+        let second = load(&mut buffer, b"abc");
+        buffer.write(second, 3, &file, 0).unwrap();
         assert_eq!(content(&file, 7), b"abc0123");
         assert_eq!(file.metadata().unwrap().len(), 7);
     }
@@ -211,11 +211,11 @@ mod tests {
             .read(true)
             .open(path)
             .unwrap();
-        let mut hold = Hold::default();
+        let mut buffer = CopyBuffer::default();
         let bytes = vec![7; BUFFER + 10];
-        let first = load(&mut hold, &bytes);
-        hold.write(first, bytes.len(), &file, 0).unwrap();
+        let first = load(&mut buffer, &bytes);
+        buffer.write(first, bytes.len(), &file, 0).unwrap();
         assert_eq!(content(&file, bytes.len()), bytes);
-        assert!(hold.pipe().is_some() && hold.pipeless);
+        assert!(buffer.pipe().is_some() && buffer.pipeless);
     }
 }

@@ -1,13 +1,13 @@
 //! How many jobs may move bytes at the same time; can be changed while they do.
 //!
-//! A worker takes a seat for each job. Where there are suddenly fewer seats than workers on them, those that are
-//! too many are asked to leave in the middle of their job: a range can take long.
+//! A semaphore whose size can change. A worker acquires a slot for each job. Where there are suddenly fewer slots than workers
+//! that have one, those that are too many are asked to leave in the middle of their job: a range can take long.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long a worker that waits for a seat may not notice that its job was stopped.
+/// How long a worker that waits for a slot may not notice that its job was stopped.
 const SLICE: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
@@ -26,15 +26,15 @@ impl State {
 
 /// See the module's page.
 #[derive(Debug)]
-pub struct Seats {
+pub struct WorkerSlots {
     state: Mutex<State>,
     freed: Condvar,
     crowded: AtomicBool,
 }
 
-impl Seats {
-    pub fn new(allowed: usize) -> Seats {
-        Seats {
+impl WorkerSlots {
+    pub fn new(allowed: usize) -> WorkerSlots {
+        WorkerSlots {
             state: Mutex::new(State {
                 allowed,
                 taken: 0,
@@ -54,11 +54,11 @@ impl Seats {
     }
 
     /// How many are taken.
-    pub fn taken(&self) -> usize {
+    pub fn acquired(&self) -> usize {
         self.state().taken
     }
 
-    /// From now on so many.
+    /// Allows so many slots from now on.
     pub fn set(&self, allowed: usize) {
         let mut state = self.state();
         state.allowed = allowed;
@@ -66,9 +66,9 @@ impl Seats {
         self.freed.notify_all();
     }
 
-    /// Waits for a seat. False, without one, once `is_stopped` says so, within 250 ms.
+    /// Waits for a slot. False, without one, once `is_stopped` says so, within 250 ms.
     #[must_use]
-    pub fn take(&self, is_stopped: impl Fn() -> bool) -> bool {
+    pub fn acquire(&self, is_stopped: impl Fn() -> bool) -> bool {
         let mut state = self.state();
         while state.taken >= state.allowed {
             if is_stopped() {
@@ -86,7 +86,7 @@ impl Seats {
         self.crowded.load(Ordering::Relaxed)
     }
 
-    /// For a worker that can leave now. True where it is to: it then says so when it gives its seat back.
+    /// For a worker that can leave now. True where it is to: it then says so when it gives its slot back.
     #[must_use]
     pub fn must_leave(&self) -> bool {
         let mut state = self.state();
@@ -96,8 +96,8 @@ impl Seats {
         must
     }
 
-    /// Gives a seat back; `left` tells whether its worker was asked to.
-    pub fn give_back(&self, left: bool) {
+    /// Gives a slot back; `left` tells whether its worker was asked to.
+    pub fn release(&self, left: bool) {
         let mut state = self.state();
         state.taken -= 1;
         state.leaving -= usize::from(left);
@@ -117,37 +117,37 @@ mod tests {
 
     #[test]
     fn exactly_those_that_are_too_many_leave() {
-        let seats = Seats::new(3);
-        assert!((0..3).all(|_| seats.take(NEVER)));
-        assert!(!seats.is_crowded() && !seats.must_leave());
-        seats.set(1);
-        assert!(seats.is_crowded());
-        assert!(seats.must_leave() && seats.must_leave());
-        assert!(!seats.is_crowded() && !seats.must_leave());
-        seats.give_back(true);
-        seats.give_back(true);
+        let slots = WorkerSlots::new(3);
+        assert!((0..3).all(|_| slots.acquire(NEVER)));
+        assert!(!slots.is_crowded() && !slots.must_leave());
+        slots.set(1);
+        assert!(slots.is_crowded());
+        assert!(slots.must_leave() && slots.must_leave());
+        assert!(!slots.is_crowded() && !slots.must_leave());
+        slots.release(true);
+        slots.release(true);
         // One is taken, one is allowed.
-        assert!(!seats.take(|| true));
-        seats.give_back(false);
-        assert!(seats.take(NEVER));
+        assert!(!slots.acquire(|| true));
+        slots.release(false);
+        assert!(slots.acquire(NEVER));
     }
 
     #[test]
     fn one_that_ends_by_itself_makes_up_for_one_that_is_to_leave() {
-        let seats = Seats::new(2);
-        assert!((0..2).all(|_| seats.take(NEVER)));
-        seats.set(1);
-        seats.give_back(false);
-        assert!(!seats.must_leave());
+        let slots = WorkerSlots::new(2);
+        assert!((0..2).all(|_| slots.acquire(NEVER)));
+        slots.set(1);
+        slots.release(false);
+        assert!(!slots.must_leave());
     }
 
     #[test]
     fn raising_the_number_seats_who_waits() {
-        let seats = Arc::new(Seats::new(1));
-        assert!(seats.take(NEVER));
-        let waiting = seats.clone();
-        let waiter = thread::spawn(move || waiting.take(NEVER));
-        seats.set(2);
+        let slots = Arc::new(WorkerSlots::new(1));
+        assert!(slots.acquire(NEVER));
+        let waiting = slots.clone();
+        let waiter = thread::spawn(move || waiting.acquire(NEVER));
+        slots.set(2);
         assert!(waiter.join().unwrap());
     }
 }

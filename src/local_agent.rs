@@ -16,22 +16,22 @@ use crate::controller::{Command, NewDownload, Prepared};
 use crate::dest::{self, Root};
 use crate::governor::Governor;
 use crate::record::Event;
-use crate::remember;
+use crate::restore;
 use crate::saved::{Change, Saved, SavedDownload, SavedFiles};
-use crate::settings::{Said, Settings};
+use crate::settings::{Settings, SettingsOverrides};
 use crate::store::Store;
 use crate::table::FileTable;
-use crate::transfer::Hands;
+use crate::transfer::WorkerContext;
 use crate::upstream::{Fault, Package, Watch};
 
 /// A POST answers within this time, whatever the link's server does.
 const CHECK: Duration = Duration::from_millis(9_500);
 
 /// See the module's page.
-pub struct Handle {
+pub struct LocalAgent {
     pub board: Arc<Board>,
     pub store: Arc<Store<Saved>>,
-    pub hands: Arc<Hands>,
+    pub context: Arc<WorkerContext>,
     pub commands: Sender<Command>,
     pub governor: Arc<Governor>,
     pub claims: Arc<Claims>,
@@ -39,7 +39,7 @@ pub struct Handle {
     pub stopping: Arc<AtomicBool>,
 }
 
-impl Handle {
+impl LocalAgent {
     fn ask<T>(&self, command: impl FnOnce(Sender<T>) -> Command) -> Result<T, Refusal> {
         let (reply, answer) = bounded(1);
         self.commands
@@ -77,7 +77,7 @@ impl Handle {
             deadline: Some(Instant::now() + CHECK),
         };
         match self
-            .hands
+            .context
             .client
             .resolve(&order.link, order.password.as_ref(), &watch)
         {
@@ -98,7 +98,7 @@ impl Handle {
     }
 }
 
-impl Agent for Handle {
+impl Agent for LocalAgent {
     fn board(&self) -> &Board {
         &self.board
     }
@@ -107,15 +107,15 @@ impl Agent for Handle {
         let journal = self.store.journal_health();
         Vitals {
             workers: self.settings().workers,
-            workers_busy: self.hands.seats.taken(),
-            bytes_received: self.hands.meter.received(),
+            workers_busy: self.context.slots.acquired(),
+            bytes_received: self.context.meter.received(),
             journal_bytes: journal.bytes,
             state_writable: journal.writable,
         }
     }
 
     fn files(&self, download: &Download) -> Option<Arc<FileTable>> {
-        remember::files(download, &self.store)
+        restore::files(download, &self.store)
     }
 
     fn create(&self, mut order: Order) -> Result<Arc<Download>, Refusal> {
@@ -192,7 +192,7 @@ impl Agent for Handle {
         self.governor.settings()
     }
 
-    fn change_settings(&self, said: Said) -> Result<Settings, Refusal> {
+    fn change_settings(&self, said: SettingsOverrides) -> Result<Settings, Refusal> {
         self.governor
             .change(said)
             .map_err(|error| Refusal::StateUnwritable(error.to_string()))

@@ -1,4 +1,4 @@
-//! A pulse: "something changed", for whoever waits for it.
+//! Says "something changed" to whoever waits for it.
 //!
 //! Who changes something counts it here, which costs two atomic operations while nobody waits.
 
@@ -8,50 +8,50 @@ use std::time::Instant;
 
 /// See the module's page.
 #[derive(Default)]
-pub struct Pulse {
-    beats: AtomicU64,
+pub struct ChangeNotifier {
+    version: AtomicU64,
     waiting: AtomicUsize,
     lock: Mutex<()>,
-    beaten: Condvar,
+    notified: Condvar,
 }
 
-impl Pulse {
+impl ChangeNotifier {
     /// Something changed.
-    pub fn beat(&self) {
+    pub fn notify(&self) {
         // In one order with the waiter's two steps, so that one of the two sees the other.
-        self.beats.fetch_add(1, Ordering::SeqCst);
+        self.version.fetch_add(1, Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) > 0 {
             drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
-            self.beaten.notify_all();
+            self.notified.notify_all();
         }
     }
 
     /// How often something has changed so far.
-    pub fn beats(&self) -> u64 {
-        self.beats.load(Ordering::SeqCst)
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::SeqCst)
     }
 
-    /// Waits until something has changed since there were `seen` beats, or until the deadline
-    /// where there is one; returns the beats so far.
+    /// Waits until something has changed since there were `seen` changes, or until the deadline
+    /// where there is one; returns the changes so far.
     pub fn wait(&self, seen: u64, deadline: Option<Instant>) -> u64 {
         let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        while self.beats() == seen {
+        while self.version() == seen {
             guard = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
                 Some(left) if left.is_zero() => break,
                 Some(left) => {
-                    let waited = self.beaten.wait_timeout(guard, left);
+                    let waited = self.notified.wait_timeout(guard, left);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
                 None => {
-                    let waited = self.beaten.wait(guard);
+                    let waited = self.notified.wait(guard);
                     waited.unwrap_or_else(PoisonError::into_inner)
                 }
             };
         }
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         drop(guard);
-        self.beats()
+        self.version()
     }
 }
 
@@ -63,28 +63,28 @@ mod tests {
 
     #[test]
     fn a_beat_ends_the_wait_whenever_it_comes() {
-        let pulse = Pulse::default();
+        let notifier = ChangeNotifier::default();
         thread::scope(|scope| {
             scope.spawn(|| {
                 for _ in 0..1_000 {
-                    pulse.beat();
+                    notifier.notify();
                     thread::yield_now();
                 }
             });
             let mut seen = 0;
             while seen < 1_000 {
-                seen = pulse.wait(seen, None);
+                seen = notifier.wait(seen, None);
             }
         });
     }
 
     #[test]
     fn without_a_beat_it_waits_until_the_deadline() {
-        let pulse = Pulse::default();
-        pulse.beat();
-        assert_eq!(pulse.wait(0, None), 1);
+        let notifier = ChangeNotifier::default();
+        notifier.notify();
+        assert_eq!(notifier.wait(0, None), 1);
         let begin = Instant::now();
-        let seen = pulse.wait(1, Some(begin + Duration::from_millis(30)));
+        let seen = notifier.wait(1, Some(begin + Duration::from_millis(30)));
         assert_eq!(seen, 1);
         assert!(begin.elapsed() >= Duration::from_millis(30));
     }
