@@ -12,7 +12,7 @@ use rustix::time::{
 
 use crate::clock::Timestamp;
 
-/// See the module's page.
+/// A thread that calls at a time of the wall clock.
 pub struct Alarm {
     timer: OwnedFd,
     nudge: OwnedFd,

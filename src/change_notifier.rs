@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
-/// See the module's page.
+/// Counts changes, and wakes those who wait for the next one.
 #[derive(Default)]
 pub struct ChangeNotifier {
     version: AtomicU64,

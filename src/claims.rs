@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::board::Board;
 use crate::dest::{self, DestError, Root};
 
-/// See the module's page.
+/// The folders that POSTs under way and downloads lay claim to.
 pub struct Claims {
     /// What every download that is not deleted uses.
     board: Arc<Board>,

@@ -22,7 +22,7 @@ const TRICKLE: u64 = 16 << 10;
 /// Even then: a small file need not wait for a large one.
 const FEWEST: usize = 2;
 
-/// See the module's page.
+/// Settings that are in force, by what was set, the flags and the time of the week.
 pub struct Governor {
     store: Arc<Store<Saved>>,
     context: Arc<WorkerContext>,

@@ -27,7 +27,7 @@ use crate::upstream::{Fault, Package, Watch};
 /// A POST answers within this time, whatever the link's server does.
 const CHECK: Duration = Duration::from_millis(9_500);
 
-/// See the module's page.
+/// The running engine, for the API and for `haul get`.
 pub struct LocalAgent {
     pub board: Arc<Board>,
     pub store: Arc<Store<Saved>>,

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// See the module's page.
+/// Counters of what was received since the start.
 #[derive(Default)]
 pub struct Meter {
     received: AtomicU64,

@@ -117,7 +117,7 @@ impl State {
     }
 }
 
-/// See the module's page. Without a limit it costs one relaxed load a read.
+/// A token bucket that all downloads share. Without a limit it costs one relaxed load a read.
 #[derive(Debug, Default)]
 pub struct RateLimiter {
     limited: AtomicBool,

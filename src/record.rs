@@ -114,7 +114,7 @@ impl Wait {
     }
 }
 
-/// See the module's page.
+/// The state machine of one download.
 pub struct Record {
     state: State,
     problem: Option<Problem>,

@@ -24,7 +24,7 @@ impl State {
     }
 }
 
-/// See the module's page.
+/// A semaphore over the workers, of a size that can change.
 #[derive(Debug)]
 pub struct WorkerSlots {
     state: Mutex<State>,

@@ -21,7 +21,7 @@ pub enum Body {
     Sliced(Slices),
 }
 
-/// See the module's page.
+/// The answer to one request: status, headers, body.
 pub struct Answer {
     pub status: u16,
     pub content_type: &'static str,

@@ -44,7 +44,7 @@ const PROBE_ANSWER: &[u8] = b"served";
 /// How long a probe may take, far more than a loaded machine needs.
 const PROBE_TIME: Duration = Duration::from_secs(5);
 
-/// See the module's page.
+/// The tiny_http server behind the gate, and its threads.
 pub struct Backend {
     folder: Folder,
     handler: Handler,

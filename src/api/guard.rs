@@ -10,7 +10,7 @@ use ring::hmac;
 use super::error::ApiError;
 use crate::board::Secret;
 
-/// See the module's page.
+/// The rules for who may call: `Host`, `Origin` and token.
 pub struct Guard {
     listen: IpAddr,
     token: Option<TokenCheck>,

@@ -14,7 +14,7 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Enough for a request upstream with TLS; only what is touched costs memory.
 const STACK: usize = 1 << 20;
 
-/// See the module's page.
+/// A pool of threads for calls that may take long. Clones are the same pool.
 #[derive(Clone)]
 pub struct ThreadPool {
     shared: Arc<Shared>,

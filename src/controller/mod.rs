@@ -159,7 +159,7 @@ struct Delete {
     reply: Option<Sender<Deleted>>,
 }
 
-/// See the module's page.
+/// The thread that owns every download.
 pub struct Controller {
     channels: Channels,
     pools: Arc<Pools>,

@@ -40,7 +40,7 @@ struct Line {
     columns: usize,
 }
 
-/// See the module's page.
+/// The bars of one download on a terminal.
 pub struct Bars {
     style: Style,
     lines: Lines,

@@ -96,7 +96,7 @@ impl From<TableError> for PlanError {
     }
 }
 
-/// See the module's page.
+/// Takes a listing in, entry by entry, and makes the file table of it.
 pub struct Planner {
     traits: Traits,
     folders: Folders,

@@ -165,7 +165,7 @@ struct Sums {
     failed: AtomicU64,
 }
 
-/// See the module's page.
+/// The files of one download: what was listed never changes, how far they are is in atomic counters.
 pub struct FileTable {
     dirs: Vec<Dir>,
     entries: Vec<Entry>,

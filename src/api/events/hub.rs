@@ -20,7 +20,7 @@ const STACK: usize = 128 << 10;
 /// Changes that are fetched at a time.
 const BATCH: usize = 64;
 
-/// See the module's page.
+/// The events that all watchers share.
 pub struct Hub {
     agent: Arc<dyn Agent>,
     state: Mutex<State>,

@@ -48,7 +48,7 @@ pub struct Look {
     pub due: Option<Instant>,
 }
 
-/// See the module's page.
+/// What watchers were told last of each download, and what changed since.
 pub struct Ledger {
     /// As on the board: sorted by identifier.
     rows: Vec<Row>,

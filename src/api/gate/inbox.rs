@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-/// See the module's page.
+/// The bytes of a connection that were read and not used yet.
 pub struct Inbox {
     bytes: Vec<u8>,
     start: usize,

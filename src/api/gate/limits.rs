@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// See the module's page.
+/// Numbers, bytes and times that the gate allows each client.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Connections at a time.

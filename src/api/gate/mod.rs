@@ -43,7 +43,7 @@ struct Shared {
     registry: Arc<Registry>,
 }
 
-/// See the module's page.
+/// The listener before the HTTP server, with the thread that accepts.
 pub struct Gate {
     address: SocketAddr,
     shared: Arc<Shared>,

@@ -23,7 +23,7 @@ pub struct Slot {
     registry: Arc<Registry>,
 }
 
-/// See the module's page.
+/// All connections that are open.
 pub struct Registry {
     slots: Mutex<HashMap<u64, Arc<Slot>>>,
     /// A connection went, or an answer was given while stopping.
