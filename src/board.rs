@@ -5,6 +5,7 @@
 //! controller never holds up an answer.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
@@ -147,6 +148,12 @@ impl Order {
     pub fn same_target(&self, other: &Order) -> bool {
         (&self.link.api, &self.link.id) == (&other.link.api, &other.link.id)
             && self.dst_folder == other.dst_folder
+    }
+
+    /// Whether one's destination is the other's or lies in it, by their text: only then can both have the same file.
+    pub fn overlaps(&self, other: &Order) -> bool {
+        let (one, other) = (Path::new(&self.dst_folder), Path::new(&other.dst_folder));
+        one.starts_with(other) || other.starts_with(one)
     }
 }
 

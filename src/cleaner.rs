@@ -107,8 +107,8 @@ impl Cleaner {
         let mut paths = HashSet::new();
         for other in self.board.all().iter() {
             let there = Path::new(&other.order.dst_folder);
-            let apart = !there.starts_with(here) && !here.starts_with(there);
-            if apart || other.id == removal.download.id {
+            let overlaps = other.order.overlaps(&removal.download.order);
+            if !overlaps || other.id == removal.download.id {
                 continue;
             }
             let Some(table) = restore::files(other, &self.store) else {

@@ -249,7 +249,7 @@ fn reserved(download: &Download, board: &Board) -> HashSet<String> {
     {
         let there = Path::new(&other.order.dst_folder);
         let Some(table) = other.table() else { continue };
-        if !there.starts_with(here) && !here.starts_with(there) {
+        if !other.order.overlaps(&download.order) {
             continue;
         }
         for file in (0..table.len()).filter(|&file| table.state(file) != FileState::Skipped) {

@@ -26,8 +26,6 @@ pub struct OpenFile {
     part: Mutex<Option<Arc<Part>>>,
     /// Held while the `.part` is made or opened, for the same reason and with the same rule.
     pub(super) opening_part: Mutex<()>,
-    /// Whether a `.part` that is there is ours.
-    pub(super) begun: AtomicBool,
     /// The journal knows that it is about to be there.
     pub(super) part_noted: AtomicBool,
     /// The file has failed or is in place: jobs for it that are still out are to end.
@@ -57,8 +55,8 @@ pub struct Part {
 }
 
 impl OpenFile {
-    /// A file of `size` bytes of which `partial` are in place; `begun` tells whether it may have a `.part`.
-    pub fn new(index: u32, size: u64, partial: Partial, begun: bool) -> OpenFile {
+    /// A file of `size` bytes of which `partial` are in place; `has_part` tells whether the journal knows of a `.part`.
+    pub fn new(index: u32, size: u64, partial: Partial, has_part: bool) -> OpenFile {
         let progress = Progress {
             ranges: Ranges::new(size, partial.bytes),
             etag_reported: partial.etag.is_some(),
@@ -77,8 +75,7 @@ impl OpenFile {
             fetching_address: Mutex::default(),
             part: Mutex::default(),
             opening_part: Mutex::default(),
-            begun: AtomicBool::new(begun),
-            part_noted: AtomicBool::new(begun),
+            part_noted: AtomicBool::new(has_part),
             given_up: AtomicBool::new(false),
         }
     }

@@ -43,7 +43,7 @@ impl Job {
             .run
             .folder(root, &self.table, self.table.dir_of(index))?;
         let mut names = self.table.names(index);
-        if self.file.begun.load(Ordering::Acquire)
+        if self.run.parts.has(index)
             && let Some(file) = folder.open_part(&names.part)?
         {
             if !self.file.progress().ranges.done().is_empty() {
@@ -62,7 +62,6 @@ impl Job {
         self.note_part(context)?;
         let file = loop {
             if let Some(file) = folder.create_part(&names.part)? {
-                self.file.begun.store(true, Ordering::Release);
                 self.run.parts.add(index);
                 break file;
             }
