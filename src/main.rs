@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use haul::cli::client;
+use haul::cli::get::{self, LogTarget};
+use haul::cli::ready;
+use haul::cli::serve::{ServeError, Serving};
 use haul::cli::{self, Command};
-use haul::client;
-use haul::get::{self, LogTarget};
-use haul::ready;
-use haul::serve::{ServeError, Serving};
 use haul::share::Share;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -46,7 +46,7 @@ fn start_log() {
     builder
         .target(env_logger::Target::Pipe(Box::new(LogTarget)))
         .format(|out, record| {
-            let time = haul::clock::now().to_rfc3339();
+            let time = haul::base::clock::now().to_rfc3339();
             writeln!(out, "{time} {:5} {}", record.level(), record.args())
         })
         .init();

@@ -7,8 +7,8 @@ use super::error::ApiError;
 use super::routes::{self, Endpoint};
 use super::{fields, settings};
 use crate::agent::Which;
-use crate::board::{IfExists, Secret, State};
-use crate::settings::SettingsOverrides;
+use crate::model::board::{IfExists, Secret, State};
+use crate::model::settings::SettingsOverrides;
 
 /// Seconds that a long poll can ask for at the most.
 const LONGEST_WAIT: u64 = 60;
@@ -292,7 +292,7 @@ mod tests {
     use proptest::sample::select;
 
     use super::*;
-    use crate::test_strategies;
+    use crate::base::test_strategies;
 
     const BODIES: &[&str] = &[
         "",

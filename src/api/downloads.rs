@@ -8,8 +8,8 @@ use super::calls::NewDownload;
 use super::error::ApiError;
 use super::events::Hub;
 use crate::agent::{Agent, Refusal};
-use crate::board::{Board, Code, Download, Order, State};
-use crate::link::Origins;
+use crate::model::board::{Board, Code, Download, Order, State};
+use crate::model::link::Origins;
 
 /// Files up to which a download's details are rendered in memory and sent with their length.
 const SMALL_TABLE: u32 = 2_000;

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use super::answer::{Answer, Body};
 use crate::agent::Agent;
-use crate::board::State;
-use crate::table::Counts;
+use crate::model::board::State;
+use crate::model::table::Counts;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 

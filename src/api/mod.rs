@@ -41,8 +41,8 @@ use self::guard::Guard;
 use self::health::Tally;
 use self::thread_pool::ThreadPool;
 use crate::agent::Agent;
-use crate::board::Secret;
-use crate::link::Origins;
+use crate::model::board::Secret;
+use crate::model::link::Origins;
 
 /// POSTs of links at a time; each waits for the network, for 10 s at the most.
 const CREATORS: usize = 64;

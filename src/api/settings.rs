@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::error::ApiError;
 use super::fields;
-use crate::settings::SettingsOverrides;
+use crate::model::settings::SettingsOverrides;
 
 /// Reads what is to be set; what is not there stays as it is.
 ///

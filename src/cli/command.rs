@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::board::{IfExists, Secret, State};
-use crate::schedule::Rate;
+use crate::model::board::{IfExists, Secret, State};
+use crate::model::schedule::Rate;
 use crate::share::Options as Share;
 
 /// What to run.

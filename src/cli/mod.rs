@@ -1,10 +1,15 @@
 //! The command line: from arguments and environment to a command, or to one line about what is wrong.
 
+pub mod client;
 mod command;
 mod completions;
 mod flags;
+pub mod get;
 mod given;
+pub mod human;
 mod man;
+pub mod ready;
+pub mod serve;
 mod values;
 
 #[cfg(test)]

@@ -3,8 +3,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
-use crate::board::{IfExists, State};
-use crate::schedule::Rate;
+use crate::model::board::{IfExists, State};
+use crate::model::schedule::Rate;
 
 fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Command, UsageError> {
     let look = |name: &str| {

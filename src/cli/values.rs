@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::UsageError;
-use crate::board::{IfExists, Secret, State};
-use crate::schedule::Rate;
+use crate::model::board::{IfExists, Secret, State};
+use crate::model::schedule::Rate;
 
 /// A token file is looked at this far, in bytes.
 const TOKEN_FILE_LIMIT: u64 = 4096;

@@ -6,7 +6,9 @@
 mod error;
 mod file;
 mod folder;
+pub mod paths;
 mod place;
+pub mod plan;
 mod traits;
 
 pub use error::DestError;

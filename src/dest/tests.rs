@@ -5,7 +5,7 @@ use rustix::fs::{CWD, FileType, mknodat};
 use tempfile::TempDir;
 
 use super::*;
-use crate::board::Code;
+use crate::model::board::Code;
 
 fn root() -> (TempDir, Root) {
     let dir = TempDir::new().unwrap();

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{fstat, fstatfs, fstatvfs, major, minor};
 
-use crate::paths::NAME_MAX;
+use crate::dest::paths::NAME_MAX;
 
 /// What the target file system holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

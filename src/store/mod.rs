@@ -25,6 +25,7 @@ mod folder;
 mod journal;
 mod line;
 mod replay;
+pub mod saved;
 mod side;
 
 use std::collections::{BTreeMap, VecDeque};

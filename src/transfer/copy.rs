@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use super::open_file::Part;
 use super::verdict::broken;
 use super::{Job, WorkerContext};
-use crate::copy_buffer::{self, Chunk, CopyBuffer};
-use crate::outcome::Outcome;
-use crate::ranges::Range;
-use crate::rate_limiter::Grant;
+use crate::base::copy_buffer::{self, Chunk, CopyBuffer};
+use crate::model::outcome::Outcome;
+use crate::model::ranges::Range;
+use crate::transfer::rate_limiter::Grant;
 use crate::upstream::{Content, Fault, Fetched};
 
 /// A connection is kept for so long at least, also where its worker is wanted elsewhere.

@@ -7,11 +7,11 @@ use super::copy::Copying;
 use super::open_file::{Progress, lock};
 use super::verdict::{Refusal, failed};
 use super::{Job, WorkerContext};
-use crate::copy_buffer::CopyBuffer;
-use crate::intervals::Intervals;
-use crate::outcome::Outcome;
-use crate::ranges::Range;
-use crate::saved::Change;
+use crate::base::copy_buffer::CopyBuffer;
+use crate::base::intervals::Intervals;
+use crate::model::outcome::Outcome;
+use crate::model::ranges::Range;
+use crate::store::saved::Change;
 use crate::upstream::{Address, Content, Fault, Fetched};
 
 /// Where an answer's bytes go.

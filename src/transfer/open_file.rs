@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use super::changes::Changes;
 use crate::dest::Folder;
-use crate::ranges::{Range, Ranges};
-use crate::saved::{Change, Partial};
-use crate::table::Names;
+use crate::model::ranges::{Range, Ranges};
+use crate::model::table::Names;
+use crate::store::saved::{Change, Partial};
 use crate::upstream::Address;
 
 /// So many faults in a row that may pass, and the next request goes to a fresh address.

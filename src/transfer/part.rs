@@ -8,10 +8,10 @@ use super::open_file::{Part, lock};
 use super::publish::free_part;
 use super::verdict::broken;
 use super::{BLOCK, Job, WorkerContext};
+use crate::base::intervals::Intervals;
 use crate::dest::{self, Root};
-use crate::intervals::Intervals;
-use crate::outcome::Outcome;
-use crate::saved::Change;
+use crate::model::outcome::Outcome;
+use crate::store::saved::Change;
 
 impl Job {
     /// The file's `.part`, opened or made.

@@ -4,13 +4,13 @@ use std::fs::File;
 
 use super::verdict::broken;
 use super::{Job, LARGE, WorkerContext};
-use crate::board::IfExists;
+use crate::dest::paths;
 use crate::dest::{self, Folder, Published, Traits};
-use crate::outcome::Outcome;
-use crate::paths;
-use crate::saved::{Change, Saved};
+use crate::model::board::IfExists;
+use crate::model::outcome::Outcome;
+use crate::model::table::{FileState, FileTable, Names, Skip};
 use crate::store::Store;
-use crate::table::{FileState, FileTable, Names, Skip};
+use crate::store::saved::{Change, Saved};
 
 impl Job {
     /// Looks at the whole file a last time and sets its time. Returns what the journal must know before

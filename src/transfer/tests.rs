@@ -1,12 +1,12 @@
 //! What the journal is told of a file's bytes, and in which order.
 
 use super::*;
-use crate::board::Download;
-use crate::intervals::Intervals;
-use crate::saved::Partial;
-use crate::session::Session;
-use crate::table::{NewFile, ROOT, TableBuilder};
+use crate::base::intervals::Intervals;
+use crate::model::board::Download;
+use crate::model::table::{NewFile, ROOT, TableBuilder};
+use crate::store::saved::Partial;
 use crate::upstream::Options;
+use crate::upstream::session::Session;
 
 const SIZE: u64 = 1000;
 const KEY: u32 = 1;

@@ -1,10 +1,10 @@
 //! What a fault means for its job.
 
-use crate::board::{Code, FileProblem, Problem};
 use crate::dest::DestError;
-use crate::outcome::Outcome;
-use crate::session::SessionFault;
+use crate::model::board::{Code, FileProblem, Problem};
+use crate::model::outcome::Outcome;
 use crate::upstream::Fault;
+use crate::upstream::session::SessionFault;
 
 /// Why a request for bytes came to nothing.
 pub(super) enum Refusal {

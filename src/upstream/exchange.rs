@@ -16,7 +16,7 @@ use super::agents::Agents;
 use super::fault::{self, Fault};
 use super::pipeline::MOST_AHEAD;
 use super::watch::{self, Cut};
-use crate::url::Url;
+use crate::base::url::Url;
 
 /// Redirects that one call follows.
 const MOST_REDIRECTS: usize = 5;

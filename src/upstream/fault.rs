@@ -10,7 +10,7 @@ use std::time::Duration;
 use ureq::Error;
 
 use super::watch::Cut;
-use crate::url::Url;
+use crate::base::url::Url;
 
 /// Why a call to the upstream server failed. No text of it ever holds a secret, a token or an address's query.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,8 +17,8 @@ use super::exchange::{self, Exchange, Headers, Redirects};
 use super::fault::{self, Fault};
 use super::pipeline::PipeliningBlocklist;
 use super::watch::{self, Context, Cut, Watch};
-use crate::copy_buffer::{self, Chunk, CopyBuffer};
-use crate::url::Url;
+use crate::base::copy_buffer::{self, Chunk, CopyBuffer};
+use crate::base::url::Url;
 
 /// Longer addresses are refused, in bytes; signed ones have one to three thousand.
 const LONGEST_ADDRESS: usize = 16 * 1024;

@@ -11,8 +11,8 @@ use serde::de::{
 
 use super::fault::Fault;
 use super::json::{self, Text};
-use crate::clock::Timestamp;
-use crate::plan::Listed;
+use crate::base::clock::Timestamp;
+use crate::dest::plan::Listed;
 
 /// Longer elements are refused, in bytes of JSON; looked at once a chunk.
 const LONGEST_ELEMENT: u64 = 256 * 1024;
@@ -370,7 +370,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::test_strategies;
+    use crate::base::test_strategies;
 
     const LISTINGS: &[&str] = &[
         "[]",

@@ -15,6 +15,7 @@ mod json;
 mod line;
 mod listing;
 mod pipeline;
+pub mod session;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -36,10 +37,10 @@ use self::exchange::{Answer, Exchange, Headers, Redirects};
 use self::json::Text;
 use self::pipeline::PipeliningBlocklist;
 use self::watch::Context;
-use crate::board::Secret;
-use crate::link::Link;
-use crate::plan::Listed;
-use crate::url::Url;
+use crate::base::url::Url;
+use crate::dest::plan::Listed;
+use crate::model::board::Secret;
+use crate::model::link::Link;
 
 pub use self::fault::Fault;
 pub use self::fetch::{Address, Content, Fetched};

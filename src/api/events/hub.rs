@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::ledger::{Change, Ledger};
 use crate::agent::Agent;
-use crate::board::Download;
+use crate::model::board::Download;
 
 /// The least time between two looks at the board.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -171,7 +171,7 @@ struct Seen {
 /// At random, so that no number of an earlier process is taken for one of ours, whatever the clock did in between; with 51 bits, so
 /// that no number leaves a reader's 53.
 fn first_number() -> u64 {
-    u64::from_le_bytes(crate::id::random()) >> 13
+    u64::from_le_bytes(crate::base::id::random()) >> 13
 }
 
 /// One who watches the board; the hub looks at it as long as there is one.

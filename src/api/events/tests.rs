@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::ledger::{Change, Ledger, Look};
 use crate::api::tests::agent::{download, fill};
-use crate::board::{Board, Download, State};
+use crate::model::board::{Board, Download, State};
 
 struct Desk {
     board: Board,

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use crate::agent::{Agent, Deleted, Refusal, Vitals, Which};
-use crate::board::{Board, Download, Order, Secret, State, View};
-use crate::clock::Timestamp;
-use crate::link::Link;
-use crate::schedule::Rate;
-use crate::settings::{Defaults, Settings, SettingsOverrides};
-use crate::table::{NewFile, ROOT, TableBuilder};
+use crate::base::clock::Timestamp;
+use crate::model::board::{Board, Download, Order, Secret, State, View};
+use crate::model::link::Link;
+use crate::model::schedule::Rate;
+use crate::model::settings::{Defaults, Settings, SettingsOverrides};
+use crate::model::table::{NewFile, ROOT, TableBuilder};
 
 #[derive(Default)]
 pub struct FakeAgent {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::agent::{download, fill};
 use super::*;
-use crate::board::{Code, Problem, State};
+use crate::model::board::{Code, Problem, State};
 
 const EVENTS: &str = "/api/v1/events";
 const ONE: &str = "/api/v1/downloads/0100000001";

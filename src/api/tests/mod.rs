@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use super::gate::limits::Limits;
 use super::{Config, Server};
-use crate::board::Secret;
-use crate::link::Origins;
+use crate::model::board::Secret;
+use crate::model::link::Origins;
 use agent::FakeAgent;
 use client::{Client, Reply};
 

@@ -1,7 +1,7 @@
 //! Reading and changing the settings.
 
 use super::*;
-use crate::settings::SettingsOverrides;
+use crate::model::settings::SettingsOverrides;
 
 const SETTINGS: &str = "/api/v1/settings";
 

@@ -3,7 +3,7 @@
 use super::agent::download;
 use super::*;
 use crate::agent::Which;
-use crate::board::{IfExists, State};
+use crate::model::board::{IfExists, State};
 
 const URL: &str = "https://get.massive.app/L1?secret=LINK_SECRET";
 

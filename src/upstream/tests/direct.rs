@@ -7,7 +7,7 @@ use std::thread;
 
 use super::server::{Reply, Server, Then};
 use super::*;
-use crate::copy_buffer::CopyBuffer;
+use crate::base::copy_buffer::CopyBuffer;
 
 /// Well above what ureq buffers, and no multiple of anything.
 const LARGE: usize = 3_000_001;

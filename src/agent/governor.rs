@@ -1,0 +1,156 @@
+//! The governor: keeps speed and workers at what the settings and the hour say, and the settings on disk.
+
+use std::io;
+use std::num::NonZeroU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use crossbeam_channel::Sender;
+
+use crate::agent::alarm::Alarm;
+use crate::agent::controller::Command;
+use crate::base::clock::{self, Timestamp};
+use crate::model::settings::{Defaults, Settings, SettingsOverrides};
+use crate::store::saved::{Change, Saved};
+use crate::store::{Store, StoreError};
+use crate::transfer::WorkerContext;
+use crate::transfer::worker::Pools;
+
+/// Bytes per second that make a connection worth its while. With less, what a sender has put on its way lies in
+/// buffers for so long that it takes the connection for dead, and all of that is sent again.
+const TRICKLE: u64 = 16 << 10;
+/// Even then: a small file need not wait for a large one.
+const FEWEST: usize = 2;
+
+/// Settings that are in force, by what was set, the flags and the time of the week.
+pub struct Governor {
+    store: Arc<Store<Saved>>,
+    context: Arc<WorkerContext>,
+    pools: Arc<Pools>,
+    commands: Sender<Command>,
+    defaults: Defaults,
+    said: Mutex<SettingsOverrides>,
+    /// Held while a change is made, so that each is saved and applied before the next.
+    changing: Mutex<()>,
+    alarm: Alarm,
+}
+
+impl Governor {
+    /// Puts the settings in force, and starts a thread that follows the schedule. `said` is what was remembered.
+    ///
+    /// # Errors
+    /// The system refuses a thread or a timer.
+    pub fn start(
+        store: Arc<Store<Saved>>,
+        context: Arc<WorkerContext>,
+        pools: Arc<Pools>,
+        commands: Sender<Command>,
+        defaults: Defaults,
+        said: SettingsOverrides,
+    ) -> io::Result<Arc<Governor>> {
+        note_ignored(&said, defaults);
+        let governor = Arc::new(Governor {
+            store,
+            context,
+            pools,
+            commands,
+            defaults,
+            said: Mutex::new(said),
+            changing: Mutex::default(),
+            alarm: Alarm::new()?,
+        });
+        governor.apply(clock::now());
+        let following = governor.clone();
+        thread::Builder::new()
+            .name("governor".into())
+            .stack_size(128 << 10)
+            .spawn(move || following.follow())?;
+        Ok(governor)
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Settings {
+        Settings::new(&self.said(), self.defaults, clock::now())
+    }
+
+    /// Changes what is said of; on return it is on disk and in force.
+    ///
+    /// # Errors
+    /// It could not be saved; nothing has changed.
+    pub fn change(&self, now: SettingsOverrides) -> Result<Settings, StoreError> {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.said().clone();
+        let after = before.and(now);
+        if after != before {
+            self.store
+                .commit(&[Change::Settings(Box::new(after.clone()))])?;
+            *self.said() = after;
+            self.apply(clock::now());
+            self.alarm.nudge();
+        }
+        Ok(self.settings())
+    }
+
+    fn said(&self) -> MutexGuard<'_, SettingsOverrides> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn follow(&self) {
+        loop {
+            if let Err(error) = self.alarm.wait(self.apply(clock::now())) {
+                log::error!("the schedule is not followed any more: {error}");
+                return;
+            }
+        }
+    }
+
+    /// Puts in force what holds now. Returns when that may be something else.
+    fn apply(&self, now: Timestamp) -> Option<Timestamp> {
+        // Held to the end, so that of two who apply the later one has the last word.
+        let said = self.said();
+        let settings = Settings::new(&said, self.defaults, now);
+        let rate = settings.effective_rate_limit.0;
+        let workers = useful(settings.workers, rate);
+        self.context.limit.set(rate);
+        self.context.slots.set(workers);
+        self.pools.allow(workers);
+        // The controller is gone only when the process ends.
+        let _ = self.commands.send(Command::Workers(workers));
+        settings.next_change(now)
+    }
+}
+
+/// How many workers are of use at this rate.
+fn useful(workers: usize, rate: Option<NonZeroU64>) -> usize {
+    let Some(rate) = rate else { return workers };
+    let fed = usize::try_from(rate.get() / TRICKLE).unwrap_or(usize::MAX);
+    workers.min(fed.max(FEWEST))
+}
+
+/// Whoever has just added a flag should not have to wonder why it does nothing.
+fn note_ignored(said: &SettingsOverrides, defaults: Defaults) {
+    if let Some(rate) = said.rate_limit
+        && defaults.rate_limit.0.is_some()
+        && rate != defaults.rate_limit
+    {
+        log::warn!(
+            "--rate-limit is {}, but {rate} was set through the API, which holds",
+            defaults.rate_limit
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_low_rate_is_shared_by_few_connections() {
+        let rate = |bytes| NonZeroU64::new(bytes);
+        assert_eq!(useful(16, None), 16);
+        assert_eq!(useful(16, rate(10 << 20)), 16);
+        assert_eq!(useful(16, rate(5 * TRICKLE)), 5);
+        assert_eq!(useful(16, rate(1)), FEWEST);
+        assert_eq!(useful(1, rate(1)), 1);
+    }
+}

@@ -1,0 +1,261 @@
+//! The agent as the API sees it: checks what needs the network or the disk on the caller's own thread, and asks the
+//! controller for the rest.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, bounded};
+
+use crate::agent::claims::Claims;
+use crate::agent::controller::{Command, NewDownload, Prepared};
+use crate::agent::governor::Governor;
+use crate::agent::restore;
+use crate::agent::{Agent, Deleted, Refusal, Vitals, Which};
+use crate::base::clock;
+use crate::dest::{self, Root};
+use crate::model::board::{Board, Download, Order, State, View};
+use crate::model::record::Event;
+use crate::model::settings::{Settings, SettingsOverrides};
+use crate::model::table::FileTable;
+use crate::store::Store;
+use crate::store::saved::{Change, Saved, SavedDownload, SavedFiles};
+use crate::transfer::WorkerContext;
+use crate::upstream::{Fault, Package, Watch};
+
+/// A POST answers within this time, whatever the link's server does.
+const CHECK: Duration = Duration::from_millis(9_500);
+
+/// The running engine, for the API and for `haul get`.
+pub struct LocalAgent {
+    pub board: Arc<Board>,
+    pub store: Arc<Store<Saved>>,
+    pub context: Arc<WorkerContext>,
+    pub commands: Sender<Command>,
+    pub governor: Arc<Governor>,
+    pub claims: Arc<Claims>,
+    /// Set when the agent stops: no POST waits for its link any longer.
+    pub stopping: Arc<AtomicBool>,
+}
+
+impl LocalAgent {
+    fn ask<T>(&self, command: impl FnOnce(Sender<T>) -> Command) -> Result<T, Refusal> {
+        let (reply, answer) = bounded(1);
+        self.commands
+            .send(command(reply))
+            .map_err(|_| Refusal::ShuttingDown)?;
+        answer.recv().map_err(|_| Refusal::ShuttingDown)
+    }
+
+    fn change_state(&self, id: &str, state: State) -> Result<Arc<Download>, Refusal> {
+        let prepared = self.ask(|reply| Command::PrepareState {
+            id: id.to_owned(),
+            state,
+            reply,
+        })??;
+        let (key, change) = match prepared {
+            Prepared::Already(download) => return Ok(download),
+            Prepared::Commit(key, change) => (key, change),
+        };
+        let saved = self.store.commit(&[change]);
+        let committed = saved.is_ok();
+        let applied = self.ask(|reply| Command::ApplyState {
+            key,
+            state,
+            committed,
+            reply,
+        })?;
+        saved.map_err(|error| Refusal::StateUnwritable(error.to_string()))?;
+        applied
+    }
+
+    /// Asks what the link leads to. What may pass by itself is no refusal: it is what the download begins with.
+    fn check_link(&self, order: &Order) -> Result<Result<Package, Event>, Refusal> {
+        let watch = Watch {
+            stop: self.stopping.clone(),
+            deadline: Some(Instant::now() + CHECK),
+        };
+        match self
+            .context
+            .client
+            .resolve(&order.link, order.password.as_ref(), &watch)
+        {
+            Ok(package) => Ok(Ok(package)),
+            Err(Fault::Unauthorized) if order.password.is_none() => {
+                Err(Refusal::LinkPasswordRequired)
+            }
+            Err(Fault::Unauthorized) => Err(Refusal::LinkPasswordWrong),
+            Err(Fault::Gone) => Err(Refusal::LinkExpired),
+            Err(Fault::NotFound | Fault::Refused { .. }) => Err(Refusal::LinkNotFound),
+            Err(Fault::Stopped) => Err(Refusal::ShuttingDown),
+            Err(Fault::Transient {
+                message,
+                retry_after,
+            }) => Ok(Err(not_begun(message, retry_after, false))),
+            Err(Fault::Malformed(message)) => Ok(Err(not_begun(message, None, true))),
+        }
+    }
+}
+
+impl Agent for LocalAgent {
+    fn board(&self) -> &Board {
+        &self.board
+    }
+
+    fn vitals(&self) -> Vitals {
+        let journal = self.store.journal_health();
+        Vitals {
+            workers: self.settings().workers,
+            workers_busy: self.context.slots.acquired(),
+            bytes_received: self.context.meter.received(),
+            journal_bytes: journal.bytes,
+            state_writable: journal.writable,
+        }
+    }
+
+    fn files(&self, download: &Download) -> Option<Arc<FileTable>> {
+        restore::files(download, &self.store)
+    }
+
+    fn create(&self, mut order: Order) -> Result<Arc<Download>, Refusal> {
+        let invalid = |error: dest::DestError| Refusal::InvalidDestination(error.to_string());
+        let folder = Root::validate(&order.dst_folder).map_err(invalid)?;
+        if let Some(text) = folder.to_str() {
+            order.dst_folder = text.to_owned();
+        }
+        // Told before the server is asked; the controller looks again when the answer is there.
+        let twin = self
+            .board
+            .all()
+            .iter()
+            .find(|other| is_twin(other, &order))
+            .cloned();
+        if let Some(twin) = twin {
+            return Err(Refusal::Duplicate {
+                download_id: twin.id.clone(),
+            });
+        }
+        let (root, mut claim) = self.claims.make(&folder).map_err(invalid)?;
+        let (package, fault) = match self.check_link(&order)? {
+            Ok(package) => (Some(package), None),
+            Err(fault) => (None, Some(fault)),
+        };
+        let wanted = Box::new(order.clone());
+        let (key, id) = self.ask(|reply| Command::PrepareCreate {
+            order: wanted,
+            reply,
+        })??;
+        let new = new_download(key, id, order, &root, claim.take_over(), package);
+        let change = Change::Created(key, Box::new(saved(&new)));
+        let committed = self.store.commit(&[change]);
+        let download = new.download.clone();
+        let kept = committed.is_ok().then(|| Box::new(new));
+        self.ask(|reply| Command::ApplyCreate {
+            key,
+            new: kept,
+            fault,
+            reply,
+        })?;
+        committed.map_err(|error| Refusal::StateUnwritable(error.to_string()))?;
+        claim.keep();
+        Ok(download)
+    }
+
+    fn pause(&self, id: &str) -> Result<Arc<Download>, Refusal> {
+        self.change_state(id, State::Paused)
+    }
+
+    fn resume(&self, id: &str) -> Result<Arc<Download>, Refusal> {
+        self.change_state(id, State::Transferring)
+    }
+
+    fn delete(&self, which: Which, remove_files: bool) -> Result<Deleted, Refusal> {
+        let keys = self.ask(|reply| Command::PrepareDelete { which, reply })??;
+        let committed = match keys.is_empty() {
+            true => Ok(()),
+            false => self
+                .store
+                .commit(&[Change::Deleting(keys.clone(), remove_files)]),
+        };
+        let go = committed.is_ok().then_some(remove_files);
+        let deleted = self.ask(|reply| Command::ApplyDelete {
+            keys,
+            remove_files: go,
+            reply,
+        });
+        committed.map_err(|error| Refusal::StateUnwritable(error.to_string()))?;
+        deleted
+    }
+
+    fn settings(&self) -> Settings {
+        self.governor.settings()
+    }
+
+    fn change_settings(&self, said: SettingsOverrides) -> Result<Settings, Refusal> {
+        self.governor
+            .change(said)
+            .map_err(|error| Refusal::StateUnwritable(error.to_string()))
+    }
+}
+
+fn not_begun(message: String, retry_after: Option<Duration>, malformed: bool) -> Event {
+    log::warn!("the link cannot be read yet, and is tried again: {message}");
+    Event::NotBegun {
+        message,
+        retry_after,
+        malformed,
+    }
+}
+
+fn is_twin(other: &Download, order: &Order) -> bool {
+    matches!(other.state(), State::Transferring | State::Paused) && other.order.same_target(order)
+}
+
+fn new_download(
+    key: u32,
+    id: String,
+    order: Order,
+    root: &Root,
+    made: &[PathBuf],
+    package: Option<Package>,
+) -> NewDownload {
+    let view = View {
+        state: State::Transferring,
+        name: package.as_ref().and_then(|package| package.name.clone()),
+        package_id: package.as_ref().map(|package| package.package_id.clone()),
+        completed_at: None,
+        problem: None,
+    };
+    let download = Arc::new(Download::new(id, key, order, clock::now(), view));
+    NewDownload {
+        download,
+        identity: root.identity(),
+        made: made.to_vec(),
+        package,
+    }
+}
+
+fn saved(new: &NewDownload) -> SavedDownload {
+    let view = new.download.view();
+    SavedDownload {
+        id: new.download.id.clone(),
+        order: new.download.order.clone(),
+        created_at: new.download.created_at,
+        identity: new.identity,
+        made: new
+            .made
+            .iter()
+            .filter_map(|path| path.to_str().map(str::to_owned))
+            .collect(),
+        state: view.state,
+        name: view.name,
+        package_id: view.package_id,
+        completed_at: None,
+        counts: None,
+        problem: None,
+        listed: false,
+        deleting: None,
+        files: SavedFiles::default(),
+    }
+}

@@ -1,0 +1,117 @@
+//! What the API may ask of the agent, and what the agent may refuse.
+
+pub mod alarm;
+pub mod claims;
+pub mod cleaner;
+pub mod controller;
+pub mod governor;
+pub mod hooks;
+pub mod local;
+pub mod restore;
+pub mod syncer;
+pub mod throughput;
+
+use std::sync::Arc;
+
+use crate::model::board::{Board, Download, Order, State};
+use crate::model::settings::{Settings, SettingsOverrides};
+use crate::model::table::FileTable;
+
+/// The downloads a DELETE means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// The one with this identifier; refused where there is none.
+    One(String),
+    /// All in any of these states. All four states mean all downloads.
+    States(Vec<State>),
+}
+
+/// What a DELETE did.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Deleted {
+    /// Identifiers, oldest first.
+    pub deleted: Vec<String>,
+    /// Completed files that were removed from the disk.
+    pub files_removed: u64,
+}
+
+/// Why the agent did not do what was asked. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// `dst_folder` cannot be used; the text says why.
+    InvalidDestination(String),
+    LinkPasswordRequired,
+    LinkPasswordWrong,
+    LinkNotFound,
+    LinkExpired,
+    DownloadNotFound,
+    /// `action` ("paused", "resumed") cannot be done to a download in this state.
+    InvalidTransition {
+        state: State,
+        action: &'static str,
+    },
+    /// The same link goes into the same folder already.
+    Duplicate {
+        download_id: String,
+    },
+    ShuttingDown,
+    /// The change could not be saved in the state directory; the text says why.
+    StateUnwritable(String),
+}
+
+/// How the agent is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vitals {
+    /// Threads that transfer bytes, and those of them that have a job now.
+    pub workers: usize,
+    pub workers_busy: usize,
+    /// Bytes of files since the start, those that were fetched twice too.
+    pub bytes_received: u64,
+    /// Length of the journal in the state directory.
+    pub journal_bytes: u64,
+    /// Whether the last write to the state directory succeeded.
+    pub state_writable: bool,
+}
+
+/// The agent as the API sees it. Every call blocks until what it answers is on disk.
+pub trait Agent: Send + Sync {
+    /// Every download, for reading.
+    fn board(&self) -> &Board;
+
+    /// How it is doing, as of now; asks nobody and waits for nothing.
+    fn vitals(&self) -> Vitals;
+
+    /// The package's files, for reading; read back from disk for a complete download. None where they are not listed yet.
+    fn files(&self, download: &Download) -> Option<Arc<FileTable>> {
+        download.table()
+    }
+
+    /// Checks the link upstream (10 s at the most) and the destination, then adds a download.
+    ///
+    /// # Errors
+    /// A definite refusal; a transient fault upstream is none.
+    fn create(&self, order: Order) -> Result<Arc<Download>, Refusal>;
+
+    /// # Errors
+    /// `DownloadNotFound`, `InvalidTransition` from `complete` and `error`.
+    fn pause(&self, id: &str) -> Result<Arc<Download>, Refusal>;
+
+    /// # Errors
+    /// `DownloadNotFound`, `InvalidTransition` from `complete`, `Duplicate` from `error` while its link goes into its folder again.
+    fn resume(&self, id: &str) -> Result<Arc<Download>, Refusal>;
+
+    /// Stops the transfers, removes `.part` files and, if asked, what the downloads made.
+    ///
+    /// # Errors
+    /// `DownloadNotFound` for an unknown `Which::One`.
+    fn delete(&self, which: Which, remove_files: bool) -> Result<Deleted, Refusal>;
+
+    /// The settings in force.
+    fn settings(&self) -> Settings;
+
+    /// Changes the settings that are said, and answers all of them.
+    ///
+    /// # Errors
+    /// `StateUnwritable`.
+    fn change_settings(&self, said: SettingsOverrides) -> Result<Settings, Refusal>;
+}

@@ -1,0 +1,294 @@
+//! A start: from what was saved to downloads that go on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rayon::prelude::*;
+
+use crate::agent::controller::{NewDownload, Restored, failed_codes};
+use crate::model::board::{Code, Download, Problem, State, View};
+use crate::model::parts::Parts;
+use crate::model::record::Record;
+use crate::model::table::{FileState, FileTable, Skip};
+use crate::store::Store;
+use crate::store::saved::{Partial, Saved, SavedDownload, SavedFiles};
+use crate::transfer::start::side_name;
+
+/// Takes up everything that was saved, and removes file lists that belong to no download.
+pub fn remember(saved: Saved, store: &Store<Saved>, retry_for: Duration) -> Vec<Restored> {
+    let wanted: BTreeSet<String> = saved
+        .downloads
+        .values()
+        .map(|download| side_name(&download.id))
+        .collect();
+    store
+        .side_names()
+        .into_iter()
+        .filter(|name| !wanted.contains(name))
+        .for_each(|name| store.remove_side(&name));
+    let downloads: Vec<_> = saved.downloads.into_iter().collect();
+    downloads
+        .into_par_iter()
+        .map(|(key, download)| take_up(key, download, store, retry_for))
+        .collect()
+}
+
+fn take_up(key: u32, saved: SavedDownload, store: &Store<Saved>, retry_for: Duration) -> Restored {
+    let resting = saved.counts.filter(|_| saved.state == State::Complete);
+    let wanted = saved.listed && resting.is_none();
+    let found = recall(&saved.id, saved.files, wanted, store);
+    let (state, problem) = match &found.table {
+        Err(problem) => (State::Error, Some(problem.clone())),
+        Ok(_) => (saved.state, saved.problem),
+    };
+    let view = View {
+        state,
+        name: saved.name,
+        package_id: saved.package_id,
+        completed_at: saved.completed_at,
+        problem: problem.clone(),
+    };
+    let download = Arc::new(Download::new(
+        saved.id,
+        key,
+        saved.order,
+        saved.created_at,
+        view,
+    ));
+    match (found.table, resting) {
+        (Ok(Some(table)), _) => download.set_table(Arc::new(table)),
+        (_, Some(counts)) => download.rest(counts, found.files),
+        _ => {}
+    }
+    Restored {
+        new: NewDownload {
+            download,
+            identity: saved.identity,
+            made: saved.made.into_iter().map(PathBuf::from).collect(),
+            package: None,
+        },
+        record: Record::new(state, problem, found.failed, retry_for),
+        partial: found.partial,
+        parts: found.parts,
+        unsettled: found.unsettled,
+        deleting: saved.deleting,
+    }
+}
+
+/// How far the files of a download are by what was saved.
+pub struct Recalled {
+    /// The files, each where it was; None where they are not listed, or not wanted.
+    pub table: Result<Option<FileTable>, Problem>,
+    pub failed: BTreeMap<u32, Code>,
+    pub partial: BTreeMap<u32, Partial>,
+    pub parts: Parts,
+    /// See [`SavedFiles::unsettled`].
+    pub unsettled: bool,
+    /// The rest of what was saved.
+    files: SavedFiles,
+}
+
+/// Finds out how far the files of the download of this identifier are; its table only where it is `wanted`.
+pub fn recall(id: &str, mut files: SavedFiles, wanted: bool, store: &Store<Saved>) -> Recalled {
+    let table = wanted.then(|| load(id, &files, store)).transpose();
+    let failed = failed_codes(&files);
+    if let Ok(Some(table)) = &table {
+        // Whole, but without its name: no byte of it is needed again.
+        for &file in files.failed.keys() {
+            if file < table.len() && files.done.contains(file.into()) {
+                let whole = [(0, table.size(file))].into_iter().collect();
+                files.partial.entry(file).or_default().bytes = whole;
+                files.parts.insert(file);
+            }
+        }
+    }
+    Recalled {
+        table,
+        failed,
+        partial: std::mem::take(&mut files.partial),
+        parts: Parts::new(std::mem::take(&mut files.parts), files.begun),
+        unsettled: std::mem::take(&mut files.unsettled),
+        files,
+    }
+}
+
+/// A download's files, read back from disk where they rest there.
+pub fn files(download: &Download, store: &Store<Saved>) -> Option<Arc<FileTable>> {
+    if let Some(table) = download.table() {
+        return Some(table);
+    }
+    let resting = download.resting()?;
+    load(&download.id, &resting, store).ok().map(Arc::new)
+}
+
+/// Lets go of the file table of a complete download.
+pub fn rest(download: &Download) {
+    let Some(table) = download.table() else {
+        return;
+    };
+    let changed = table.changed();
+    let done = (0..table.len()).filter(|&file| table.state(file) == FileState::Complete);
+    let files = SavedFiles {
+        done: done
+            .map(|file| (u64::from(file), u64::from(file) + 1))
+            .collect(),
+        mtimes: changed.mtimes,
+        renamed: changed.renamed,
+        skipped: changed.skipped,
+        ..SavedFiles::default()
+    };
+    download.rest(table.counts(), files);
+}
+
+/// The files of a download, each where it was.
+///
+/// # Errors
+/// Its saved list of files cannot be used.
+pub fn load(id: &str, files: &SavedFiles, store: &Store<Saved>) -> Result<FileTable, Problem> {
+    let table = store
+        .read_side(&side_name(id))
+        .map_err(|error| error.to_string())
+        .and_then(|mut file| FileTable::load(&mut file).map_err(|error| error.to_string()));
+    let table = table.map_err(|why| {
+        log::error!("download {id}: its list of files cannot be used: {why}");
+        Problem {
+            code: Code::InternalError,
+            message: format!("the saved list of files cannot be used ({why}); delete this download and add it again"),
+            recoverable: false,
+            retry_at: None,
+        }
+    })?;
+    restore(&table, files);
+    Ok(table)
+}
+
+/// Brings a fresh table to where its files were.
+fn restore(table: &FileTable, files: &SavedFiles) {
+    let known = |file: &u32| *file < table.len();
+    for (&file, names) in files.renamed.iter().filter(|(file, _)| known(file)) {
+        table.rename(file, names.clone());
+    }
+    for (&file, &mtime) in files.mtimes.iter().filter(|(file, _)| known(file)) {
+        table.set_saved_mtime(file, mtime);
+    }
+    for (start, end) in files.done.iter() {
+        for file in (start..end.min(table.len().into())).filter_map(|file| u32::try_from(file).ok())
+        {
+            table.set_done(file, table.size(file));
+            table.set_state(file, FileState::Complete);
+        }
+    }
+    for (&file, partial) in files.partial.iter().filter(|(file, _)| known(file)) {
+        let mut bytes = partial.bytes.clone();
+        bytes.truncate(table.size(file));
+        table.set_done(file, bytes.total());
+    }
+    for (&file, problem) in files.failed.iter().filter(|(file, _)| known(file)) {
+        table.fail(file, problem.clone());
+    }
+    for &file in files.skipped.iter().filter(|file| known(file)) {
+        table.skip(file, Skip::Exists);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::test_strategies;
+
+    const CREATED: &str = r#"{"n":1,"c":{"created":[1,{"id":"01M84KQ5TV97SDPX23N95RP0H1","order":{"link":{"public":"http://h/A","api":"http://h","id":"A","secret":"s"},"dst_folder":"/in"},"created_at":"2026-11-23T10:00:00Z","identity":{"dev":1,"ino":2,"fsid":3,"kind":4},"state":"transferring"}]}}"#;
+    const JOURNALS: &[&str] = &[
+        r#"{"generation":0,"boot":"one","synced":0}
+{"n":2,"c":{"named":[1,"n","P"]}}
+{"n":3,"c":{"listed":1}}
+{"n":4,"c":{"b":[1,64]}}
+{"n":5,"c":{"w":[1,0,0,10]}}
+{"n":6,"c":{"e":[1,0,"\"tag\""]}}
+{"n":7,"c":{"d":[1,1]}}
+{"s":7}
+{"n":8,"c":{"f":[1,2,{"code":"protocol_error","message":"no"}]}}
+{"n":9,"c":{"n":[1,0,{"last":"a (1)","part":"a (1).part"}]}}
+{"v":[9,9]}
+{"n":10,"c":{"again":1}}
+{"n":11,"c":{"state":[1,"paused",null]}}
+{"n":12,"c":{"unsettled":1}}
+"#,
+        r#"{"generation":0,"boot":"two","synced":3}
+{"n":2,"c":{"listed":1}}
+{"n":3,"c":{"m":[1,2,99]}}
+{"n":4,"c":{"o":[1,2]}}
+{"n":5,"c":{"s":[1,1]}}
+{"n":6,"c":{"complete":[1,"2026-11-23T10:00:00Z"]}}
+{"n":7,"c":{"deleting":[[1],true]}}
+{"n":8,"c":{"gone":[1]}}
+"#,
+    ];
+
+    /// A list of three files of 10 bytes.
+    fn list() -> Vec<u8> {
+        let mut builder = crate::model::table::TableBuilder::default();
+        for name in ["a", "b", "c"] {
+            let file = crate::model::table::NewFile {
+                id: name.into(),
+                dir: crate::model::table::ROOT,
+                name: name.into(),
+                size: 10,
+                mtime: None,
+                original: None,
+                part: None,
+                skip: None,
+            };
+            builder.file(file).unwrap();
+        }
+        let mut out = Vec::new();
+        builder.finish().save(&mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn the_journals_below_make_sense() {
+        let dir = tempfile::tempdir().unwrap();
+        for journal in JOURNALS {
+            let text = journal.replacen('\n', &format!("\n{CREATED}\n"), 1);
+            fs::write(dir.path().join("downloads.journal"), text).unwrap();
+            let (store, saved) = Store::<Saved>::open_in_boot(dir.path(), "one").unwrap();
+            assert_eq!(saved.next_key, 2, "the creation was understood");
+            drop(store);
+            fs::remove_file(dir.path().join("downloads.json")).unwrap();
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_journals_are_replayed_or_passed_over(
+            journal in test_strategies::near(JOURNALS),
+            cut in proptest::option::of(any::<prop::sample::Index>()),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let (store, _) = Store::<Saved>::open_in_boot(dir.path(), "one").unwrap();
+            let mut side = list();
+            if let Some(cut) = cut {
+                side.truncate(cut.index(side.len()));
+            }
+            let name = side_name("01M84KQ5TV97SDPX23N95RP0H1");
+            store.write_side(&name, &mut |out| out.write_all(&side)).unwrap();
+            drop(store);
+            fs::remove_file(dir.path().join("downloads.json")).unwrap();
+            let journal = String::from_utf8_lossy(&journal).replacen('\n', &format!("\n{CREATED}\n"), 1);
+            fs::write(dir.path().join("downloads.journal"), journal).unwrap();
+            if let Ok((store, saved)) = Store::<Saved>::open_in_boot(dir.path(), "one") {
+                for one in remember(saved, &store, Duration::from_secs(1)) {
+                    let Some(table) = one.new.download.table() else { continue };
+                    let counts = table.counts();
+                    prop_assert!(counts.bytes_done <= counts.bytes_total, "{counts:?}");
+                }
+            }
+        }
+    }
+}

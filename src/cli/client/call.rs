@@ -1,0 +1,218 @@
+//! One call to a running agent's API, and what can go wrong with it.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use ureq::http::{Method, Request, Response};
+use ureq::{Agent, AsSendBody, Body};
+
+use crate::cli::human;
+use crate::cli::{self, Ask};
+use crate::model::board::Secret;
+
+/// A POST may wait for the link's server for 10 s, a long poll for 30.
+const TIMEOUT: Duration = Duration::from_secs(60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Answers are read this far, in bytes: a million files and their errors fit.
+const LARGEST_ANSWER: u64 = 1 << 30;
+
+/// Why there is no answer that could be used. Each text is for a user.
+#[derive(Debug)]
+pub enum CallError {
+    /// Nothing can be asked like that.
+    Usage(String),
+    /// The API says no.
+    Api { status: u16, message: String },
+    /// No agent there, or not an agent.
+    Server(String),
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CallError::Usage(text) | CallError::Server(text) => f.write_str(text),
+            CallError::Api { message, .. } => f.write_str(message),
+        }
+    }
+}
+
+impl std::error::Error for CallError {}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    error: ErrorFields,
+}
+
+#[derive(Deserialize)]
+struct ErrorFields {
+    message: String,
+}
+
+/// A running agent.
+pub struct Server {
+    agent: Agent,
+    base: String,
+    token: Option<Secret>,
+}
+
+impl Server {
+    /// # Errors
+    /// The token cannot be read.
+    pub fn of(ask: &Ask) -> Result<Server, CallError> {
+        let token = ask
+            .token_file
+            .as_deref()
+            .map(cli::read_token)
+            .transpose()
+            .map_err(CallError::Usage)?;
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            // An agent on this machine or in this house: no proxy knows it.
+            .proxy(None)
+            .max_redirects(0)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .user_agent(concat!("haul/", env!("CARGO_PKG_VERSION")))
+            .build();
+        let base = ask.server.strip_suffix("/api/v1").unwrap_or(&ask.server);
+        Ok(Server {
+            agent: Agent::new_with_config(config),
+            base: base.to_owned(),
+            token,
+        })
+    }
+
+    /// The agent's base, as it was given.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// GET, read as JSON.
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
+        self.read(self.send(Method::GET, path, (), Some(TIMEOUT))?)
+    }
+
+    /// GET, written to `out` as it is, with a newline at its end.
+    pub fn copy(&self, path: &str, out: &mut dyn io::Write) -> Result<(), CallError> {
+        let answer = self.send(Method::GET, path, (), Some(TIMEOUT))?;
+        // Reading and writing fail alike here; of a closed stdout the caller has no more to say.
+        io::copy(&mut reader(answer), out)
+            .and_then(|_| out.write_all(b"\n"))
+            .and_then(|()| out.flush())
+            .map_err(|error| self.broken(&error))
+    }
+
+    /// POST without a body.
+    pub fn act<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
+        self.read(self.send(Method::POST, path, (), Some(TIMEOUT))?)
+    }
+
+    /// POST of JSON.
+    pub fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CallError> {
+        let body = serde_json::to_vec(body).map_err(|error| CallError::Usage(error.to_string()))?;
+        self.read(self.send(Method::POST, path, &body[..], Some(TIMEOUT))?)
+    }
+
+    /// DELETE, which answers once everything is gone, however long that takes.
+    pub fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
+        self.read(self.send(Method::DELETE, path, (), None)?)
+    }
+
+    fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: impl AsSendBody,
+        timeout: Option<Duration>,
+    ) -> Result<Response<Body>, CallError> {
+        let request = self.request(method, path, body, timeout)?;
+        let answer = self.agent.run(request).map_err(|error| self.fault(error))?;
+        match answer.status().as_u16() {
+            200..=299 => Ok(answer),
+            status => Err(self.refusal(status, answer)),
+        }
+    }
+
+    fn request<B: AsSendBody>(
+        &self,
+        method: Method,
+        path: &str,
+        body: B,
+        timeout: Option<Duration>,
+    ) -> Result<Request<B>, CallError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}/api/v1{path}", self.base))
+            .header("content-type", "application/json");
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {}", token.reveal()));
+        }
+        let request = request
+            .body(body)
+            .map_err(|_| CallError::Usage(format!("{} cannot be asked anything", self.base)))?;
+        Ok(self
+            .agent
+            .configure_request(request)
+            .timeout_recv_response(timeout)
+            .build())
+    }
+
+    fn read<T: DeserializeOwned>(&self, answer: Response<Body>) -> Result<T, CallError> {
+        serde_json::from_reader(io::BufReader::new(reader(answer)))
+            .map_err(|error| self.broken(&error.into()))
+    }
+
+    fn refusal(&self, status: u16, answer: Response<Body>) -> CallError {
+        match self.read::<ErrorBody>(answer) {
+            Ok(ErrorBody { error }) => CallError::Api {
+                status,
+                message: match status {
+                    401 => format!("{}: name its file with --token-file", error.message),
+                    _ => error.message,
+                },
+            },
+            Err(_) => CallError::Server(format!(
+                "{} answered with status {status}: that is no haul agent",
+                self.base
+            )),
+        }
+    }
+
+    fn broken(&self, error: &io::Error) -> CallError {
+        CallError::Server(format!(
+            "the answer of {} cannot be used: {error}",
+            self.base
+        ))
+    }
+
+    fn fault(&self, error: ureq::Error) -> CallError {
+        let base = &self.base;
+        let refused = matches!(&error, ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused)
+            || matches!(error, ureq::Error::ConnectionFailed);
+        CallError::Server(if refused {
+            format!(
+                "no agent is running at {base}: start one with `haul serve`, or name another with \
+                 --server or HAUL_SERVER"
+            )
+        } else {
+            format!(
+                "{base} cannot be reached: {}",
+                human::clean(&error.to_string())
+            )
+        })
+    }
+}
+
+fn reader(answer: Response<Body>) -> impl Read {
+    answer
+        .into_body()
+        .into_with_config()
+        .limit(LARGEST_ANSWER)
+        .reader()
+}

@@ -1,0 +1,246 @@
+//! `haul ls`, `add`, `show`, `pause`, `resume`, `rm` and `wait`: thin clients of a running agent's API, for
+//! people and scripts.
+
+mod call;
+mod show;
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use self::call::{CallError, Server};
+use self::show::Summary;
+use crate::base::url::Url;
+use crate::cli::get;
+use crate::cli::human;
+use crate::cli::{Ask, What};
+use crate::model::board::{IfExists, Secret, State};
+
+/// Characters of a whole identifier.
+const WHOLE_ID: usize = 26;
+/// How often an agent is asked at the most. One that cannot say by itself when something has changed is asked so often.
+const POLL: Duration = Duration::from_secs(1);
+/// Failures in a row after which `wait` gives up on an agent that was there: one that is started anew is waited for.
+const LOST: u32 = 30;
+
+/// Asks, and prints the answer. Returns the exit code: 0, 1 for any failure, 2 for bad usage.
+pub fn run(ask: &Ask) -> u8 {
+    let result = Server::of(ask).and_then(|server| perform(&server, &ask.what));
+    match result {
+        Ok(exit) => exit,
+        Err(error) => {
+            complain(&error.to_string());
+            match error {
+                CallError::Usage(_) => 2,
+                CallError::Api { .. } | CallError::Server(_) => 1,
+            }
+        }
+    }
+}
+
+fn complain(message: &str) {
+    // Where stderr is gone, the exit code has to do.
+    let _ = writeln!(io::stderr(), "haul: {}", human::clean(message));
+}
+
+fn perform(server: &Server, what: &What) -> Result<u8, CallError> {
+    match what {
+        What::List { states, json } => list(server, states, *json),
+        What::Add {
+            link,
+            dir,
+            password,
+            if_exists,
+            json,
+        } => add(server, link, dir, password.as_ref(), *if_exists, *json),
+        What::Show { id, json } => {
+            let path = format!("/downloads/{}", whole(server, id)?);
+            if *json {
+                return server.copy(&path, &mut io::stdout().lock()).map(|()| 0);
+            }
+            print(&show::details(&server.get(&path)?))
+        }
+        What::Pause(ids) => each(server, ids, |id| change(server, id, "pause", "paused")),
+        What::Resume(ids) => each(server, ids, |id| change(server, id, "resume", "resumed")),
+        What::Remove { ids, files } => each(server, ids, |id| remove(server, id, *files)),
+        What::Wait(id) => wait(server, &whole(server, id)?),
+    }
+}
+
+fn list(server: &Server, states: &[State], json: bool) -> Result<u8, CallError> {
+    let mut path = "/downloads".to_owned();
+    if !states.is_empty() {
+        let names: Vec<&str> = states.iter().map(|state| state.name()).collect();
+        path += &format!("?states={}", names.join(","));
+    }
+    if json {
+        return server.copy(&path, &mut io::stdout().lock()).map(|()| 0);
+    }
+    print(&show::table(&server.get::<Vec<Summary>>(&path)?))
+}
+
+fn add(
+    server: &Server,
+    link: &Secret,
+    dir: &Path,
+    password: Option<&Secret>,
+    if_exists: IfExists,
+    json: bool,
+) -> Result<u8, CallError> {
+    let here = Url::parse(server.base()).is_ok_and(|url| url.is_loopback());
+    if !here && !dir.is_absolute() {
+        return Err(CallError::Usage(format!(
+            "{dir:?} is a folder on the agent's machine, so it has to begin with /"
+        )));
+    }
+    let link = get::link_text(link).map_err(CallError::Usage)?;
+    let mut order = json!({
+        "url": link.reveal(),
+        "dst_folder": get::absolute(dir).map_err(CallError::Usage)?,
+        "if_exists": if_exists,
+    });
+    if let Some(password) = password {
+        order["password"] = password.reveal().into();
+    }
+    let summary: Value = server.post("/downloads", &order)?;
+    if json {
+        return print(&format!("{summary}\n"));
+    }
+    let id = summary["download_id"].as_str().unwrap_or_default();
+    print(&format!("{}\n", human::clean(id)))
+}
+
+/// Does something to each, whatever becomes of the others.
+fn each(
+    server: &Server,
+    ids: &[String],
+    act: impl Fn(&str) -> Result<String, CallError>,
+) -> Result<u8, CallError> {
+    let mut exit = 0;
+    for id in ids {
+        match whole(server, id).and_then(|id| act(&id)) {
+            Ok(line) => exit = exit.max(print(&line)?),
+            // Nobody there for this one, nobody there for the next.
+            Err(error @ CallError::Server(_)) => return Err(error),
+            Err(error) => {
+                complain(&format!("{id}: {error}"));
+                exit = 1;
+            }
+        }
+    }
+    Ok(exit)
+}
+
+fn change(server: &Server, id: &str, call: &str, done: &str) -> Result<String, CallError> {
+    let summary: Summary = server.act(&format!("/downloads/{id}/{call}"))?;
+    Ok(format!("{id} {done}: {}\n", summary.title()))
+}
+
+#[derive(Deserialize)]
+struct Deleted {
+    files_removed: u64,
+}
+
+fn remove(server: &Server, id: &str, files: bool) -> Result<String, CallError> {
+    let query = if files { "?remove_files=true" } else { "" };
+    let deleted: Deleted = server.delete(&format!("/downloads/{id}{query}"))?;
+    Ok(match files {
+        true => format!(
+            "{id} removed, with {}\n",
+            human::files(deleted.files_removed)
+        ),
+        false => format!("{id} removed\n"),
+    })
+}
+
+/// What `wait` looks at; the files of a long answer are passed over.
+#[derive(Deserialize)]
+struct Awaited {
+    state: String,
+    name: Option<String>,
+    link: String,
+    error: Option<show::Problem>,
+}
+
+fn wait(server: &Server, id: &str) -> Result<u8, CallError> {
+    let (mut polls, mut seen, mut lost) = (false, false, 0);
+    loop {
+        let path = match polls {
+            true => format!("/downloads/{id}"),
+            false => format!("/downloads/{id}?wait=30"),
+        };
+        let asked = Instant::now();
+        match server.get::<Awaited>(&path) {
+            Ok(found) if found.state == "transferring" => (seen, lost) = (true, 0),
+            Ok(found) => return ended(&found),
+            // An agent that cannot wait does not know the parameter.
+            Err(CallError::Api { status: 400, .. }) if !polls => {
+                polls = true;
+                continue;
+            }
+            Err(CallError::Server(_) | CallError::Api { status: 503, .. })
+                if seen && lost < LOST =>
+            {
+                lost += 1;
+            }
+            Err(error) => return Err(error),
+        }
+        // Nobody is asked more often than this, however fast the answers come.
+        thread::sleep(POLL.saturating_sub(asked.elapsed()));
+    }
+}
+
+fn ended(found: &Awaited) -> Result<u8, CallError> {
+    let name = human::clean(found.name.as_deref().unwrap_or(&found.link));
+    if found.state == "complete" {
+        return print(&format!("complete: {name}\n"));
+    }
+    let why = found.error.as_ref();
+    let why = why.map(|error| format!(": {}", error.message));
+    complain(&format!(
+        "{name} is {}{}",
+        match found.state.as_str() {
+            "error" => "in error",
+            state => state,
+        },
+        why.unwrap_or_default()
+    ));
+    Ok(1)
+}
+
+#[derive(Deserialize)]
+struct Identified {
+    download_id: String,
+}
+
+/// The whole identifier that a part of it means: its end, as `haul ls` shows it, or its beginning.
+fn whole(server: &Server, id: &str) -> Result<String, CallError> {
+    if id.len() == WHOLE_ID {
+        return Ok(id.to_owned());
+    }
+    let all: Vec<Identified> = server.get("/downloads")?;
+    let all = all.into_iter().map(|one| one.download_id);
+    let mut found = all.filter(|one| one.ends_with(id) || one.starts_with(id));
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(one),
+        (None, _) => Err(CallError::Api {
+            status: 404,
+            message: "there is no download with this ID; haul ls lists them".into(),
+        }),
+        (Some(one), Some(other)) => Err(CallError::Api {
+            status: 409,
+            message: format!("this can mean {one} and {other}: give more of it"),
+        }),
+    }
+}
+
+/// Prints; the exit code. A reader that has seen enough is no failure to complain about.
+fn print(text: &str) -> Result<u8, CallError> {
+    let mut out = io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    Ok(u8::from(written.is_err()))
+}

@@ -1,0 +1,301 @@
+//! Starts the threads, wires them together, and stops them: the engine, and for `haul serve` the API in front of it.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+
+use crate::agent::claims::Claims;
+use crate::agent::cleaner::{self, Cleaner};
+use crate::agent::controller::{Channels, Command, Controller, Policy};
+use crate::agent::governor::Governor;
+use crate::agent::hooks::{self, Programs};
+use crate::agent::local::LocalAgent;
+use crate::agent::restore::remember;
+use crate::agent::syncer::{self, Lost};
+use crate::api;
+use crate::base::exit_on_panic::exit_on_panic;
+use crate::cli::{self, UsageError};
+use crate::model::board::{Board, Download, Problem, State};
+use crate::model::link::Origins;
+use crate::model::settings::{Defaults, MOST_WORKERS};
+use crate::store::saved::Saved;
+use crate::store::{Store, StoreError};
+use crate::transfer::WorkerContext;
+use crate::transfer::slots::WorkerSlots;
+use crate::transfer::worker::Pools;
+use crate::upstream::{Client, Options};
+
+/// How long a stop waits for the jobs; they look at their flag four times a second.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Why the agent could not start.
+#[derive(Debug)]
+pub enum ServeError {
+    Usage(UsageError),
+    Store(StoreError),
+    Start(String),
+}
+
+impl std::fmt::Display for ServeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ServeError::Usage(error) => error.fmt(f),
+            ServeError::Store(error) => error.fmt(f),
+            ServeError::Start(message) => f.write_str(message),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {}
+
+impl From<StoreError> for ServeError {
+    fn from(error: StoreError) -> ServeError {
+        ServeError::Store(error)
+    }
+}
+
+/// What the engine needs to know.
+pub struct Setup<'a> {
+    pub state_dir: &'a Path,
+    pub transfers: &'a cli::Transfers,
+    pub programs: Programs,
+}
+
+/// The agent without its API: everything that downloads.
+pub struct Engine {
+    pub handle: Arc<LocalAgent>,
+    /// Until somebody waits for it.
+    syncer: Option<JoinHandle<Lost>>,
+}
+
+impl Engine {
+    /// Takes the state directory and goes on with what is in it. `amend` sees what was saved before anything
+    /// is done about it, and may change it; what is to last it must commit as well.
+    ///
+    /// # Errors
+    /// See [`ServeError`]; what `amend` reports becomes `Start`.
+    pub fn start(
+        setup: &Setup<'_>,
+        amend: impl FnOnce(&Store<Saved>, &mut Saved) -> Result<(), String>,
+    ) -> Result<Engine, ServeError> {
+        let client = Client::new(Options {
+            // The number of workers may change; what is not there costs nothing.
+            connections: 2 * MOST_WORKERS,
+            silence: setup.transfers.silence_timeout,
+            ca_file: setup.transfers.ca_file.clone(),
+            pipelining: setup.transfers.pipelining,
+        })
+        .map_err(|message| ServeError::Usage(UsageError::new(message)))?;
+        let (store, mut saved) = Store::open(setup.state_dir)?;
+        amend(&store, &mut saved).map_err(ServeError::Start)?;
+        let store = Arc::new(store);
+        let board = Arc::new(Board::default());
+        let context = Arc::new(WorkerContext {
+            client,
+            store: store.clone(),
+            meter: Arc::default(),
+            limit: Arc::default(),
+            slots: Arc::new(WorkerSlots::new(setup.transfers.workers)),
+        });
+        let claims = Claims::new(board.clone());
+        let (commands, governor, syncer) = engine(setup, saved, &store, &board, &claims, &context)
+            .map_err(|error| ServeError::Start(format!("the system refuses a thread: {error}")))?;
+        let handle = Arc::new(LocalAgent {
+            board,
+            store,
+            context,
+            commands,
+            governor,
+            claims,
+            stopping: Arc::default(),
+        });
+        Ok(Engine {
+            handle,
+            syncer: Some(syncer),
+        })
+    }
+
+    /// Tells every transfer, and every POST that waits for its link, to give up. The receiver, for [`Engine::settle`], hears of it when none is left.
+    pub fn halt(&self) -> Receiver<()> {
+        self.handle.stopping.store(true, Ordering::Release);
+        let (reply, stopped) = bounded(1);
+        // A controller that is gone has dropped `reply` with the command: the wait ends at once.
+        let _ = self.handle.commands.send(Command::Shutdown { reply });
+        stopped
+    }
+
+    /// Waits until the transfers have given up, 3 s at the most. Nothing is written to a destination after that.
+    pub fn settle(&self, stopped: &Receiver<()>) {
+        if stopped.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            log::warn!(
+                "some transfers did not stop in time; what they wrote last may be fetched again"
+            );
+        }
+    }
+
+    /// Once the transfers have given up: makes sure that a complete download is on the disk, and recorded as such.
+    ///
+    /// # Errors
+    /// It is not. What of it was not synced before counts no more, and it is in error.
+    pub fn harden(&mut self, download: &Download) -> Result<(), Problem> {
+        let store = &self.handle.store;
+        // It ends with the controller. The system may have told it of a loss, and tells nobody else.
+        let syncer = self.syncer.take().map(JoinHandle::join);
+        let mut lost = syncer.and_then(Result::ok).unwrap_or_default();
+        let known = lost.remove(&download.key).or(download.view().problem);
+        let hardened = known.map_or_else(|| syncer::harden(store, download), Err);
+        if let Err(problem) = &hardened {
+            syncer::fail(store, download.key, problem);
+            download.update(|view| {
+                view.state = State::Error;
+                view.problem = Some(problem.clone());
+                view.completed_at = None;
+            });
+        }
+        hardened
+    }
+
+    /// Saves a last time.
+    ///
+    /// # Errors
+    /// The state could not be saved as a whole; the journal still holds it.
+    pub fn close(self) -> Result<(), StoreError> {
+        self.handle.store.close()
+    }
+}
+
+/// A running agent.
+pub struct Serving {
+    api: api::Server,
+    engine: Engine,
+}
+
+impl Serving {
+    /// Starts everything; on return the API answers.
+    ///
+    /// # Errors
+    /// See [`ServeError`].
+    pub fn start(options: cli::Serve) -> Result<Serving, ServeError> {
+        let usage = |message: String| ServeError::Usage(UsageError::new(message));
+        let mut origins = Origins::default();
+        for pair in &options.origins {
+            origins.add(pair).map_err(usage)?;
+        }
+        let token = options
+            .token_file
+            .as_deref()
+            .map(cli::read_token)
+            .transpose()
+            .map_err(usage)?;
+        let programs = Programs::check(options.on_complete.as_deref(), options.on_error.as_deref())
+            .map_err(usage)?;
+        let setup = Setup {
+            state_dir: &options.state_dir,
+            transfers: &options.transfers,
+            programs,
+        };
+        let engine = Engine::start(&setup, |_, _| Ok(()))?;
+        let config = api::Config {
+            listen: options.listen,
+            state_dir: options.state_dir,
+            token,
+            origins,
+        };
+        let api = api::Server::start(config, engine.handle.clone())
+            .map_err(|error| ServeError::Start(error.to_string()))?;
+        Ok(Serving { api, engine })
+    }
+
+    /// Where the API listens.
+    pub fn address(&self) -> SocketAddr {
+        self.api.address()
+    }
+
+    /// Stops taking requests, gives up the transfers and saves.
+    ///
+    /// # Errors
+    /// The state could not be saved as a whole; the journal still holds it.
+    pub fn stop(self) -> Result<(), StoreError> {
+        let stopped = self.engine.halt();
+        self.api.stop();
+        self.engine.settle(&stopped);
+        self.engine.close()
+    }
+}
+
+fn engine(
+    setup: &Setup<'_>,
+    mut saved: Saved,
+    store: &Arc<Store<Saved>>,
+    board: &Arc<Board>,
+    claims: &Arc<Claims>,
+    context: &Arc<WorkerContext>,
+) -> std::io::Result<(Sender<Command>, Arc<Governor>, JoinHandle<Lost>)> {
+    let (command_out, command_in) = unbounded();
+    let (report_out, report_in) = unbounded();
+    let (sync_out, sync_in) = bounded(1);
+    let (removal_out, removal_in) = unbounded();
+    let (removed_out, removed_in) = unbounded();
+    let ended = hooks::start(setup.programs.clone())?;
+    let (loss_out, loss_in) = unbounded();
+    let disks = Box::new(syncer::SystemDisks);
+    let syncer = syncer::start(store.clone(), disks, sync_in, loss_out)?;
+    let cleaner = Cleaner {
+        store: store.clone(),
+        board: board.clone(),
+        claims: claims.clone(),
+    };
+    cleaner::start(cleaner, removal_in, removed_out)?;
+    let next_key = saved.next_key;
+    let said = std::mem::take(&mut saved.settings);
+    let remembered = remember(saved, store, setup.transfers.retry_for);
+    let channels = Channels {
+        commands: command_in,
+        reports: report_in,
+        syncs: sync_out,
+        losses: loss_in,
+        removals: removal_out,
+        removed: removed_in,
+        ended,
+    };
+    let policy = Policy {
+        workers: setup.transfers.workers,
+        retry_for: setup.transfers.retry_for,
+    };
+    let pools = Arc::new(Pools::new(
+        setup.transfers.workers,
+        context,
+        board,
+        &report_out,
+    ));
+    let controller = Controller::new(
+        channels,
+        pools.clone(),
+        policy,
+        store.clone(),
+        board.clone(),
+        remembered,
+        next_key,
+    );
+    let defaults = Defaults {
+        rate_limit: setup.transfers.rate_limit,
+        workers: setup.transfers.workers,
+    };
+    let governor = Governor::start(
+        store.clone(),
+        context.clone(),
+        pools,
+        command_out.clone(),
+        defaults,
+        said,
+    )?;
+    std::thread::Builder::new()
+        .name("controller".into())
+        .spawn(move || exit_on_panic(|| controller.run()))?;
+    Ok((command_out, governor, syncer))
+}

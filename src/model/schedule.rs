@@ -1,0 +1,407 @@
+//! The weekly schedule: other limits at certain hours of certain days.
+//!
+//! A static binary has no time zones to look up, so each window says its distance from UTC; where clocks are
+//! changed for the summer, it is off by that hour until it is changed too.
+
+use std::fmt;
+use std::num::NonZeroU64;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::base::clock::Timestamp;
+use crate::base::json_uint::JsonUint;
+use crate::transfer::rate_limiter;
+
+/// Windows of a schedule, at most.
+pub const MOST_WINDOWS: usize = 100;
+
+const DAY: i64 = 24 * 60;
+const WEEK: i64 = 7 * DAY;
+/// Minutes from the last Monday's 00:00 to 1970-01-01, a Thursday.
+const EPOCH: i64 = 3 * DAY;
+/// Places on Earth are at most so many minutes from UTC.
+const FARTHEST: i64 = 14 * 60;
+
+const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
+/// A limit in bytes per second; none is no limit. In JSON a whole number, 0 and null meaning none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rate(pub Option<NonZeroU64>);
+
+impl Rate {
+    /// The limit of so many bytes per second; 0 is none.
+    ///
+    /// # Errors
+    /// More than [`rate_limiter::MOST`].
+    pub fn new(bytes_per_second: u64) -> Result<Rate, String> {
+        if bytes_per_second > rate_limiter::MOST {
+            return Err(format!(
+                "a rate limit is at most {} bytes/s",
+                rate_limiter::MOST
+            ));
+        }
+        Ok(Rate(NonZeroU64::new(bytes_per_second)))
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(rate) => write!(f, "{rate} bytes/s"),
+            None => f.write_str("no limit"),
+        }
+    }
+}
+
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Rate, D::Error> {
+        let number = Option::<JsonUint>::deserialize(deserializer)?;
+        Rate::new(number.map_or(0, |JsonUint(number)| number)).map_err(serde::de::Error::custom)
+    }
+}
+
+/// The hours of some days of each week at which a limit holds. A window that ends at or before the time at which it
+/// begins ends on the next day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
+pub struct Window {
+    /// From Monday on.
+    days: [bool; 7],
+    /// Minutes from midnight, below 1440.
+    from: i64,
+    /// Minutes from midnight, 1 to 1440 where on the same day.
+    to: i64,
+    /// Minutes east of UTC.
+    offset: i64,
+    rate: Rate,
+}
+
+/// A window as it stands in JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    days: Vec<String>,
+    from: String,
+    to: String,
+    #[serde(default = "utc")]
+    utc_offset: String,
+    /// Not left out by accident: a window without a limit says null or 0.
+    #[serde(deserialize_with = "Rate::deserialize")]
+    rate_limit: Rate,
+}
+
+fn utc() -> String {
+    "+00:00".into()
+}
+
+impl TryFrom<Written> for Window {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Window, String> {
+        let mut days = [false; 7];
+        for name in &written.days {
+            let day = DAYS.iter().position(|day| day == name);
+            let day = day.ok_or("days must be some of mon, tue, wed, thu, fri, sat and sun")?;
+            days[day] = true;
+        }
+        if !days.contains(&true) {
+            return Err("a window needs one of its days at least".into());
+        }
+        let from = time(&written.from).filter(|&minute| minute < DAY);
+        let from = from.ok_or("from must be a time of day such as 08:00")?;
+        let to = time(&written.to).ok_or("to must be a time of day such as 18:00, or 24:00")?;
+        if from == to {
+            return Err(
+                "a window that begins when it ends is empty; for a whole day \
+                        say from 00:00 to 24:00"
+                    .into(),
+            );
+        }
+        let offset = offset(&written.utc_offset)
+            .ok_or("utc_offset must be hours and minutes from -14:00 to +14:00, such as +02:00")?;
+        Ok(Window {
+            days,
+            from,
+            to,
+            offset,
+            rate: written.rate_limit,
+        })
+    }
+}
+
+impl From<Window> for Written {
+    fn from(window: Window) -> Written {
+        let days = DAYS.iter().zip(window.days);
+        let sign = if window.offset < 0 { '-' } else { '+' };
+        Written {
+            days: days
+                .filter(|(_, is_in)| *is_in)
+                .map(|(name, _)| (*name).into())
+                .collect(),
+            from: clock(window.from),
+            to: clock(window.to),
+            utc_offset: format!("{sign}{}", clock(window.offset.abs())),
+            rate_limit: window.rate,
+        }
+    }
+}
+
+fn clock(minutes: i64) -> String {
+    format!("{:02}:{:02}", minutes / 60, minutes % 60)
+}
+
+/// Minutes from midnight, `HH:MM`, 24:00 included.
+fn time(text: &str) -> Option<i64> {
+    let two = |part: &str| {
+        let plain = part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
+        plain.then(|| part.parse::<i64>().ok())?
+    };
+    let (hours, minutes) = text.split_once(':')?;
+    let (hours, minutes) = (two(hours)?, two(minutes)?);
+    let all = 60 * hours + minutes;
+    (minutes < 60 && all <= DAY).then_some(all)
+}
+
+fn offset(text: &str) -> Option<i64> {
+    let east = text.strip_prefix('+').map(|rest| (1, rest));
+    let (sign, rest) = east.or_else(|| text.strip_prefix('-').map(|rest| (-1, rest)))?;
+    let minutes = time(rest).filter(|&minutes| minutes <= FARTHEST)?;
+    Some(sign * minutes)
+}
+
+impl Window {
+    /// Minutes from the beginning to the end, 1 to 1440.
+    fn length(&self) -> i64 {
+        match self.to > self.from {
+            true => self.to - self.from,
+            false => self.to + DAY - self.from,
+        }
+    }
+
+    /// Where its days' beginnings are, in minutes from Monday's 00:00 of its own offset.
+    fn beginnings(&self) -> impl Iterator<Item = i64> {
+        let days = (0..).zip(self.days).filter(|(_, is_in)| *is_in);
+        days.map(|(day, _)| day * DAY + self.from)
+    }
+
+    /// The minute of the week, in the window's own offset.
+    fn minute_of_week(&self, minute: i64) -> i64 {
+        (minute + EPOCH + self.offset).rem_euclid(WEEK)
+    }
+
+    fn covers(&self, minute: i64) -> bool {
+        let now = self.minute_of_week(minute);
+        self.beginnings()
+            .any(|begin| (now - begin).rem_euclid(WEEK) < self.length())
+    }
+
+    /// Minutes until it next begins or ends, 1 to a week.
+    fn next(&self, minute: i64) -> i64 {
+        let now = self.minute_of_week(minute);
+        self.beginnings()
+            .flat_map(|begin| [begin, begin + self.length()])
+            .map(|edge| (edge - now - 1).rem_euclid(WEEK) + 1)
+            .min()
+            .unwrap_or(WEEK)
+    }
+}
+
+/// Whole minutes since 1970.
+fn minute(now: Timestamp) -> i64 {
+    now.0.div_euclid(60_000_000_000)
+}
+
+/// The limit at this time: the first window's that covers it, else `otherwise`.
+pub fn rate_at(windows: &[Window], otherwise: Rate, now: Timestamp) -> Rate {
+    let minute = minute(now);
+    let found = windows.iter().find(|window| window.covers(minute));
+    found.map_or(otherwise, |window| window.rate)
+}
+
+/// When the limit may change next; never without windows.
+pub fn next_change(windows: &[Window], now: Timestamp) -> Option<Timestamp> {
+    let minute = minute(now);
+    let next = windows.iter().map(|window| window.next(minute)).min()?;
+    Some(Timestamp((minute + next).checked_mul(60_000_000_000)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn window(json: Value) -> Window {
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn refused(json: Value) -> String {
+        serde_json::from_value::<Window>(json)
+            .unwrap_err()
+            .to_string()
+    }
+
+    fn at(text: &str) -> Timestamp {
+        Timestamp::from_rfc3339(text).unwrap()
+    }
+
+    fn rate(bytes_per_second: u64) -> Rate {
+        Rate::new(bytes_per_second).unwrap()
+    }
+
+    #[test]
+    fn office_hours() {
+        let office = [window(json!({"days": ["mon", "tue", "wed", "thu", "fri"],
+            "from": "08:00", "to": "18:00", "utc_offset": "+02:00", "rate_limit": 1000}))];
+        // 2026-11-23 is a Monday.
+        for (time, limited) in [
+            ("2026-11-23T07:59:59+02:00", false),
+            ("2026-11-23T08:00:00+02:00", true),
+            ("2026-11-23T17:59:59+02:00", true),
+            ("2026-11-23T18:00:00+02:00", false),
+            ("2026-11-22T12:00:00+02:00", false),
+            ("2026-11-27T12:00:00+02:00", true),
+        ] {
+            let expected = if limited { rate(1000) } else { rate(7) };
+            assert_eq!(rate_at(&office, rate(7), at(time)), expected, "{time}");
+        }
+        for (time, next) in [
+            ("2026-11-23T07:59:59+02:00", "2026-11-23T06:00:00Z"),
+            ("2026-11-23T08:00:00+02:00", "2026-11-23T16:00:00Z"),
+            ("2026-11-27T18:00:00+02:00", "2026-11-30T06:00:00Z"),
+        ] {
+            let change = next_change(&office, at(time)).unwrap();
+            assert_eq!(change.to_rfc3339(), next, "{time}");
+        }
+    }
+
+    #[test]
+    fn a_window_may_pass_midnight_and_the_week_and_belongs_to_the_day_it_begins_on() {
+        let night = [window(
+            json!({"days": ["sun"], "from": "22:00", "to": "06:00",
+            "rate_limit": null}),
+        )];
+        for (time, inside) in [
+            ("2026-11-22T21:59:00Z", false),
+            ("2026-11-22T22:00:00Z", true),
+            ("2026-11-23T05:59:00Z", true),
+            ("2026-11-23T06:00:00Z", false),
+            ("2026-11-22T03:00:00Z", false),
+        ] {
+            let expected = if inside { Rate(None) } else { rate(7) };
+            assert_eq!(rate_at(&night, rate(7), at(time)), expected, "{time}");
+        }
+    }
+
+    #[test]
+    fn the_first_window_that_covers_the_time_wins() {
+        let both = [
+            window(json!({"days": ["mon"], "from": "12:00", "to": "13:00", "rate_limit": 0})),
+            window(json!({"days": ["mon"], "from": "00:00", "to": "24:00", "rate_limit": 5})),
+        ];
+        let noon = at("2026-11-23T12:30:00Z");
+        assert_eq!(rate_at(&both, rate(7), noon), Rate(None));
+        assert_eq!(rate_at(&both, rate(7), at("2026-11-23T13:00:00Z")), rate(5));
+        assert_eq!(next_change(&[], noon), None);
+    }
+
+    #[test]
+    fn it_is_written_as_it_is_read() {
+        let json = json!({"days": ["tue", "sun"], "from": "00:05", "to": "24:00",
+            "utc_offset": "-09:30", "rate_limit": 12});
+        assert_eq!(serde_json::to_value(window(json.clone())).unwrap(), json);
+        let mut short = json.clone();
+        short.as_object_mut().unwrap().remove("utc_offset");
+        short["days"] = json!(["sun", "tue", "sun"]);
+        let long = serde_json::to_value(window(short)).unwrap();
+        assert_eq!(
+            (&long["utc_offset"], &long["days"]),
+            (&json!("+00:00"), &json["days"])
+        );
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_and_named() {
+        let good = json!({"days": ["mon"], "from": "08:00", "to": "18:00", "rate_limit": 1});
+        window(good.clone());
+        for (field, wrong, hint) in [
+            ("days", json!([]), "days"),
+            ("days", json!(["monday"]), "mon, tue"),
+            ("days", json!("mon"), "sequence"),
+            ("from", json!("24:00"), "from"),
+            ("from", json!("8:00"), "from"),
+            ("from", json!("+8:00"), "from"),
+            ("from", json!("08:60"), "from"),
+            ("to", json!("24:01"), "to must"),
+            ("to", json!("08:00"), "24:00"),
+            ("to", json!("1é:0"), "to must"),
+            ("utc_offset", json!("+14:01"), "utc_offset"),
+            ("utc_offset", json!("02:00"), "utc_offset"),
+            ("rate_limit", json!(-1), "-1"),
+            ("rate_limit", json!(rate_limiter::MOST + 1), "at most"),
+            ("rate_limit", json!("1M"), "1M"),
+            ("rate", json!(1), "rate"),
+        ] {
+            let mut json = good.clone();
+            json[field] = wrong;
+            let text = refused(json.clone());
+            assert!(text.contains(hint), "{json}: {text}");
+        }
+        let mut without = good;
+        without.as_object_mut().unwrap().remove("rate_limit");
+        assert!(refused(without).contains("rate_limit"));
+    }
+
+    fn any_window() -> impl Strategy<Value = Window> {
+        let days =
+            prop::array::uniform7(any::<bool>()).prop_filter("a day", |days| days.contains(&true));
+        (days, 0..DAY, 0..=DAY, -FARTHEST..=FARTHEST, 1_u64..1000)
+            .prop_filter("not empty", |(_, from, to, ..)| from != to)
+            .prop_map(|(days, from, to, offset, bytes)| Window {
+                days,
+                from,
+                to,
+                offset,
+                rate: Rate(NonZeroU64::new(bytes)),
+            })
+    }
+
+    proptest! {
+        /// Nothing changes before the next change, so that nobody needs to look before it.
+        #[test]
+        fn between_changes_the_limit_stays(
+            windows in prop::collection::vec(any_window(), 1..5),
+            second in -4_000_000_000_i64..8_000_000_000,
+            part in 0.0..1.0_f64,
+        ) {
+            let now = Timestamp(second * 1_000_000_000);
+            let next = next_change(&windows, now).unwrap();
+            prop_assert!(next > now && next.0 - now.0 <= WEEK * 60_000_000_000);
+            let between = Timestamp(now.0 + ((next.0 - now.0 - 1) as f64 * part) as i64);
+            prop_assume!(between < next);
+            prop_assert_eq!(rate_at(&windows, Rate(None), between), rate_at(&windows, Rate(None), now));
+        }
+
+        /// A window covers, over a week, its length on each of its days (they may overlap at midnight only where
+        /// it is a whole day long, and then they only touch).
+        #[test]
+        fn a_window_covers_its_length_on_each_day(window in any_window(), first in 0..WEEK) {
+            let covered = (first..first + WEEK).filter(|&minute| window.covers(minute)).count() as i64;
+            let days = window.days.iter().filter(|is_in| **is_in).count() as i64;
+            prop_assert_eq!(covered, days * window.length());
+        }
+
+        #[test]
+        fn any_window_survives_being_written(window in any_window()) {
+            let text = serde_json::to_string(&window).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Window>(&text).unwrap(), window);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! One stretch of transferring of one download: from its start or resume to its pause, error or end.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::dest::{DestError, Folder, Root};
+use crate::model::board::Download;
+use crate::model::parts::Parts;
+use crate::model::table::FileTable;
+use crate::upstream::Watch;
+use crate::upstream::session::Session;
+
+/// Folder descriptors that a run keeps open: the workers are seldom in more folders at once.
+const OPEN_FOLDERS: usize = 24;
+/// How often the destination is looked at, to notice that it was unmounted or replaced.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What all jobs of one stretch share.
+pub struct Run {
+    pub download: Arc<Download>,
+    pub session: Arc<Session>,
+    pub parts: Arc<Parts>,
+    stop: Arc<AtomicBool>,
+    /// Workers that are at its jobs.
+    working: AtomicUsize,
+    /// One of them is wanted elsewhere.
+    wanted: AtomicBool,
+    root: OnceLock<Arc<Root>>,
+    looked: Mutex<Option<Instant>>,
+    folders: Mutex<Vec<(u32, Arc<Folder>)>>,
+}
+
+impl Run {
+    pub fn new(download: Arc<Download>, session: Arc<Session>, parts: Arc<Parts>) -> Run {
+        Run {
+            download,
+            session,
+            parts,
+            stop: Arc::default(),
+            working: AtomicUsize::new(0),
+            wanted: AtomicBool::new(false),
+            root: OnceLock::new(),
+            looked: Mutex::default(),
+            folders: Mutex::default(),
+        }
+    }
+
+    /// Tells every job of this run to give up, within about a quarter of a second.
+    pub fn halt(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    pub fn is_halted(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// A worker is at its jobs until what is returned is dropped.
+    pub fn at_work(&self) -> AtWork<'_> {
+        self.working.fetch_add(1, Ordering::Relaxed);
+        AtWork(self)
+    }
+
+    /// How many workers are.
+    pub fn working(&self) -> usize {
+        self.working.load(Ordering::Relaxed)
+    }
+
+    /// Asks for one of its workers, for another download.
+    pub fn request_worker(&self) {
+        self.wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a worker was asked for and has not left yet.
+    pub fn is_worker_requested(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
+    /// For a worker that can leave: whether it is the one to do so.
+    #[must_use]
+    pub fn must_leave(&self) -> bool {
+        self.wanted.swap(false, Ordering::Relaxed)
+    }
+
+    /// What blocking calls on behalf of this run look at.
+    pub fn watch(&self) -> Watch {
+        Watch {
+            stop: self.stop.clone(),
+            deadline: None,
+        }
+    }
+
+    /// Opens the destination, once for the run.
+    ///
+    /// # Errors
+    /// The folder is not there, or not the one that the download began in.
+    pub fn open_root(&self, known: &crate::dest::Identity) -> Result<&Arc<Root>, DestError> {
+        if let Some(root) = self.root.get() {
+            return Ok(root);
+        }
+        let root = Root::open(self.download.order.dst_folder.as_ref(), known)?;
+        Ok(self.root.get_or_init(|| Arc::new(root)))
+    }
+
+    /// The open destination.
+    pub fn root(&self) -> Option<&Arc<Root>> {
+        self.root.get()
+    }
+
+    /// Looks, at most once a second, whether the destination's path still leads to the folder that is open.
+    ///
+    /// # Errors
+    /// It was unmounted, removed or replaced.
+    pub fn check_destination(&self, root: &Root) -> Result<(), DestError> {
+        let now = Instant::now();
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        if looked.is_some_and(|last| now.duration_since(last) < LOOK_EVERY) {
+            return Ok(());
+        }
+        root.check(self.download.order.dst_folder.as_ref())?;
+        *looked = Some(now);
+        Ok(())
+    }
+
+    /// The folder of that index, opened or taken from those that are open.
+    ///
+    /// # Errors
+    /// It cannot be opened or made, or a symlink stands in its way.
+    pub fn folder(
+        &self,
+        root: &Root,
+        table: &FileTable,
+        dir: u32,
+    ) -> Result<Arc<Folder>, DestError> {
+        let cached = {
+            let folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+            folders
+                .iter()
+                .find(|(index, _)| *index == dir)
+                .map(|(_, folder)| folder.clone())
+        };
+        if let Some(folder) = cached {
+            return Ok(folder);
+        }
+        let folder = Arc::new(root.folder(&table.dir_components(dir), true)?);
+        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        if folders.len() >= OPEN_FOLDERS {
+            folders.remove(0);
+        }
+        folders.push((dir, folder.clone()));
+        Ok(folder)
+    }
+}
+
+/// See [`Run::at_work`].
+pub struct AtWork<'a>(&'a Run);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.working.fetch_sub(1, Ordering::Relaxed);
+    }
+}

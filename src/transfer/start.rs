@@ -1,0 +1,468 @@
+//! The beginning of a run: open the destination, read link and listing, plan and make the tree, or, after a
+//! start, find out what the last process left unfinished.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rayon::prelude::*;
+
+use crate::base::clock::Timestamp;
+use crate::dest::plan::{Planner, RootDisk};
+use crate::dest::{DestError, Folder, Found, Identity, Published, Root};
+use crate::model::board::{Board, Code, Download, IfExists, Problem, State};
+use crate::model::outcome::Outcome;
+use crate::model::table::{FileState, FileTable, ROOT};
+use crate::store::StoreError;
+use crate::store::saved::{Change, PackageName};
+use crate::transfer::run::Run;
+use crate::transfer::{self, Place, WorkerContext};
+use crate::upstream::session::SessionFault;
+use crate::upstream::{Fault, Package};
+
+/// Plans are made one after the other, so that each sees the names that the ones before it took.
+static PLANNING: Mutex<()> = Mutex::new(());
+
+/// How far apart two times may be that are the same, in nanoseconds (one day): FAT keeps local time, servers have
+/// clocks of their own, and clocks are set.
+const SAME_DAY: u64 = 24 * 3600 * 1_000_000_000;
+/// The times that every file system can keep, from 1981 to 2037, in nanoseconds since 1970. Others it may change.
+const KEPT_TIMES: Range<i64> = 347_155_200_000_000_000..2_114_380_800_000_000_000;
+
+/// What a run begins with.
+pub struct StartRequest {
+    pub run: Arc<Run>,
+    pub identity: Identity,
+    /// The download goes on after a start: its files' state on disk is not known for certain.
+    pub restarted: bool,
+    /// So much so that a begun file may have its final name although its bytes are not all there.
+    pub unsettled: bool,
+}
+
+/// A run that has begun.
+pub struct Start {
+    pub table: Arc<FileTable>,
+    /// Complete files that could not be given their name: each is left to a job, which ends as any other does.
+    pub unnamed: Vec<u32>,
+}
+
+/// Why a run did not begin.
+pub enum StartError {
+    Stopped,
+    /// To be tried again.
+    Fault {
+        message: String,
+        retry_after: Option<Duration>,
+        malformed: bool,
+    },
+    Broken(Problem),
+}
+
+impl StartError {
+    /// What will do when it is tried again.
+    fn passing(message: String) -> StartError {
+        StartError::Fault {
+            message,
+            retry_after: None,
+            malformed: false,
+        }
+    }
+
+    /// The outcome of a panic on the way.
+    pub fn panicked() -> StartError {
+        broken(
+            Code::InternalError,
+            "haul itself failed on this package; resume to try again, and please report it".into(),
+        )
+    }
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> StartError {
+        StartError::passing(error.to_string())
+    }
+}
+
+impl From<DestError> for StartError {
+    fn from(error: DestError) -> StartError {
+        if let DestError::Short(message) = error {
+            return StartError::passing(message);
+        }
+        broken(error.code(), error.to_string())
+    }
+}
+
+fn broken(code: Code, message: String) -> StartError {
+    StartError::Broken(Problem {
+        code,
+        message,
+        recoverable: true,
+        retry_at: None,
+    })
+}
+
+/// There is nothing to be downloaded, and that stays so.
+fn gone(code: Code, message: &str) -> StartError {
+    StartError::Broken(Problem {
+        code,
+        message: message.into(),
+        recoverable: false,
+        retry_at: None,
+    })
+}
+
+impl From<SessionFault> for StartError {
+    fn from(fault: SessionFault) -> StartError {
+        let malformed = |message: String| StartError::Fault {
+            message,
+            retry_after: None,
+            malformed: true,
+        };
+        match fault {
+            SessionFault::Link(problem) => StartError::Broken(problem),
+            SessionFault::Call(Fault::Stopped) => StartError::Stopped,
+            SessionFault::Call(Fault::Transient {
+                message,
+                retry_after,
+            }) => StartError::Fault {
+                message,
+                retry_after,
+                malformed: false,
+            },
+            SessionFault::Call(Fault::Malformed(message)) => malformed(message),
+            SessionFault::Call(Fault::Unauthorized) => {
+                malformed("the server refuses the list of files, also with a fresh token".into())
+            }
+            SessionFault::Call(Fault::NotFound) => gone(
+                Code::LinkNotFound,
+                "the link leads to a package that the server does not have; ask the sender for a new link",
+            ),
+            SessionFault::Call(Fault::Gone) => gone(
+                Code::LinkExpired,
+                "the link leads to a package that has expired or was deleted; ask the sender for a new link",
+            ),
+            SessionFault::Call(Fault::Refused { status }) => malformed(format!(
+                "the server refuses the list of files (status {status})"
+            )),
+        }
+    }
+}
+
+/// Begins a run. On return the download has its file table, its folders are made, and every file whose bytes are in
+/// place has its name or is among [`Start::unnamed`].
+///
+/// # Errors
+/// See [`StartError`].
+pub fn begin(
+    beginning: &StartRequest,
+    context: &WorkerContext,
+    board: &Board,
+) -> Result<Start, StartError> {
+    let run = &beginning.run;
+    let root = run.open_root(&beginning.identity)?.clone();
+    run.check_destination(&root)?;
+    let table = match run.download.table() {
+        Some(table) => table,
+        None => list(run, &root, context, board)?,
+    };
+    make_folders(&root, &table)?;
+    let unnamed = match beginning.restarted {
+        true => settle(beginning, &root, &table, context)?,
+        false => Vec::new(),
+    };
+    Ok(Start { table, unnamed })
+}
+
+fn list(
+    run: &Run,
+    root: &Root,
+    context: &WorkerContext,
+    board: &Board,
+) -> Result<Arc<FileTable>, StartError> {
+    let download = &run.download;
+    let package = run
+        .session
+        .package(&context.client, &download.order, &run.watch())?;
+    show_package(download, &package, context)?;
+    let mut planner = Planner::new(root.traits());
+    run.session
+        .call(&context.client, &download.order, &run.watch(), |place| {
+            planner = Planner::new(root.traits());
+            context.client.list(place, &run.watch(), &mut |listed| {
+                planner.add(listed).map_err(|error| error.to_string())
+            })
+        })?;
+    let _one_at_a_time = PLANNING.lock().unwrap_or_else(PoisonError::into_inner);
+    let disk = RootDisk::new(root, reserved(download, board));
+    let table = planner
+        .finish(&disk, download.order.if_exists)
+        .map_err(|error| broken(Code::ProtocolError, error.to_string()))?;
+    let table = Arc::new(table);
+    let saved = context
+        .store
+        .write_side(&side_name(&download.id), &mut |out| {
+            table.save(out).map_err(std::io::Error::other)
+        })
+        .and_then(|()| context.store.commit(&[Change::Listed(download.key)]));
+    saved?;
+    download.set_table(table.clone());
+    Ok(table)
+}
+
+/// The name of the file beside `downloads.json` that holds a download's file list.
+pub fn side_name(id: &str) -> String {
+    format!("{id}.files")
+}
+
+fn show_package(
+    download: &Download,
+    package: &Package,
+    context: &WorkerContext,
+) -> Result<(), StartError> {
+    if download.view().package_id.as_deref() == Some(&package.package_id) {
+        return Ok(());
+    }
+    let called = PackageName {
+        name: package.name.clone(),
+        package_id: package.package_id.clone(),
+    };
+    context
+        .store
+        .append(&[Change::Named(download.key, Box::new(called))])?;
+    download.update(|view| {
+        view.name = package.name.clone();
+        view.package_id = Some(package.package_id.clone());
+    });
+    Ok(())
+}
+
+/// The names, relative to this download's destination, that other unfinished downloads will put files at.
+fn reserved(download: &Download, board: &Board) -> HashSet<String> {
+    let mut names = HashSet::new();
+    let here = Path::new(&download.order.dst_folder);
+    for other in board
+        .all()
+        .iter()
+        .filter(|other| other.id != download.id && other.state() != State::Complete)
+    {
+        let there = Path::new(&other.order.dst_folder);
+        let Some(table) = other.table() else { continue };
+        if !other.order.overlaps(&download.order) {
+            continue;
+        }
+        for file in (0..table.len()).filter(|&file| table.state(file) != FileState::Skipped) {
+            let folder = table.dir_components(table.dir_of(file)).join("/");
+            let file_names = table.names(file);
+            for name in [file_names.last, file_names.part] {
+                let path = there.join(&folder).join(name);
+                names.extend(
+                    path.strip_prefix(here)
+                        .ok()
+                        .and_then(Path::to_str)
+                        .map(str::to_owned),
+                );
+            }
+        }
+    }
+    names
+}
+
+fn make_folders(root: &Root, table: &FileTable) -> Result<(), StartError> {
+    let mut has_children = vec![false; table.dirs().len()];
+    for dir in table.dirs().iter().skip(1) {
+        has_children[dir.parent as usize] = true;
+    }
+    // Making a folder makes those above it, so only the innermost ones need to be named.
+    let innermost: Vec<u32> = (ROOT + 1..)
+        .zip(&has_children[1..])
+        .filter(|(_, parent)| !**parent)
+        .map(|(dir, _)| dir)
+        .collect();
+    innermost
+        .par_iter()
+        .try_for_each(|&dir| root.folder(&table.dir_components(dir), true).map(drop))
+        .map_err(StartError::from)
+}
+
+/// After a start: files that were whole get their name, if they do not have it yet; files whose bytes may have been
+/// lost in a power cut lose it again. Returns the files that could not be given their name.
+fn settle(
+    beginning: &StartRequest,
+    root: &Root,
+    table: &FileTable,
+    context: &WorkerContext,
+) -> Result<Vec<u32>, StartError> {
+    let download = &beginning.run.download;
+    let whole = (0..table.len())
+        .into_par_iter()
+        .filter(|&file| table.state(file) == FileState::Complete);
+    let unnamed = whole.filter_map(|index| {
+        let named = name_whole(download, root, table, context, index);
+        named.map(|named| (!named).then_some(index)).transpose()
+    });
+    let unnamed = unnamed.collect::<Result<_, _>>()?;
+    if beginning.unsettled {
+        look_after_power_cut(beginning, root, table, context)?;
+        let settled = context.store.append(&[Change::Settled(download.key)]);
+        settled?;
+    }
+    Ok(unnamed)
+}
+
+/// Gives a whole file its name where it still is a `.part`. False: it could not be given.
+///
+/// # Errors
+/// It cannot be told which of the names the file has, or what hinders will pass.
+fn name_whole(
+    download: &Download,
+    root: &Root,
+    table: &FileTable,
+    context: &WorkerContext,
+    index: u32,
+) -> Result<bool, StartError> {
+    let folder = open_folder(root, table, index)?;
+    let names = table.names(index);
+    if folder.file(&names.part)?.is_none() {
+        return Ok(true);
+    }
+    let place = Place {
+        key: download.key,
+        table,
+        index,
+        if_exists: download.order.if_exists,
+        traits: root.traits(),
+    };
+    match transfer::publish(&place, &folder, names, &context.store) {
+        Ok(_) => Ok(true),
+        Err(Outcome::Transient {
+            message,
+            retry_after,
+            ..
+        }) => Err(StartError::Fault {
+            message,
+            retry_after,
+            malformed: false,
+        }),
+        Err(Outcome::DownloadFailed(problem)) => Err(StartError::Broken(problem)),
+        Err(other) => {
+            let (id, path) = (&download.id, table.path(index));
+            log::warn!("download {id}: {path} has no name yet: {other:?}");
+            Ok(false)
+        }
+    }
+}
+
+/// The folder of a file; it is made where somebody has removed it since [`make_folders`].
+fn open_folder(root: &Root, table: &FileTable, file: u32) -> Result<Folder, DestError> {
+    root.folder(&table.dir_components(table.dir_of(file)), true)
+}
+
+/// After a power cut a rename or a `.part` may be on disk, but neither the bytes nor what the journal said of them.
+/// Looks at every file that may have been on its way.
+fn look_after_power_cut(
+    beginning: &StartRequest,
+    root: &Root,
+    table: &FileTable,
+    context: &WorkerContext,
+) -> Result<(), StartError> {
+    let run = &beginning.run;
+    let begun = (0..run.parts.bound().min(table.len())).into_par_iter();
+    let open = begun
+        .filter(|&file| !matches!(table.state(file), FileState::Complete | FileState::Skipped));
+    let has_part = open.filter_map(|index| {
+        let has_part = find_part(&run.download, root, table, index);
+        has_part.map(|has| has.then_some(index)).transpose()
+    });
+    let has_part = has_part.collect::<Result<Vec<u32>, DestError>>()?;
+    let note = |&file: &u32| Change::Part(run.download.key, file);
+    let changes: Vec<Change> = has_part.iter().map(note).collect();
+    context.store.append(&changes)?;
+    has_part.into_iter().for_each(|file| run.parts.add(file));
+    Ok(())
+}
+
+/// Whether a file has a `.part` that may be this download's, once a final name that may have come too early is a `.part`
+/// again. What is to be overwritten may be the user's own file from before, which nothing tells from such a one; it
+/// keeps its name, and what has it is replaced once the file is whole.
+fn find_part(
+    download: &Download,
+    root: &Root,
+    table: &FileTable,
+    index: u32,
+) -> Result<bool, DestError> {
+    let folder = open_folder(root, table, index)?;
+    let names = table.names(index);
+    let may_be_ours = |name: &str| {
+        let found = folder.file(name)?;
+        Ok(found.is_some_and(|found| {
+            let (size, mtime) = (table.size(index), table.mtime(index));
+            may_be_ours(found, size, mtime, download.created_at)
+        }))
+    };
+    // The name was free when the download was planned: what has it now is ours, or the user put it there later.
+    if download.order.if_exists != IfExists::Overwrite
+        && may_be_ours(&names.last)?
+        && folder.publish(&names.last, &names.part, false)? == Published::Done
+    {
+        let (id, path) = (&download.id, table.path(index));
+        log::info!("download {id}: {path} is fetched again after a power cut");
+        return Ok(true);
+    }
+    may_be_ours(&names.part)
+}
+
+/// Whether a file may be what a power cut left of a file of `size` bytes, listed with the time
+/// `mtime` (nanoseconds since 1970), of a download from `created_at`. Time and length come to the disk together, if
+/// not as they were last: where there is a byte, the time is that of a write, or the listed one. A file with an
+/// older time is the user's; one that the user wrote since, or a copy of the listed one, cannot be told apart.
+fn may_be_ours(found: Found, size: u64, mtime: Option<i64>, created_at: Timestamp) -> bool {
+    if found.length > size {
+        return false;
+    }
+    let (Some(time), 1..) = (found.mtime, found.length) else {
+        return true;
+    };
+    let written_since = time >= created_at.0.saturating_sub_unsigned(SAME_DAY);
+    let has_listed_time = mtime
+        .is_some_and(|listed| time.abs_diff(listed) <= SAME_DAY || !KEPT_TIMES.contains(&listed));
+    written_since || has_listed_time
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_the_users_where_its_length_or_time_says_so() {
+        const DAY: i64 = SAME_DAY as i64;
+        const LISTED: i64 = KEPT_TIMES.start + 100 * DAY;
+        const CREATED: i64 = LISTED + 100 * DAY;
+        let ours = |length, time, listed| {
+            let mtime = Some(time);
+            may_be_ours(Found { length, mtime }, 10, listed, Timestamp(CREATED))
+        };
+        assert!(ours(10, LISTED, Some(LISTED)), "whole, as it seems");
+        assert!(
+            ours(3, LISTED + DAY, Some(LISTED)),
+            "cut short, and in another time zone"
+        );
+        assert!(ours(10, CREATED - DAY, Some(LISTED)), "its time was lost");
+        assert!(ours(0, 0, Some(LISTED)), "nothing of it is left");
+        assert!(
+            ours(10, 0, Some(KEPT_TIMES.start - DAY)),
+            "the disk has changed its time"
+        );
+        assert!(!ours(11, LISTED, Some(LISTED)), "too long");
+        assert!(
+            !ours(10, LISTED - 2 * DAY, Some(LISTED)),
+            "older than listed"
+        );
+        assert!(
+            !ours(10, CREATED - 2 * DAY, Some(LISTED)),
+            "from before the download"
+        );
+        assert!(!ours(10, LISTED, None), "from before the download, too");
+    }
+}

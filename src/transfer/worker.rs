@@ -1,0 +1,380 @@
+//! What the thread pools do: one moves bytes, the others do the errands that go before them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+
+use crate::base::copy_buffer::CopyBuffer;
+use crate::base::thread_pool::{Handler, ThreadPool};
+use crate::model::board::{Board, Code, FileProblem};
+use crate::model::outcome::Outcome;
+use crate::store::saved::Change;
+use crate::transfer::start::{self, Start, StartError, StartRequest};
+use crate::transfer::{Job, WorkerContext};
+
+/// What goes before the bytes.
+pub enum Errand {
+    Begin(Box<StartRequest>),
+    /// Fetch the addresses, then pass the batch on to the workers.
+    Addresses(Batch),
+}
+
+/// Jobs of one download that are given out together, and reported together: handing a job over costs more than
+/// fetching a small file.
+pub struct Batch {
+    pub key: u32,
+    pub jobs: Vec<Job>,
+    /// Those that have ended already.
+    pub done: Vec<Done>,
+}
+
+/// A job that has ended.
+pub struct Done {
+    pub job: Job,
+    pub outcome: Outcome,
+}
+
+/// What the threads tell the controller.
+pub enum Report {
+    Begun {
+        key: u32,
+        beginning: Box<StartRequest>,
+        result: Result<Start, StartError>,
+    },
+    Batch {
+        key: u32,
+        done: Vec<Done>,
+        /// How long the worker took for it.
+        took: Duration,
+    },
+}
+
+impl Batch {
+    /// Does the jobs in turn. After one that ended for a reason beyond its file, the others are given back undone.
+    fn each(&mut self, mut work: impl FnMut(&mut Job) -> Option<Outcome>) {
+        let mut kept = Vec::with_capacity(self.jobs.len());
+        let mut broken_off = false;
+        for mut job in self.jobs.drain(..) {
+            let outcome = if broken_off {
+                Some(Outcome::Stopped)
+            } else {
+                caught(|| work(&mut job))
+            };
+            let Some(outcome) = outcome else {
+                kept.push(job);
+                continue;
+            };
+            broken_off |= !outcome.is_the_files_own();
+            job.give_back();
+            self.done.push(Done { job, outcome });
+        }
+        self.jobs = kept;
+    }
+
+    fn report(self, reports: &Sender<Report>, took: Duration) {
+        // The controller is gone only when the process ends.
+        let _ = reports.send(Report::Batch {
+            key: self.key,
+            done: self.done,
+            took,
+        });
+    }
+}
+
+/// A panic becomes its file's error; the thread lives on.
+fn caught(work: impl FnOnce() -> Option<Outcome>) -> Option<Outcome> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Some(Outcome::Failed(FileProblem {
+            code: Code::InternalError,
+            message: "haul itself failed on this file; resume to try again, and please report it"
+                .into(),
+        }))
+    })
+}
+
+/// The thread pools.
+pub struct Pools {
+    pub workers: ThreadPool<Batch>,
+    pub errands: ThreadPool<Errand>,
+    /// Errands too: those that begin a download, which are not to wait behind another's addresses.
+    pub beginnings: ThreadPool<Errand>,
+}
+
+impl Pools {
+    /// Pools of so many threads each.
+    pub fn new(
+        most: usize,
+        context: &Arc<WorkerContext>,
+        board: &Arc<Board>,
+        reports: &Sender<Report>,
+    ) -> Pools {
+        let workers = workers(most, context, reports);
+        let errands = |name| errands(name, most, context, board, &workers, reports);
+        Pools {
+            errands: errands("errand"),
+            beginnings: errands("beginning"),
+            workers,
+        }
+    }
+
+    /// Lets each have so many threads, or more where it could before.
+    pub fn allow(&self, most: usize) {
+        self.workers.allow(most);
+        self.errands.allow(most);
+        self.beginnings.allow(most);
+    }
+
+    /// Tries again to start the threads that the system refused.
+    pub fn retry_spawn(&self) {
+        self.workers.retry_spawn();
+        self.errands.retry_spawn();
+        self.beginnings.retry_spawn();
+    }
+}
+
+fn workers(
+    most: usize,
+    context: &Arc<WorkerContext>,
+    reports: &Sender<Report>,
+) -> ThreadPool<Batch> {
+    let idle = context.clone();
+    let (context, reports) = (context.clone(), reports.clone());
+    let make_handler = move || {
+        let (context, reports) = (context.another(), reports.clone());
+        let mut buffer = CopyBuffer::default();
+        let handler: Handler<Batch> =
+            Box::new(move |batch| work(batch, &context, &mut buffer, &reports));
+        handler
+    };
+    ThreadPool::new("worker", most, make_handler, move || idle.client.rest())
+}
+
+fn errands(
+    name: &'static str,
+    most: usize,
+    context: &Arc<WorkerContext>,
+    board: &Arc<Board>,
+    workers: &ThreadPool<Batch>,
+    reports: &Sender<Report>,
+) -> ThreadPool<Errand> {
+    let (context, board, workers, reports) = (
+        context.clone(),
+        board.clone(),
+        workers.clone(),
+        reports.clone(),
+    );
+    let make_handler = move || {
+        let runner = ErrandRunner {
+            context: context.another(),
+            board: board.clone(),
+            workers: workers.clone(),
+            reports: reports.clone(),
+        };
+        let handler: Handler<Errand> = Box::new(move |errand| runner.run(errand));
+        handler
+    };
+    ThreadPool::new(name, most, make_handler, || ())
+}
+
+fn work(
+    mut batch: Batch,
+    context: &WorkerContext,
+    buffer: &mut CopyBuffer,
+    reports: &Sender<Report>,
+) {
+    // A batch that was stopped needs no slot to say so.
+    let seated = context
+        .slots
+        .acquire(|| batch.jobs.iter().all(Job::is_halted));
+    let begun = Instant::now();
+    let run = batch.jobs.first().map(|job| job.run.clone());
+    let at_work = run.as_ref().map(|run| run.at_work());
+    let addresses = batch.jobs.iter().filter(|job| job.range.is_some());
+    let addresses: Vec<_> = addresses.map(|job| job.address_of_all().cloned()).collect();
+    let mut next = addresses.as_slice();
+    announce_parts(&batch, context);
+    batch.each(|job| {
+        if job.range.is_some() {
+            next = next.get(1..).unwrap_or_default();
+        }
+        job.fetch_range(context, buffer, next)
+    });
+    name_files(&mut batch, context);
+    if seated {
+        let yielded = |done: &Done| matches!(done.outcome, Outcome::Yielded);
+        context.slots.release(batch.done.iter().any(yielded));
+    }
+    drop(at_work);
+    batch.report(reports, begun.elapsed());
+}
+
+/// Tells the journal of all the `.part` files that are to be made, at once. Where it cannot be told, each job tries again.
+fn announce_parts(batch: &Batch, context: &WorkerContext) {
+    let announced = batch
+        .jobs
+        .iter()
+        .filter(|job| !job.is_halted())
+        .filter_map(|job| Some((job, job.announce_part()?)));
+    let (jobs, changes): (Vec<&Job>, Vec<Change>) = announced.unzip();
+    if context.store.append(&changes).is_err() {
+        jobs.into_iter().for_each(Job::part_is_unannounced);
+    }
+}
+
+/// Gives the files that are whole their names. The journal is told of all of them at once.
+fn name_files(batch: &mut Batch, context: &WorkerContext) {
+    let mut changes = Vec::with_capacity(batch.jobs.len());
+    batch.each(|job| match job.finalize(context) {
+        Ok(change) => {
+            changes.push(change);
+            None
+        }
+        Err(outcome) => Some(outcome),
+    });
+    let saved = context.store.append(&changes);
+    batch.each(|job| match &saved {
+        Ok(()) => Some(job.name(context)),
+        Err(error) => Some(Outcome::transient(error.to_string())),
+    });
+}
+
+struct ErrandRunner {
+    context: WorkerContext,
+    board: Arc<Board>,
+    workers: ThreadPool<Batch>,
+    reports: Sender<Report>,
+}
+
+impl ErrandRunner {
+    fn run(&self, errand: Errand) {
+        match errand {
+            Errand::Begin(beginning) => self.begin(beginning),
+            Errand::Addresses(batch) => self.addresses(batch),
+        }
+    }
+
+    fn begin(&self, beginning: Box<StartRequest>) {
+        let key = beginning.run.download.key;
+        let begun = catch_unwind(AssertUnwindSafe(|| {
+            start::begin(&beginning, &self.context, &self.board)
+        }));
+        let result = begun.unwrap_or_else(|_| Err(StartError::panicked()));
+        let _ = self.reports.send(Report::Begun {
+            key,
+            beginning,
+            result,
+        });
+    }
+
+    fn addresses(&self, mut batch: Batch) {
+        let wanted = batch.jobs.iter().filter(|job| job.wants_address());
+        let wanted: Vec<u32> = wanted.map(|job| job.file.index).collect();
+        let mut next = wanted.as_slice();
+        batch.each(|job| {
+            if job.wants_address() {
+                next = next.get(1..).unwrap_or_default();
+            }
+            job.find_address(&self.context, next).err()
+        });
+        if batch.jobs.is_empty() {
+            batch.report(&self.reports, Duration::ZERO);
+        } else {
+            self.workers.send(batch);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crossbeam_channel::unbounded;
+
+    use super::*;
+    use crate::model::board::Download;
+    use crate::model::table::TableBuilder;
+    use crate::store::Store;
+    use crate::transfer::OpenFile;
+    use crate::transfer::run::Run;
+    use crate::transfer::slots::WorkerSlots;
+    use crate::upstream::session::Session;
+    use crate::upstream::{Client, Options};
+
+    const WORKERS: usize = 2;
+
+    fn run() -> Arc<Run> {
+        Arc::new(Run::new(
+            Arc::new(Download::sample()),
+            Arc::new(Session::new(None)),
+            Arc::default(),
+        ))
+    }
+
+    /// A job for a file that is not in its table, which is a mistake of ours and ends in a panic.
+    fn impossible(run: &Arc<Run>) -> Job {
+        let file = Arc::new(OpenFile::new(
+            7,
+            10,
+            crate::store::saved::Partial::default(),
+            false,
+        ));
+        let range = file.take(1);
+        Job::new(
+            run.clone(),
+            Arc::new(TableBuilder::default().finish()),
+            file,
+            range,
+        )
+    }
+
+    fn batch(run: &Arc<Run>) -> Batch {
+        Batch {
+            key: 1,
+            jobs: vec![impossible(run), impossible(run)],
+            done: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_panic_is_its_files_error_and_the_pool_keeps_its_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open_in_boot(dir.path(), "boot").unwrap();
+        let context = Arc::new(WorkerContext {
+            client: Client::new(Options::default()).unwrap(),
+            store: Arc::new(store),
+            meter: Default::default(),
+            limit: Arc::default(),
+            slots: Arc::new(WorkerSlots::new(WORKERS)),
+        });
+        let (reports, reports_in) = unbounded();
+        let pools = Pools::new(WORKERS, &context, &Arc::default(), &reports);
+        let done = || match reports_in.recv_timeout(Duration::from_secs(30)).unwrap() {
+            Report::Batch { done, .. } => done,
+            Report::Begun { .. } => panic!("no beginning was asked for"),
+        };
+        let run = run();
+        // More than there are threads: one that died of it would not do another, nor one that kept its slot.
+        for _ in 0..5 * WORKERS {
+            pools.workers.send(batch(&run));
+            pools.errands.send(Errand::Addresses(batch(&run)));
+        }
+        for _ in 0..10 * WORKERS {
+            let done = done();
+            assert_eq!(done.len(), 2, "the second file was tried, too");
+            for Done { job, outcome } in done {
+                let Outcome::Failed(problem) = outcome else {
+                    panic!("{outcome:?}")
+                };
+                assert_eq!(problem.code, Code::InternalError);
+                assert!(job.file.take(1).is_some(), "the range is free again");
+            }
+        }
+        // They work: the jobs of a run that was halted are given back undone.
+        run.halt();
+        pools.workers.send(batch(&run));
+        let stopped = |done: &Done| matches!(done.outcome, Outcome::Stopped);
+        assert!(done().iter().all(stopped));
+    }
+}
