@@ -23,13 +23,13 @@
 //! | --- | --- | --- |
 //! | `api-accept`, `api-client` (one a connection) | sockets; see [`api::gate`] | whole requests to tiny_http, answers back |
 //! | `api` | tiny_http's next request | what may take long to one of the `api-…` pools |
-//! | `api-create`, `api-change` | the link's server; a commit to the journal; the controller's answer | [`Command`](agent::controller::Command) |
+//! | `api-create`, `api-change` | the link's server; a commit to the journal; the controller's answer | [`Command`](agent::messages::Command) |
 //! | `api-events`, `api-wait`, `api-hub` | a change on the board | events and long-poll answers |
 //! | `controller` | commands, [`Report`](transfer::worker::Report)s, losses, removals, the next due time | batches and start requests to the pools, requests to syncer and cleaner |
 //! | `worker` (pool) | a [`Batch`](transfer::worker::Batch), a worker slot, the rate limiter, a socket | one report for each batch |
 //! | `errand`, `beginning` (pools) | an [`Errand`](transfer::worker::Errand): addresses to fetch, a download to begin | the batch on to the workers; a report |
 //! | `syncer` | a [`SyncRequest`](agent::syncer::SyncRequest), at most one at a time | losses |
-//! | `cleaner` | a [`Removal`](agent::controller::Removal) | what it removed |
+//! | `cleaner` | a [`Removal`](agent::messages::Removal) | what it removed |
 //! | `governor` | a change of the settings, the next change of the schedule | the number of workers to the controller, the rate to the limiter |
 //! | `hook-…` | a download that ended | nothing; it runs the user's program |
 //!

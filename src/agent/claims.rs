@@ -146,7 +146,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::model::board::Download;
+    use crate::model::download::Download;
 
     /// An empty folder, its path, and claims with an empty board.
     fn set_up() -> (TempDir, PathBuf, Arc<Claims>) {

@@ -11,10 +11,11 @@ use crossbeam_channel::{Receiver, Sender};
 use rayon::prelude::*;
 
 use crate::agent::claims::Claims;
-use crate::agent::controller::Removal;
+use crate::agent::messages::Removal;
 use crate::agent::restore;
 use crate::dest::Root;
-use crate::model::board::{Board, State};
+use crate::model::board::Board;
+use crate::model::state::State;
 use crate::model::table::{FileState, FileTable, ROOT};
 use crate::store::Store;
 use crate::store::saved::{Change, Saved};

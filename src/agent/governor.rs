@@ -8,7 +8,7 @@ use std::thread;
 use crossbeam_channel::Sender;
 
 use crate::agent::alarm::Alarm;
-use crate::agent::controller::Command;
+use crate::agent::messages::Command;
 use crate::base::clock::{self, Timestamp};
 use crate::model::settings::{Defaults, Settings, SettingsOverrides};
 use crate::store::saved::{Change, Saved};

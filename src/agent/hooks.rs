@@ -23,8 +23,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use crate::model::board::{Download, State, View};
+use crate::model::download::{Download, View};
 use crate::model::record::Effect;
+use crate::model::state::State;
 
 #[cfg(test)]
 mod tests;

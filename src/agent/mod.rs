@@ -7,14 +7,18 @@ pub mod controller;
 pub mod governor;
 pub mod hooks;
 pub mod local;
+pub mod messages;
 pub mod restore;
 pub mod syncer;
 pub mod throughput;
 
 use std::sync::Arc;
 
-use crate::model::board::{Board, Download, Order, State};
+use crate::model::board::Board;
+use crate::model::download::Download;
+use crate::model::request::Order;
 use crate::model::settings::{Settings, SettingsOverrides};
+use crate::model::state::State;
 use crate::model::table::FileTable;
 
 /// The downloads a DELETE means.

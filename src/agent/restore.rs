@@ -7,14 +7,27 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
-use crate::agent::controller::{NewDownload, Restored, failed_codes};
-use crate::model::board::{Code, Download, Problem, State, View};
+use crate::agent::messages::NewDownload;
+use crate::base::intervals::Intervals;
+use crate::model::download::{Download, View};
 use crate::model::parts::Parts;
+use crate::model::problem::{Code, Problem};
 use crate::model::record::Record;
-use crate::model::table::{FileState, FileTable, Skip};
+use crate::model::state::State;
+use crate::model::table::{Changed, FileState, FileTable, Names, Skip};
 use crate::store::Store;
 use crate::store::saved::{Partial, Saved, SavedDownload, SavedFiles};
 use crate::transfer::start::side_name;
+
+/// How a download that was remembered is taken up again.
+pub struct Restored {
+    pub new: NewDownload,
+    pub record: Record,
+    pub partial: BTreeMap<u32, Partial>,
+    pub parts: Parts,
+    pub unsettled: bool,
+    pub deleting: Option<bool>,
+}
 
 /// Takes up everything that was saved, and removes file lists that belong to no download.
 pub fn remember(saved: Saved, store: &Store<Saved>, retry_for: Duration) -> Vec<Restored> {
@@ -59,7 +72,7 @@ fn take_up(key: u32, saved: SavedDownload, store: &Store<Saved>, retry_for: Dura
     ));
     match (found.table, resting) {
         (Ok(Some(table)), _) => download.set_table(Arc::new(table)),
-        (_, Some(counts)) => download.rest(counts, found.files),
+        (_, Some(counts)) => download.rest(counts, changed(found.files)),
         _ => {}
     }
     Restored {
@@ -120,7 +133,9 @@ pub fn files(download: &Download, store: &Store<Saved>) -> Option<Arc<FileTable>
         return Some(table);
     }
     let resting = download.resting()?;
-    load(&download.id, &resting, store).ok().map(Arc::new)
+    let table = read_table(&download.id, store).ok()?;
+    apply(&table, &resting);
+    Some(Arc::new(table))
 }
 
 /// Lets go of the file table of a complete download.
@@ -128,18 +143,7 @@ pub fn rest(download: &Download) {
     let Some(table) = download.table() else {
         return;
     };
-    let changed = table.changed();
-    let done = (0..table.len()).filter(|&file| table.state(file) == FileState::Complete);
-    let files = SavedFiles {
-        done: done
-            .map(|file| (u64::from(file), u64::from(file) + 1))
-            .collect(),
-        mtimes: changed.mtimes,
-        renamed: changed.renamed,
-        skipped: changed.skipped,
-        ..SavedFiles::default()
-    };
-    download.rest(table.counts(), files);
+    download.rest(table.counts(), table.changed());
 }
 
 /// The files of a download, each where it was.
@@ -147,11 +151,21 @@ pub fn rest(download: &Download) {
 /// # Errors
 /// Its saved list of files cannot be used.
 pub fn load(id: &str, files: &SavedFiles, store: &Store<Saved>) -> Result<FileTable, Problem> {
-    let table = store
+    let table = read_table(id, store)?;
+    restore(&table, files);
+    Ok(table)
+}
+
+/// The list of a download's files, as it was when the package was listed.
+///
+/// # Errors
+/// Its saved list of files cannot be used.
+fn read_table(id: &str, store: &Store<Saved>) -> Result<FileTable, Problem> {
+    store
         .read_side(&side_name(id))
         .map_err(|error| error.to_string())
-        .and_then(|mut file| FileTable::load(&mut file).map_err(|error| error.to_string()));
-    let table = table.map_err(|why| {
+        .and_then(|mut file| FileTable::load(&mut file).map_err(|error| error.to_string()))
+        .map_err(|why| {
         log::error!("download {id}: its list of files cannot be used: {why}");
         Problem {
             code: Code::InternalError,
@@ -159,27 +173,24 @@ pub fn load(id: &str, files: &SavedFiles, store: &Store<Saved>) -> Result<FileTa
             recoverable: false,
             retry_at: None,
         }
-    })?;
-    restore(&table, files);
-    Ok(table)
+    })
+}
+
+/// What of the files of a complete download is not in their list.
+fn changed(files: SavedFiles) -> Changed {
+    Changed {
+        done: files.done,
+        renamed: files.renamed,
+        mtimes: files.mtimes,
+        skipped: files.skipped,
+    }
 }
 
 /// Brings a fresh table to where its files were.
 fn restore(table: &FileTable, files: &SavedFiles) {
     let known = |file: &u32| *file < table.len();
-    for (&file, names) in files.renamed.iter().filter(|(file, _)| known(file)) {
-        table.rename(file, names.clone());
-    }
-    for (&file, &mtime) in files.mtimes.iter().filter(|(file, _)| known(file)) {
-        table.set_saved_mtime(file, mtime);
-    }
-    for (start, end) in files.done.iter() {
-        for file in (start..end.min(table.len().into())).filter_map(|file| u32::try_from(file).ok())
-        {
-            table.set_done(file, table.size(file));
-            table.set_state(file, FileState::Complete);
-        }
-    }
+    set_names(table, &files.renamed, &files.mtimes);
+    set_complete(table, &files.done);
     for (&file, partial) in files.partial.iter().filter(|(file, _)| known(file)) {
         let mut bytes = partial.bytes.clone();
         bytes.truncate(table.size(file));
@@ -188,9 +199,49 @@ fn restore(table: &FileTable, files: &SavedFiles) {
     for (&file, problem) in files.failed.iter().filter(|(file, _)| known(file)) {
         table.fail(file, problem.clone());
     }
-    for &file in files.skipped.iter().filter(|file| known(file)) {
+    set_skipped(table, &files.skipped);
+}
+
+/// Brings the fresh table of a complete download to where its files were.
+fn apply(table: &FileTable, changed: &Changed) {
+    set_names(table, &changed.renamed, &changed.mtimes);
+    set_complete(table, &changed.done);
+    set_skipped(table, &changed.skipped);
+}
+
+fn set_names(table: &FileTable, renamed: &BTreeMap<u32, Names>, mtimes: &BTreeMap<u32, i64>) {
+    let known = |file: &u32| *file < table.len();
+    for (&file, names) in renamed.iter().filter(|(file, _)| known(file)) {
+        table.rename(file, names.clone());
+    }
+    for (&file, &mtime) in mtimes.iter().filter(|(file, _)| known(file)) {
+        table.set_saved_mtime(file, mtime);
+    }
+}
+
+fn set_complete(table: &FileTable, done: &Intervals) {
+    for (start, end) in done.iter() {
+        for file in (start..end.min(table.len().into())).filter_map(|file| u32::try_from(file).ok())
+        {
+            table.set_done(file, table.size(file));
+            table.set_state(file, FileState::Complete);
+        }
+    }
+}
+
+fn set_skipped(table: &FileTable, skipped: &BTreeSet<u32>) {
+    for &file in skipped.iter().filter(|&&file| file < table.len()) {
         table.skip(file, Skip::Exists);
     }
+}
+
+/// Files that failed, as the record wants them.
+fn failed_codes(saved: &SavedFiles) -> BTreeMap<u32, Code> {
+    saved
+        .failed
+        .iter()
+        .map(|(&file, problem)| (file, problem.code))
+        .collect()
 }
 
 #[cfg(test)]

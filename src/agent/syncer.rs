@@ -15,7 +15,9 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::agent::restore::{self, Recalled};
 use crate::base::exit_on_panic::exit_on_panic;
 use crate::dest::{DestError, Root};
-use crate::model::board::{Download, Problem, State};
+use crate::model::download::Download;
+use crate::model::problem::Problem;
+use crate::model::state::State;
 use crate::store::saved::{Change, Saved};
 use crate::store::{Mark, Store, StoreError};
 

@@ -7,8 +7,10 @@ use super::error::ApiError;
 use super::routes::{self, Endpoint};
 use super::{fields, settings};
 use crate::agent::Which;
-use crate::model::board::{IfExists, Secret, State};
+use crate::base::secret::Secret;
+use crate::model::request::IfExists;
 use crate::model::settings::SettingsOverrides;
+use crate::model::state::State;
 
 /// Seconds that a long poll can ask for at the most.
 const LONGEST_WAIT: u64 = 60;

@@ -8,8 +8,12 @@ use super::calls::NewDownload;
 use super::error::ApiError;
 use super::events::Hub;
 use crate::agent::{Agent, Refusal};
-use crate::model::board::{Board, Code, Download, Order, State};
+use crate::model::board::Board;
+use crate::model::download::Download;
 use crate::model::link::Origins;
+use crate::model::problem::Code;
+use crate::model::request::Order;
+use crate::model::state::State;
 
 /// Files up to which a download's details are rendered in memory and sent with their length.
 const SMALL_TABLE: u32 = 2_000;

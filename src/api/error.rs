@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::answer::Answer;
 use crate::agent::Refusal;
-use crate::model::board::State;
 use crate::model::link::LinkError;
+use crate::model::state::State;
 
 /// Every code with its status, as the API's description lists them.
 pub const CODES: &[(u16, &str)] = &[

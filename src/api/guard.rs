@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use ring::hmac;
 
 use super::error::ApiError;
-use crate::model::board::Secret;
+use crate::base::secret::Secret;
 
 /// The rules for who may call: `Host`, `Origin` and token.
 pub struct Guard {

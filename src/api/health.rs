@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::answer::{Answer, Body};
 use crate::agent::Agent;
-use crate::model::board::State;
+use crate::model::state::State;
 use crate::model::table::Counts;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -41,7 +41,7 @@ use self::guard::Guard;
 use self::health::Tally;
 use self::thread_pool::ThreadPool;
 use crate::agent::Agent;
-use crate::model::board::Secret;
+use crate::base::secret::Secret;
 use crate::model::link::Origins;
 
 /// POSTs of links at a time; each waits for the network, for 10 s at the most.

@@ -2,12 +2,12 @@
 //! without showing them to us, which spares one copy of each.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
 use rustix::io::{Errno, read};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
-
-use crate::dest::{self, DestError};
 
 /// Bytes of the buffer: larger ones gain nothing.
 const BUFFER: usize = 256 << 10;
@@ -80,16 +80,10 @@ impl CopyBuffer {
     /// Writes the first `count` bytes of a load at an offset; the rest is dropped.
     ///
     /// # Errors
-    /// As for [`dest::write_at`].
-    pub fn write(
-        &mut self,
-        load: Chunk,
-        count: usize,
-        file: &File,
-        at: u64,
-    ) -> Result<(), DestError> {
+    /// What the file system reports.
+    pub fn write(&mut self, load: Chunk, count: usize, file: &File, at: u64) -> io::Result<()> {
         match load {
-            Chunk::Buffer(start, _) => dest::write_at(file, &self.buffer[start..start + count], at),
+            Chunk::Buffer(start, _) => file.write_all_at(&self.buffer[start..start + count], at),
             Chunk::Pipe(length) => {
                 let Some(pipe) = self.pipe.take() else {
                     return Ok(());
@@ -107,13 +101,7 @@ impl CopyBuffer {
         self.pipe = None;
     }
 
-    fn empty(
-        &mut self,
-        pipe: &Pipe,
-        mut count: usize,
-        file: &File,
-        mut at: u64,
-    ) -> Result<(), DestError> {
+    fn empty(&mut self, pipe: &Pipe, mut count: usize, file: &File, mut at: u64) -> io::Result<()> {
         while count > 0 {
             match splice(
                 &pipe.out,
@@ -123,14 +111,14 @@ impl CopyBuffer {
                 count,
                 SpliceFlags::MOVE,
             ) {
-                Ok(0) => return Err(dest::write_failed(file, Errno::IO)),
+                Ok(0) => return Err(Errno::IO.into()),
                 Ok(moved) => count -= moved,
                 Err(Errno::INTR) => {}
                 Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                     self.pipeless = true;
                     return self.copy_out(pipe, count, file, at);
                 }
-                Err(errno) => return Err(dest::write_failed(file, errno)),
+                Err(errno) => return Err(errno.into()),
             }
         }
         Ok(())
@@ -143,16 +131,16 @@ impl CopyBuffer {
         mut count: usize,
         file: &File,
         mut at: u64,
-    ) -> Result<(), DestError> {
+    ) -> io::Result<()> {
         while count > 0 {
             let room = count.min(self.buffer.len());
             let got = match read(&pipe.out, &mut self.buffer[..room]) {
-                Ok(0) => return Err(dest::write_failed(file, Errno::IO)),
+                Ok(0) => return Err(Errno::IO.into()),
                 Ok(got) => got,
                 Err(Errno::INTR) => continue,
-                Err(errno) => return Err(dest::write_failed(file, errno)),
+                Err(errno) => return Err(errno.into()),
             };
-            dest::write_at(file, &self.buffer[..got], at)?;
+            file.write_all_at(&self.buffer[..got], at)?;
             at += got as u64;
             count -= got;
         }
@@ -170,8 +158,6 @@ impl Pipe {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::FileExt;
-
     use rustix::io::write;
 
     use super::*;

@@ -9,6 +9,7 @@ pub mod id;
 pub mod intervals;
 pub mod json_uint;
 pub mod meter;
+pub mod secret;
 #[cfg(test)]
 pub mod test_strategies;
 pub mod thread_pool;

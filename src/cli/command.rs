@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::board::{IfExists, Secret, State};
+use crate::base::secret::Secret;
+use crate::model::request::IfExists;
 use crate::model::schedule::Rate;
+use crate::model::state::State;
 use crate::share::Options as Share;
 
 /// What to run.

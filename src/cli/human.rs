@@ -1,6 +1,6 @@
 //! Numbers and foreign text as people read them on a terminal.
 
-use crate::model::board::Summary;
+use crate::model::download::Summary;
 
 /// `512 B`, `1.5 MiB`: three or four digits, so that columns stay narrow.
 pub fn size(bytes: u64) -> String {

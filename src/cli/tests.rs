@@ -3,8 +3,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
-use crate::model::board::{IfExists, State};
+use crate::model::request::IfExists;
 use crate::model::schedule::Rate;
+use crate::model::state::State;
 
 fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Command, UsageError> {
     let look = |name: &str| {

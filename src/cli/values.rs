@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::UsageError;
-use crate::model::board::{IfExists, Secret, State};
+use crate::base::secret::Secret;
+use crate::model::request::IfExists;
 use crate::model::schedule::Rate;
+use crate::model::state::State;
 
 /// A token file is looked at this far, in bytes.
 const TOKEN_FILE_LIMIT: u64 = 4096;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use crate::model::board::Code;
+use crate::model::problem::Code;
 
 /// Why something under `dst_folder` could not be done. Each text is a whole message for a user.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! An open `.part` file: its space, its bytes, its modification time.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use rustix::fs::{FallocateFlags, SeekFrom, Stat, Timespec, Timestamps, UTIME_OMIT};
@@ -77,15 +77,6 @@ fn check_free(file: &File, stat: &Stat, size: u64) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Writes all of `buf` at an offset; the file's own position plays no part.
-///
-/// # Errors
-/// `Full`; `Unwritable` where the disk fails or went away.
-pub fn write_at(file: &File, buf: &[u8], at: u64) -> Result<(), DestError> {
-    file.write_all_at(buf, at)
-        .map_err(|error| DestError::of_io("write to", &path_of(file), &error))
-}
-
 /// Extents looked at, at most: a file in more pieces than that is taken at its word.
 const EXTENTS: usize = 65_536;
 
@@ -114,9 +105,9 @@ pub fn extents(file: &File) -> Vec<(u64, u64)> {
     found
 }
 
-/// What to say where bytes could not be written otherwise than by [`write_at`].
-pub fn write_failed(file: &File, errno: Errno) -> DestError {
-    DestError::of("write to", &path_of(file), errno)
+/// What to say where bytes could not be written to a file.
+pub fn write_failed(file: &File, error: &io::Error) -> DestError {
+    DestError::of_io("write to", &path_of(file), error)
 }
 
 /// Where an open file is now, for a message; its name is not worth keeping otherwise.

@@ -12,7 +12,7 @@ pub mod plan;
 mod traits;
 
 pub use error::DestError;
-pub use file::{extents, mtime, reserve, reserve_new, set_mtime, write_at, write_failed};
+pub use file::{extents, mtime, reserve, reserve_new, set_mtime, write_failed};
 pub use folder::{Folder, Found, Kind, Published};
 pub use place::{Identity, unmake};
 pub use traits::Traits;

@@ -1,11 +1,12 @@
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::os::unix::fs::symlink;
 
 use rustix::fs::{CWD, FileType, mknodat};
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::board::Code;
+use crate::model::problem::Code;
 
 fn root() -> (TempDir, Root) {
     let dir = TempDir::new().unwrap();
@@ -180,10 +181,10 @@ fn a_part_is_made_once_and_opened_as_it_is() {
     let (dir, root) = root();
     let folder = root.folder(&[], false).unwrap();
     let file = folder.create_part("a.part").unwrap().unwrap();
-    write_at(&file, b"hello", 3).unwrap();
+    file.write_all_at(b"hello", 3).unwrap();
     assert!(folder.create_part("a.part").unwrap().is_none());
     let again = folder.open_part("a.part").unwrap().unwrap();
-    write_at(&again, b"123", 0).unwrap();
+    again.write_all_at(b"123", 0).unwrap();
     assert_eq!(text(dir.path().join("a.part")), "123hello");
 }
 
@@ -300,7 +301,7 @@ fn a_saved_file_is_removed_only_while_it_is_as_it_was_saved() {
     let (dir, root) = root();
     let folder = root.folder(&[], false).unwrap();
     let file = folder.create_part("a").unwrap().unwrap();
-    write_at(&file, b"12345", 0).unwrap();
+    file.write_all_at(b"12345", 0).unwrap();
     let then = 1_600_000_000_123_456_789;
     assert!(set_mtime(&file, then));
     assert_eq!(mtime(&file), Some(then));
@@ -342,7 +343,7 @@ fn reserving_takes_the_space_at_once_and_gives_the_length() {
     let found = file.metadata().unwrap();
     assert_eq!(found.len(), 1 << 20);
     assert!(found.blocks() * 512 >= 1 << 20);
-    write_at(&file, b"end", (1 << 20) - 3).unwrap();
+    file.write_all_at(b"end", (1 << 20) - 3).unwrap();
     reserve(&file, 10).unwrap();
     assert_eq!(file.metadata().unwrap().len(), 10);
     root.sync().unwrap();
@@ -368,7 +369,7 @@ fn writing_to_a_full_device_says_so() {
         .write(true)
         .open("/dev/full")
         .unwrap();
-    let error = write_at(&full, b"x", 0).unwrap_err();
+    let error = write_failed(&full, &full.write_all_at(b"x", 0).unwrap_err());
     assert_eq!(error.code(), Code::InsufficientStorage);
     assert!(error.to_string().contains("/dev/full"), "{error}");
 }
@@ -385,7 +386,7 @@ fn a_hole_holds_no_data() {
     let file = fs::File::create_new(dir.path().join("x.part")).unwrap();
     const BLOCK: u64 = 1 << 20;
     reserve(&file, 4 * BLOCK).unwrap();
-    write_at(&file, &vec![7; BLOCK as usize], BLOCK).unwrap();
+    file.write_all_at(&vec![7; BLOCK as usize], BLOCK).unwrap();
     let seen = extents(&file);
     let whole = vec![(0, 4 * BLOCK)];
     assert!(seen == [(BLOCK, 2 * BLOCK)] || seen == whole, "{seen:?}");

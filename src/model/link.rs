@@ -5,8 +5,8 @@ use std::fmt;
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
+use crate::base::secret::Secret;
 use crate::base::url::{Url, UrlError};
-use crate::model::board::Secret;
 
 /// Longer links are refused unread, in bytes.
 const LONGEST_LINK: usize = 8 * 1024;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::board::{FileProblem, Problem};
+use crate::model::problem::{FileProblem, Problem};
 
 /// How a job ended.
 #[derive(Debug, Clone)]

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::base::backoff::Backoff;
 use crate::base::clock::Timestamp;
-use crate::model::board::{Code, FileProblem, Problem, State};
 use crate::model::outcome::Outcome;
+use crate::model::problem::{Code, FileProblem, Problem};
+use crate::model::state::State;
 use crate::model::table::{FileState, FileTable};
 
 /// So many faults in a row, on whatever files, and the whole download waits: the fault is not a file's. A definite answer

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use rustix::io::Errno;
 use serde_json::json;
 
-use crate::model::board::Secret;
+use crate::base::secret::Secret;
 
 use super::answer::{Answer, Body};
 use super::beneath;

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::model::board::Secret;
+use crate::base::secret::Secret;
 
 use calls::Package;
 use catalog::{Catalog, LeftOut};

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::base::clock::Timestamp;
 use crate::base::intervals::Intervals;
 use crate::dest::Identity;
-use crate::model::board::{FileProblem, Order, Problem, State};
+use crate::model::problem::{FileProblem, Problem};
+use crate::model::request::Order;
 use crate::model::settings::SettingsOverrides;
+use crate::model::state::State;
 use crate::model::table::{Counts, Names};
 use crate::store;
 

@@ -6,6 +6,7 @@ use super::open_file::Part;
 use super::verdict::broken;
 use super::{Job, WorkerContext};
 use crate::base::copy_buffer::{self, Chunk, CopyBuffer};
+use crate::dest;
 use crate::model::outcome::Outcome;
 use crate::model::ranges::Range;
 use crate::transfer::rate_limiter::Grant;
@@ -172,7 +173,7 @@ impl<'a> Copying<'a> {
         if granted > 0 {
             if let Err(error) = buffer.write(load, granted, &part.file, self.at) {
                 self.range.unclaim();
-                return Err(error.into());
+                return Err(dest::write_failed(&part.file, &error).into());
             }
             let file = self.job.file.index;
             let note = || self.job.table.add_done(file, granted as u64);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::dest::{DestError, Folder, Root};
-use crate::model::board::Download;
+use crate::model::download::Download;
 use crate::model::parts::Parts;
 use crate::model::table::FileTable;
 use crate::upstream::Watch;

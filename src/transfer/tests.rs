@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::intervals::Intervals;
-use crate::model::board::Download;
+use crate::model::download::Download;
 use crate::model::table::{NewFile, ROOT, TableBuilder};
 use crate::store::saved::Partial;
 use crate::upstream::Options;

@@ -1,8 +1,8 @@
 //! What a fault means for its job.
 
 use crate::dest::DestError;
-use crate::model::board::{Code, FileProblem, Problem};
 use crate::model::outcome::Outcome;
+use crate::model::problem::{Code, FileProblem, Problem};
 use crate::upstream::Fault;
 use crate::upstream::session::SessionFault;
 

@@ -8,8 +8,9 @@ use crossbeam_channel::Sender;
 
 use crate::base::copy_buffer::CopyBuffer;
 use crate::base::thread_pool::{Handler, ThreadPool};
-use crate::model::board::{Board, Code, FileProblem};
+use crate::model::board::Board;
 use crate::model::outcome::Outcome;
+use crate::model::problem::{Code, FileProblem};
 use crate::store::saved::Change;
 use crate::transfer::start::{self, Start, StartError, StartRequest};
 use crate::transfer::{Job, WorkerContext};
@@ -293,7 +294,7 @@ mod tests {
     use crossbeam_channel::unbounded;
 
     use super::*;
-    use crate::model::board::Download;
+    use crate::model::download::Download;
     use crate::model::table::TableBuilder;
     use crate::store::Store;
     use crate::transfer::OpenFile;

@@ -15,22 +15,10 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use rustix::pipe::{SpliceFlags, splice};
 
-use super::line::weigh;
-use super::watch::{self, Silence};
+use super::watch::{self, LentSocket, Peer, Silence, weigh};
 
 /// Smaller bodies stay with ureq, in bytes: for them a connection that changes hands costs more than a copy.
 pub const LARGE: u64 = 512 << 10;
-
-/// Host and port.
-pub type Peer = (String, u16);
-
-/// A socket on loan to a call.
-#[derive(Debug)]
-pub struct LentSocket {
-    pub stream: Arc<TcpStream>,
-    pub peer: Peer,
-    pub silence: Duration,
-}
 
 impl LentSocket {
     /// Reads into the front of `room`; 0 is the end of the connection. Heeds the watch of the thread's context.

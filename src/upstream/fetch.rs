@@ -12,11 +12,11 @@ use ureq::http::header::{
 use ureq::http::{Response, Version};
 use ureq::{Body, BodyReader, Error};
 
-use super::direct::{self, IdleSockets, LentSocket};
+use super::direct::{self, IdleSockets};
 use super::exchange::{self, Exchange, Headers, Redirects};
 use super::fault::{self, Fault};
 use super::pipeline::PipeliningBlocklist;
-use super::watch::{self, Context, Cut, Watch};
+use super::watch::{self, Context, Cut, LentSocket, Watch};
 use crate::base::copy_buffer::{self, Chunk, CopyBuffer};
 use crate::base::url::Url;
 

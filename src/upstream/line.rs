@@ -13,7 +13,6 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::io::Errno;
 use rustix::net::sockopt;
 use ureq::Error;
 use ureq::config::Config;
@@ -24,8 +23,8 @@ use ureq::unversioned::transport::{
 };
 
 use super::dial::dial;
-use super::direct::{self, IdleSockets, LentSocket, Peer, is_quiet};
-use super::watch::{self, Cut, Silence};
+use super::direct::{self, IdleSockets, is_quiet};
+use super::watch::{self, Cut, LentSocket, Peer, Silence, is_slice_end, weigh};
 
 /// The most that one read takes from a socket, in bytes. Over loopback 4 GiB take 33,000 reads and 0.7 s of CPU time with it; half
 /// of it doubles the reads, and twice as much outgrows the cache in which the second copy is cheap: both are slower.
@@ -185,22 +184,4 @@ impl Line {
             context.lend
         })
     }
-}
-
-/// Whether an error on a socket is the end of it, or only of a slice.
-pub fn weigh(error: io::Error, silence: &mut Silence) -> io::Result<()> {
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut if is_slice_end(&error) => {
-            Ok(silence.tick()?)
-        }
-        io::ErrorKind::Interrupted => Ok(watch::check()?),
-        // ureq takes a reset for the regular end of a body without a length; a reset says that it is none.
-        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => Err(Cut::Reset.into()),
-        _ => Err(error),
-    }
-}
-
-/// ETIMEDOUT is the kernel giving the connection up, not a slice that has passed.
-fn is_slice_end(error: &io::Error) -> bool {
-    Errno::from_io_error(error) == Some(Errno::AGAIN)
 }

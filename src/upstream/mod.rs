@@ -37,9 +37,9 @@ use self::exchange::{Answer, Exchange, Headers, Redirects};
 use self::json::Text;
 use self::pipeline::PipeliningBlocklist;
 use self::watch::Context;
+use crate::base::secret::Secret;
 use crate::base::url::Url;
 use crate::dest::plan::Listed;
-use crate::model::board::Secret;
 use crate::model::link::Link;
 
 pub use self::fault::Fault;

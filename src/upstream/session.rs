@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::base::backoff::Backoff;
-use crate::model::board::{Code, Order, Problem, Secret};
+use crate::base::secret::Secret;
+use crate::model::problem::{Code, Problem};
+use crate::model::request::Order;
 use crate::upstream::{Client, Fault, Package, Place, Watch};
 
 /// A renewed token that is refused sooner than this after it was fetched is not renewed again: what was refused is not

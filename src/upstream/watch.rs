@@ -7,11 +7,12 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::mem;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::direct::LentSocket;
+use rustix::io::Errno;
 
 /// How long a socket may block before the watch is looked at again.
 pub const SLICE: Duration = Duration::from_millis(250);
@@ -77,6 +78,17 @@ impl From<Cut> for io::Error {
         // ErrorKind::Other on purpose: ureq and rustls retry some kinds and take others for a body's regular end.
         io::Error::other(cut)
     }
+}
+
+/// Host and port.
+pub type Peer = (String, u16);
+
+/// A socket on loan to a call.
+#[derive(Debug)]
+pub struct LentSocket {
+    pub stream: Arc<TcpStream>,
+    pub peer: Peer,
+    pub silence: Duration,
 }
 
 /// What the transport and the call tell one another through the thread.
@@ -212,6 +224,24 @@ impl Silence {
     pub fn over(&mut self) {
         self.since = None;
     }
+}
+
+/// Whether an error on a socket is the end of it, or only of a slice.
+pub fn weigh(error: io::Error, silence: &mut Silence) -> io::Result<()> {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut if is_slice_end(&error) => {
+            Ok(silence.tick()?)
+        }
+        io::ErrorKind::Interrupted => Ok(check()?),
+        // ureq takes a reset for the regular end of a body without a length; a reset says that it is none.
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => Err(Cut::Reset.into()),
+        _ => Err(error),
+    }
+}
+
+/// ETIMEDOUT is the kernel giving the connection up, not a slice that has passed.
+pub fn is_slice_end(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::AGAIN)
 }
 
 #[cfg(test)]

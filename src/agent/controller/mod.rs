@@ -20,16 +20,21 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, select};
 
 use crate::agent::hooks::{self, Ended};
+use crate::agent::messages::{Command, NewDownload, Prepared, Removal};
 use crate::agent::restore;
+use crate::agent::restore::Restored;
 use crate::agent::syncer::{Loss, SyncRequest};
 use crate::agent::throughput::Throughput;
 use crate::agent::{Deleted, Refusal, Which};
 use crate::base::clock;
 use crate::dest::{Identity, Root};
-use crate::model::board::{Board, Code, Download, Order, State};
+use crate::model::board::Board;
+use crate::model::download::Download;
 use crate::model::outcome::Outcome;
 use crate::model::parts::Parts;
 use crate::model::record::{Effect, Event, Now, Pick, Record};
+use crate::model::request::Order;
+use crate::model::state::State;
 use crate::model::table::{Counts, FileState};
 use crate::store::saved::{Change, Partial, Saved};
 use crate::store::{Store, StoreError};
@@ -37,7 +42,6 @@ use crate::transfer::run::Run;
 use crate::transfer::start::{Start, StartError, StartRequest};
 use crate::transfer::worker::{Batch, Done, Errand, Pools, Report};
 use crate::transfer::{self, Job, OpenFile};
-use crate::upstream::Package;
 use crate::upstream::session::Session;
 
 use active::Active;
@@ -50,76 +54,6 @@ const AHEAD: usize = 4;
 const SMALL: u64 = 256 << 10;
 /// How often progress is journalled: a killed process loses at most this much.
 const TICK: Duration = Duration::from_millis(200);
-
-/// What can be asked of the controller. Each carries the channel for its answer.
-pub enum Command {
-    /// May the download be paused or resumed? Answers the changes to commit; none where nothing changes.
-    PrepareState {
-        id: String,
-        state: State,
-        reply: Sender<Result<Prepared, Refusal>>,
-    },
-    /// They are committed (or could not be): carry it out.
-    ApplyState {
-        key: u32,
-        state: State,
-        committed: bool,
-        reply: Sender<Result<Arc<Download>, Refusal>>,
-    },
-    /// May this be downloaded? Answers a key.
-    PrepareCreate {
-        order: Box<Order>,
-        reply: Sender<Result<(u32, String), Refusal>>,
-    },
-    ApplyCreate {
-        key: u32,
-        new: Option<Box<NewDownload>>,
-        /// Why its link could not be read at POST, where it may be read later: the first attempt to begin was made there.
-        fault: Option<Event>,
-        reply: Sender<()>,
-    },
-    PrepareDelete {
-        which: Which,
-        reply: Sender<Result<Vec<u32>, Refusal>>,
-    },
-    /// Answers once everything is gone.
-    ApplyDelete {
-        keys: Vec<u32>,
-        remove_files: Option<bool>,
-        reply: Sender<Deleted>,
-    },
-    /// From now on there are so many workers, 1 at least.
-    Workers(usize),
-    /// Stop everything; answers when no job is out.
-    Shutdown { reply: Sender<()> },
-}
-
-/// The answer to [`Command::PrepareState`].
-pub enum Prepared {
-    /// It is in that state already.
-    Already(Arc<Download>),
-    /// Commit this, then apply.
-    Commit(u32, Change),
-}
-
-/// A download that comes to the controller.
-pub struct NewDownload {
-    pub download: Arc<Download>,
-    pub identity: Identity,
-    pub made: Vec<PathBuf>,
-    pub package: Option<Package>,
-}
-
-/// A download that is being removed, on its way to the cleaner.
-pub struct Removal {
-    pub download: Arc<Download>,
-    pub identity: Identity,
-    pub made: Vec<PathBuf>,
-    pub parts: Arc<Parts>,
-    /// After a power cut, before anyone has looked which of the files below the bound have a `.part`.
-    pub unsettled: bool,
-    pub remove_files: bool,
-}
 
 /// What the controller works with.
 pub struct Channels {
@@ -187,16 +121,6 @@ pub struct Controller {
     ticked_at: Instant,
     stopping: Option<Sender<()>>,
     random: u64,
-}
-
-/// How a download that was remembered is taken up again.
-pub struct Restored {
-    pub new: NewDownload,
-    pub record: Record,
-    pub partial: BTreeMap<u32, Partial>,
-    pub parts: Parts,
-    pub unsettled: bool,
-    pub deleting: Option<bool>,
 }
 
 impl Controller {
@@ -332,13 +256,4 @@ impl Controller {
         downloads.sort_by(|a, b| a.id.cmp(&b.id));
         self.board.publish(downloads);
     }
-}
-
-/// Files that failed, as the record wants them.
-pub fn failed_codes(saved: &crate::store::saved::SavedFiles) -> BTreeMap<u32, Code> {
-    saved
-        .failed
-        .iter()
-        .map(|(&file, problem)| (file, problem.code))
-        .collect()
 }

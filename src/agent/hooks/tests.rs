@@ -5,8 +5,10 @@ use rustix::fs::{Mode, OFlags};
 
 use super::*;
 use crate::base::clock::Timestamp;
-use crate::model::board::{Code, IfExists, Order, Problem, Secret};
+use crate::base::secret::Secret;
 use crate::model::link::Link;
+use crate::model::problem::{Code, Problem};
+use crate::model::request::{IfExists, Order};
 use crate::model::table::{NewFile, ROOT, TableBuilder};
 
 fn ended(folder: &Path, state: State, name: &str) -> Ended {

@@ -5,7 +5,7 @@ use crossbeam_channel::unbounded;
 
 use super::*;
 use crate::base::intervals::Intervals;
-use crate::model::board::Code;
+use crate::model::problem::Code;
 use crate::store::saved::SavedFiles;
 
 /// The first sync of a root at one of these paths fails, and none after it: so does the kernel.

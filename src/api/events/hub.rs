@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::ledger::{Change, Ledger};
 use crate::agent::Agent;
-use crate::model::board::Download;
+use crate::model::download::Download;
 
 /// The least time between two looks at the board.
 const PAUSE: Duration = Duration::from_millis(50);

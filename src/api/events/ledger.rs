@@ -9,7 +9,7 @@ use std::iter::Peekable;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::model::board::{Download, Print};
+use crate::model::download::{Download, Print};
 
 /// Between two changes of one download, where nothing but its numbers moves.
 const PROGRESS: Duration = Duration::from_secs(1);

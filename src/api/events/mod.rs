@@ -19,7 +19,7 @@ use serde::Serialize;
 use self::hub::{News, Watcher};
 use self::ledger::Change;
 use super::answer::{Answer, Body};
-use crate::model::board::Download;
+use crate::model::download::Download;
 
 pub use self::hub::Hub;
 

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::ledger::{Change, Ledger, Look};
 use crate::api::tests::agent::{download, fill};
-use crate::model::board::{Board, Download, State};
+use crate::model::board::Board;
+use crate::model::download::Download;
+use crate::model::state::State;
 
 struct Desk {
     board: Board,

@@ -5,10 +5,14 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use crate::agent::{Agent, Deleted, Refusal, Vitals, Which};
 use crate::base::clock::Timestamp;
-use crate::model::board::{Board, Download, Order, Secret, State, View};
+use crate::base::secret::Secret;
+use crate::model::board::Board;
+use crate::model::download::{Download, View};
 use crate::model::link::Link;
+use crate::model::request::Order;
 use crate::model::schedule::Rate;
 use crate::model::settings::{Defaults, Settings, SettingsOverrides};
+use crate::model::state::State;
 use crate::model::table::{NewFile, ROOT, TableBuilder};
 
 #[derive(Default)]

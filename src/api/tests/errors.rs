@@ -3,7 +3,7 @@
 use super::agent::download;
 use super::*;
 use crate::agent::Refusal;
-use crate::model::board::State;
+use crate::model::state::State;
 
 const GOOD: &str = r#"{"url":"https://get.massive.app/L1?secret=S","dst_folder":"/in"}"#;
 

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::agent::{download, fill};
 use super::*;
-use crate::model::board::{Code, Problem, State};
+use crate::model::problem::{Code, Problem};
+use crate::model::state::State;
 
 const EVENTS: &str = "/api/v1/events";
 const ONE: &str = "/api/v1/downloads/0100000001";

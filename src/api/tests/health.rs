@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::agent::{download, fill};
 use super::*;
-use crate::model::board::State;
+use crate::model::state::State;
 
 #[test]
 fn health_tells_whether_the_agent_can_save() {

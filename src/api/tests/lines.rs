@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::agent::{download, fill};
 use super::*;
-use crate::model::board::State;
+use crate::model::state::State;
 
 const GET: &str = "GET /api/v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n";
 

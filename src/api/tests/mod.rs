@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::gate::limits::Limits;
 use super::{Config, Server};
-use crate::model::board::Secret;
+use crate::base::secret::Secret;
 use crate::model::link::Origins;
 use agent::FakeAgent;
 use client::{Client, Reply};

@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::agent::{download, fill};
 use crate::api::error::CODES;
 use crate::api::routes::ROUTES;
-use crate::model::board::{Code, State};
+use crate::model::problem::Code;
+use crate::model::state::State;
 
 fn document() -> Value {
     serde_json::from_str(crate::api::OPENAPI).unwrap()

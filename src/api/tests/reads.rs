@@ -2,7 +2,7 @@
 
 use super::agent::{download, fill};
 use super::*;
-use crate::model::board::State;
+use crate::model::state::State;
 
 #[test]
 fn the_list_has_every_field_and_the_oldest_first() {

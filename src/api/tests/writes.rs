@@ -3,7 +3,8 @@
 use super::agent::download;
 use super::*;
 use crate::agent::Which;
-use crate::model::board::{IfExists, State};
+use crate::model::request::IfExists;
+use crate::model::state::State;
 
 const URL: &str = "https://get.massive.app/L1?secret=LINK_SECRET";
 

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use ureq::http::{Method, Request, Response};
 use ureq::{Agent, AsSendBody, Body};
 
+use crate::base::secret::Secret;
 use crate::cli::human;
 use crate::cli::{self, Ask};
-use crate::model::board::Secret;
 
 /// A POST may wait for the link's server for 10 s, a long poll for 30.
 const TIMEOUT: Duration = Duration::from_secs(60);

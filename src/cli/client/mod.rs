@@ -14,11 +14,13 @@ use serde_json::{Value, json};
 
 use self::call::{CallError, Server};
 use self::show::Summary;
+use crate::base::secret::Secret;
 use crate::base::url::Url;
 use crate::cli::get;
 use crate::cli::human;
 use crate::cli::{Ask, What};
-use crate::model::board::{IfExists, Secret, State};
+use crate::model::request::IfExists;
+use crate::model::state::State;
 
 /// Characters of a whole identifier.
 const WHOLE_ID: usize = 26;

@@ -7,7 +7,8 @@ use rayon::prelude::*;
 
 use crate::agent::restore;
 use crate::dest::{Folder, Root};
-use crate::model::board::{Order, State};
+use crate::model::request::Order;
+use crate::model::state::State;
 use crate::model::table::{FileState, FileTable};
 use crate::store::saved::{Change, Saved, SavedDownload};
 use crate::store::{self, Store};

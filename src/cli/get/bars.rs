@@ -10,7 +10,8 @@ use std::time::Duration;
 use super::notes::Holding;
 use super::report::{End, Lines, Report, name, waiting};
 use crate::cli::human;
-use crate::model::board::{Download, State, Summary};
+use crate::model::download::{Download, Summary};
+use crate::model::state::State;
 use crate::model::table::{FileState, FileTable};
 
 /// Bars of files, at the most; a higher terminal does not make more of them readable.

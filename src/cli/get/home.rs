@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use ring::digest::{Context, SHA256};
 
+use crate::base::secret::Secret;
 use crate::cli;
 use crate::dest::Root;
-use crate::model::board::{Order, Secret};
 use crate::model::link::Origins;
+use crate::model::request::Order;
 
 /// A file with a link is looked at this far, in bytes.
 const LINK_FILE_LIMIT: u64 = 16 << 10;
@@ -102,7 +103,7 @@ pub fn state_dir(base: &Path, order: &Order) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::board::IfExists;
+    use crate::model::request::IfExists;
 
     fn order_of(link: &str, dst_folder: &str) -> Order {
         Order {

@@ -27,7 +27,9 @@ use crate::agent::restore;
 use crate::agent::{Agent, Refusal};
 use crate::cli::serve::{Engine, ServeError, Setup};
 use crate::cli::{self, Output};
-use crate::model::board::{Download, Order, State};
+use crate::model::download::Download;
+use crate::model::request::Order;
+use crate::model::state::State;
 use crate::store::StoreError;
 
 pub use self::home::{absolute, link_text};

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::cli::human;
-use crate::model::board::{Download, FileProblem, Problem, State, Summary};
+use crate::model::download::{Download, Summary};
+use crate::model::problem::{FileProblem, Problem};
+use crate::model::state::State;
 use crate::model::table::{FileState, FileTable};
 
 /// Lines about progress are at least so far apart.

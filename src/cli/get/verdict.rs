@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::report::{self, End};
 use crate::agent::Refusal;
 use crate::cli::human;
-use crate::model::board::{Code, FileProblem, Problem};
+use crate::model::problem::{Code, FileProblem, Problem};
 use crate::model::table::{FileState, FileTable};
 
 /// Every file is in place.

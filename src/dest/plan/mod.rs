@@ -22,7 +22,7 @@ use std::fmt;
 
 use crate::dest::Traits;
 use crate::dest::paths;
-use crate::model::board::IfExists;
+use crate::model::request::IfExists;
 use crate::model::table::{Dir, FileTable, NewFile, ROOT, Skip, TableBuilder, TableError};
 
 use batch::{Batches, Row};

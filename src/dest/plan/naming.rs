@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::dest::paths;
 use crate::dest::{Kind, Traits};
-use crate::model::board::IfExists;
+use crate::model::request::IfExists;
 use crate::model::table::ROOT;
 
 use super::batch::Batches;

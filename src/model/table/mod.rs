@@ -14,7 +14,9 @@ use std::sync::{PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::board::{Code, FileProblem, State};
+use crate::base::intervals::Intervals;
+use crate::model::problem::{Code, FileProblem};
+use crate::model::state::State;
 
 pub use build::TableBuilder;
 
@@ -140,6 +142,8 @@ struct Extra {
 /// What became of files since they were listed.
 #[derive(Debug, Default)]
 pub struct Changed {
+    /// Files that are complete, by index.
+    pub done: Intervals,
     pub renamed: BTreeMap<u32, Names>,
     pub mtimes: BTreeMap<u32, i64>,
     pub skipped: BTreeSet<u32>,
@@ -404,9 +408,17 @@ impl FileTable {
         change(extras.entry(file).or_default());
     }
 
-    /// Names that changed while transferring, modification times that were noted, and files that were skipped, by index.
+    /// Files that are complete, names that changed while transferring, modification times that were noted, and files that
+    /// were skipped, by index.
     pub fn changed(&self) -> Changed {
-        let mut changed = Changed::default();
+        let complete = |file: &u32| self.state(*file) == FileState::Complete;
+        let mut changed = Changed {
+            done: (0..self.len())
+                .filter(complete)
+                .map(|file| (u64::from(file), u64::from(file) + 1))
+                .collect(),
+            ..Changed::default()
+        };
         let extras = self.extras.read().unwrap_or_else(PoisonError::into_inner);
         for (&file, extra) in extras.iter() {
             changed

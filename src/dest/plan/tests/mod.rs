@@ -93,7 +93,7 @@ fn originals(table: &FileTable) -> Vec<Option<String>> {
     table.render(
         0,
         u32::MAX,
-        crate::model::board::State::Transferring,
+        crate::model::state::State::Transferring,
         &mut json,
     );
     json.push(b']');

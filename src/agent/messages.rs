@@ -1,0 +1,86 @@
+//! What the threads of the agent send to the controller, and what it sends to the cleaner.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+
+use crate::agent::{Deleted, Refusal, Which};
+use crate::dest::Identity;
+use crate::model::download::Download;
+use crate::model::parts::Parts;
+use crate::model::record::Event;
+use crate::model::request::Order;
+use crate::model::state::State;
+use crate::store::saved::Change;
+use crate::upstream::Package;
+
+/// What can be asked of the controller. Each carries the channel for its answer.
+pub enum Command {
+    /// May the download be paused or resumed? Answers the changes to commit; none where nothing changes.
+    PrepareState {
+        id: String,
+        state: State,
+        reply: Sender<Result<Prepared, Refusal>>,
+    },
+    /// They are committed (or could not be): carry it out.
+    ApplyState {
+        key: u32,
+        state: State,
+        committed: bool,
+        reply: Sender<Result<Arc<Download>, Refusal>>,
+    },
+    /// May this be downloaded? Answers a key.
+    PrepareCreate {
+        order: Box<Order>,
+        reply: Sender<Result<(u32, String), Refusal>>,
+    },
+    ApplyCreate {
+        key: u32,
+        new: Option<Box<NewDownload>>,
+        /// Why its link could not be read at POST, where it may be read later: the first attempt to begin was made there.
+        fault: Option<Event>,
+        reply: Sender<()>,
+    },
+    PrepareDelete {
+        which: Which,
+        reply: Sender<Result<Vec<u32>, Refusal>>,
+    },
+    /// Answers once everything is gone.
+    ApplyDelete {
+        keys: Vec<u32>,
+        remove_files: Option<bool>,
+        reply: Sender<Deleted>,
+    },
+    /// From now on there are so many workers, 1 at least.
+    Workers(usize),
+    /// Stop everything; answers when no job is out.
+    Shutdown { reply: Sender<()> },
+}
+
+/// The answer to [`Command::PrepareState`].
+pub enum Prepared {
+    /// It is in that state already.
+    Already(Arc<Download>),
+    /// Commit this, then apply.
+    Commit(u32, Change),
+}
+
+/// A download that comes to the controller.
+pub struct NewDownload {
+    pub download: Arc<Download>,
+    pub identity: Identity,
+    pub made: Vec<PathBuf>,
+    pub package: Option<Package>,
+}
+
+/// A download that is being removed, on its way to the cleaner.
+pub struct Removal {
+    pub download: Arc<Download>,
+    pub identity: Identity,
+    pub made: Vec<PathBuf>,
+    pub parts: Arc<Parts>,
+    /// After a power cut, before anyone has looked which of the files below the bound have a `.part`.
+    pub unsettled: bool,
+    pub remove_files: bool,
+}

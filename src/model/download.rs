@@ -1,0 +1,261 @@
+//! One download as its readers see it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+
+use serde::Serialize;
+
+use crate::base::change_notifier::ChangeNotifier;
+use crate::base::clock::Timestamp;
+use crate::model::problem::Problem;
+use crate::model::request::Order;
+use crate::model::state::State;
+use crate::model::table::{Changed, Counts, FileTable};
+
+/// The part of a download that changes as a whole, by the controller's hand only.
+#[derive(Debug, Clone)]
+pub struct View {
+    pub state: State,
+    pub name: Option<String>,
+    pub package_id: Option<String>,
+    pub completed_at: Option<Timestamp>,
+    pub problem: Option<Problem>,
+}
+
+/// The package's files, as far as they are in memory.
+enum Content {
+    Unlisted,
+    Open(Arc<FileTable>),
+    /// Complete: the list lies on disk until somebody asks for it, and costs no memory.
+    Resting(Counts, Arc<Changed>),
+}
+
+/// One download, shared by everyone who reads it.
+pub struct Download {
+    pub id: String,
+    /// A small number that stands for the download in the journal; never used twice in one state directory.
+    pub key: u32,
+    pub order: Order,
+    pub created_at: Timestamp,
+    view: RwLock<View>,
+    content: RwLock<Content>,
+    /// Bytes per second over the last few seconds.
+    rate: AtomicU64,
+    /// How often the view was changed or the table published.
+    changes: AtomicU64,
+    /// The board's, once it is on one.
+    notifier: OnceLock<Arc<ChangeNotifier>>,
+}
+
+/// What tells two looks at a download apart, without copying its names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Print {
+    /// Differs where the state, the error or a name may differ, or the listing was read.
+    pub changes: u64,
+    pub counts: Counts,
+    pub rate: u64,
+}
+
+/// A download's summary, field for field as the API answers it.
+#[derive(Debug, Serialize)]
+pub struct Summary<'a> {
+    pub download_id: &'a str,
+    pub state: State,
+    pub name: Option<String>,
+    pub package_id: Option<String>,
+    pub link: &'a str,
+    pub dst_folder: &'a str,
+    pub created_at: Timestamp,
+    pub completed_at: Option<Timestamp>,
+    pub bytes_total: Option<u64>,
+    pub bytes_done: u64,
+    pub bytes_per_second: u64,
+    pub eta_seconds: Option<u64>,
+    pub files_total: Option<u64>,
+    pub files_complete: u64,
+    pub files_skipped: u64,
+    pub files_failed: u64,
+    pub error: Option<Problem>,
+}
+
+impl Download {
+    pub fn new(id: String, key: u32, order: Order, created_at: Timestamp, view: View) -> Download {
+        Download {
+            id,
+            key,
+            order,
+            created_at,
+            view: RwLock::new(view),
+            content: RwLock::new(Content::Unlisted),
+            rate: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+            notifier: OnceLock::new(),
+        }
+    }
+
+    /// From now on `notifier` is told of every change. The first call counts.
+    pub fn notify_through(&self, notifier: &Arc<ChangeNotifier>) {
+        self.notifier.get_or_init(|| notifier.clone());
+    }
+
+    /// Something that the summary shows has changed; whoever listens looks at it.
+    pub fn touch(&self) {
+        if let Some(notifier) = self.notifier.get() {
+            notifier.notify();
+        }
+    }
+
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+        self.touch();
+    }
+
+    /// The download's print as of now.
+    pub fn print(&self) -> Print {
+        // Read first: what changes while the rest is read makes the next print another one.
+        let changes = self.changes.load(Ordering::Acquire);
+        let moving = self.state() == State::Transferring;
+        Print {
+            changes,
+            counts: self.counts().unwrap_or_default(),
+            rate: if moving {
+                self.rate.load(Ordering::Relaxed)
+            } else {
+                0
+            },
+        }
+    }
+
+    /// A copy of what changes as a whole.
+    pub fn view(&self) -> View {
+        self.view
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub fn state(&self) -> State {
+        self.view
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .state
+    }
+
+    /// Changes the view; the controller's privilege.
+    pub fn update(&self, change: impl FnOnce(&mut View)) {
+        change(&mut self.view.write().unwrap_or_else(PoisonError::into_inner));
+        self.changed();
+    }
+
+    fn content(&self) -> RwLockReadGuard<'_, Content> {
+        self.content.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The package's files, once the listing has been read and until the download is complete.
+    pub fn table(&self) -> Option<Arc<FileTable>> {
+        match &*self.content() {
+            Content::Open(table) => Some(table.clone()),
+            Content::Unlisted | Content::Resting(..) => None,
+        }
+    }
+
+    /// Publishes the package's files.
+    pub fn set_table(&self, table: Arc<FileTable>) {
+        *self.content.write().unwrap_or_else(PoisonError::into_inner) = Content::Open(table);
+        self.changed();
+    }
+
+    /// Lets go of the files of a complete download: `counts` are shown from here on, and `files` says what has
+    /// become of them since they were listed.
+    pub fn rest(&self, counts: Counts, files: Changed) {
+        *self.content.write().unwrap_or_else(PoisonError::into_inner) =
+            Content::Resting(counts, Arc::new(files));
+    }
+
+    /// What has become of the files of a complete download since they were listed.
+    pub fn resting(&self) -> Option<Arc<Changed>> {
+        match &*self.content() {
+            Content::Resting(_, files) => Some(files.clone()),
+            Content::Unlisted | Content::Open(_) => None,
+        }
+    }
+
+    /// The sums over the package's files, once they are listed.
+    pub fn counts(&self) -> Option<Counts> {
+        match &*self.content() {
+            Content::Unlisted => None,
+            Content::Open(table) => Some(table.counts()),
+            Content::Resting(counts, _) => Some(*counts),
+        }
+    }
+
+    /// Returns the rate until now.
+    pub fn set_rate(&self, bytes_per_second: u64) -> u64 {
+        self.rate.swap(bytes_per_second, Ordering::Relaxed)
+    }
+
+    /// The summary as of now.
+    pub fn summary(&self) -> Summary<'_> {
+        let view = self.view();
+        let counts = self.counts();
+        let listed = counts.is_some();
+        let counts = counts.unwrap_or_default();
+        let moving = view.state == State::Transferring;
+        let rate = if moving {
+            self.rate.load(Ordering::Relaxed)
+        } else {
+            0
+        };
+        let left = counts.bytes_total.saturating_sub(counts.bytes_done);
+        Summary {
+            download_id: &self.id,
+            state: view.state,
+            name: view.name,
+            package_id: view.package_id,
+            link: &self.order.link.public,
+            dst_folder: &self.order.dst_folder,
+            created_at: self.created_at,
+            completed_at: view.completed_at,
+            bytes_total: listed.then_some(counts.bytes_total),
+            bytes_done: counts.bytes_done,
+            bytes_per_second: rate,
+            eta_seconds: (listed && rate > 0).then(|| left.div_ceil(rate)),
+            files_total: listed.then_some(counts.files_total),
+            files_complete: counts.files_complete,
+            files_skipped: counts.files_skipped,
+            files_failed: counts.files_failed,
+            error: view.problem,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Download {
+    /// One that transfers, for tests to which it does not matter what.
+    pub fn sample() -> Download {
+        use crate::base::secret::Secret;
+        use crate::model::link::Link;
+        use crate::model::request::IfExists;
+
+        let link = Link {
+            public: "http://localhost:1/A".into(),
+            api: "http://localhost:1".into(),
+            id: "A".into(),
+            secret: Secret::new("s"),
+        };
+        let order = Order {
+            link,
+            password: None,
+            dst_folder: "/nowhere".into(),
+            if_exists: IfExists::Rename,
+        };
+        let view = View {
+            state: State::Transferring,
+            name: None,
+            package_id: None,
+            completed_at: None,
+            problem: None,
+        };
+        Download::new("D".into(), 1, order, Timestamp(0), view)
+    }
+}

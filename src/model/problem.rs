@@ -1,0 +1,43 @@
+//! What went wrong, as the API says it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::clock::Timestamp;
+
+/// What went wrong with a download or one of its files; the names of the API page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    LinkNotFound,
+    LinkExpired,
+    LinkPasswordRequired,
+    LinkPasswordWrong,
+    InsufficientStorage,
+    DestinationUnwritable,
+    FileFailed,
+    UpstreamUnavailable,
+    ProtocolError,
+    /// A flagged file was skipped.
+    VirusDetected,
+    /// A fault in haul itself.
+    InternalError,
+}
+
+/// Why a download is in `error`, or why a `transferring` one is not moving.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    pub code: Code,
+    pub message: String,
+    /// Whether `resume` can help.
+    pub recoverable: bool,
+    /// When the next attempt is made, while a transient fault is being retried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
+}
+
+/// Why one file failed or was skipped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileProblem {
+    pub code: Code,
+    pub message: String,
+}

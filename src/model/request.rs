@@ -1,0 +1,47 @@
+//! What a user asks for: a link, a destination folder, and how to bring the one into the other.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::secret::Secret;
+use crate::model::link::Link;
+
+/// What to do with a final name that is taken by a file that this download did not make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IfExists {
+    /// Save as `name (1).ext`.
+    #[default]
+    Rename,
+    /// Replace the file that is there.
+    Overwrite,
+    /// Leave the file that is there, and do not download this one.
+    Skip,
+}
+
+/// What was asked for at POST.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Order {
+    pub link: Link,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// Absolute, as the caller gave it.
+    pub dst_folder: String,
+    #[serde(default)]
+    pub if_exists: IfExists,
+}
+
+impl Order {
+    /// Whether both bring the same link into the same folder; one of them at a time may be on its way.
+    pub fn same_target(&self, other: &Order) -> bool {
+        (&self.link.api, &self.link.id) == (&other.link.api, &other.link.id)
+            && self.dst_folder == other.dst_folder
+    }
+
+    /// Whether one's destination is the other's or lies in it, by their text: only then can both have the same file.
+    pub fn overlaps(&self, other: &Order) -> bool {
+        let (one, other) = (Path::new(&self.dst_folder), Path::new(&other.dst_folder));
+        one.starts_with(other) || other.starts_with(one)
+    }
+}
