@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::gate::inbox::Inbox;
+use super::inbox::Inbox;
 
 /// Answers a request. It must not block: there are [`HANDLERS`] threads for all of them.
 pub type Handler = Arc<dyn Fn(tiny_http::Request) + Send + Sync>;

@@ -14,6 +14,7 @@ mod fields;
 mod gate;
 mod guard;
 mod health;
+mod inbox;
 mod page;
 mod routes;
 mod settings;

@@ -15,7 +15,7 @@ pub use error::DestError;
 pub use file::{extents, mtime, reserve, reserve_new, set_mtime, write_failed};
 pub use folder::{Folder, Found, Kind, Published};
 pub use place::{Identity, unmake};
-pub use traits::Traits;
+pub use traits::{NAME_MAX, Traits};
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};

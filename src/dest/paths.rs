@@ -7,9 +7,6 @@ use std::borrow::Cow;
 
 use crate::dest::Traits;
 
-/// Bytes in a name on nearly every Linux file system: `NAME_MAX`, limits.h(0p).
-pub const NAME_MAX: usize = 255;
-
 /// What the name of an unfinished file ends with.
 pub const PART: &str = ".part";
 

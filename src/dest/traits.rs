@@ -5,7 +5,8 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{fstat, fstatfs, fstatvfs, major, minor};
 
-use crate::dest::paths::NAME_MAX;
+/// Bytes in a name on nearly every Linux file system: `NAME_MAX`, limits.h(0p).
+pub const NAME_MAX: usize = 255;
 
 /// What the target file system holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

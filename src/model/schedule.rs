@@ -10,7 +10,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::base::clock::Timestamp;
 use crate::base::json_uint::JsonUint;
-use crate::transfer::rate_limiter;
 
 /// Windows of a schedule, at most.
 pub const MOST_WINDOWS: usize = 100;
@@ -29,16 +28,16 @@ const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 pub struct Rate(pub Option<NonZeroU64>);
 
 impl Rate {
+    /// The largest limit, in bytes per second: the last whole number that every reader of JSON holds exactly.
+    pub const MAX: u64 = (1 << 53) - 1;
+
     /// The limit of so many bytes per second; 0 is none.
     ///
     /// # Errors
-    /// More than [`rate_limiter::MOST`].
+    /// More than [`Rate::MAX`].
     pub fn new(bytes_per_second: u64) -> Result<Rate, String> {
-        if bytes_per_second > rate_limiter::MOST {
-            return Err(format!(
-                "a rate limit is at most {} bytes/s",
-                rate_limiter::MOST
-            ));
+        if bytes_per_second > Rate::MAX {
+            return Err(format!("a rate limit is at most {} bytes/s", Rate::MAX));
         }
         Ok(Rate(NonZeroU64::new(bytes_per_second)))
     }
@@ -345,7 +344,7 @@ mod tests {
             ("utc_offset", json!("+14:01"), "utc_offset"),
             ("utc_offset", json!("02:00"), "utc_offset"),
             ("rate_limit", json!(-1), "-1"),
-            ("rate_limit", json!(rate_limiter::MOST + 1), "at most"),
+            ("rate_limit", json!(Rate::MAX + 1), "at most"),
             ("rate_limit", json!("1M"), "1M"),
             ("rate", json!(1), "rate"),
         ] {

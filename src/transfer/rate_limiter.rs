@@ -12,9 +12,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-/// The largest limit, in bytes per second: the last whole number that every reader of JSON holds exactly.
-pub const MOST: u64 = (1 << 53) - 1;
-
 /// Pieces of a second that are given out at a time.
 const PIECES: u64 = 50;
 /// How much unused time can be made up for: a reader that was woken late does not make the line slower.

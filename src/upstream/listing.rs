@@ -12,7 +12,7 @@ use serde::de::{
 use super::fault::Fault;
 use super::json::{self, Text};
 use crate::base::clock::Timestamp;
-use crate::dest::plan::Listed;
+use crate::model::listing::Listed;
 
 /// Longer elements are refused, in bytes of JSON; looked at once a chunk.
 const LONGEST_ELEMENT: u64 = 256 * 1024;

@@ -39,8 +39,8 @@ use self::pipeline::PipeliningBlocklist;
 use self::watch::Context;
 use crate::base::secret::Secret;
 use crate::base::url::Url;
-use crate::dest::plan::Listed;
 use crate::model::link::Link;
+use crate::model::listing::Listed;
 
 pub use self::fault::Fault;
 pub use self::fetch::{Address, Content, Fetched};

@@ -7,13 +7,13 @@ use std::time::Instant;
 use super::Shared;
 use super::chunked::Chunked;
 use super::head::{self, Framing, Head, Scan};
-use super::inbox::Inbox;
 use super::registry::Slot;
 use super::relay::{Broken, Relayed, relay};
 use super::wait;
 use crate::api::answer::Answer;
 use crate::api::backend::Upstream;
 use crate::api::error::ApiError;
+use crate::api::inbox::Inbox;
 
 /// First size of a connection's read buffer, bytes.
 const FIRST_BUFFER: usize = 2 << 10;

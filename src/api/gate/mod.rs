@@ -9,7 +9,6 @@ mod chunked;
 mod connection;
 mod fields;
 mod head;
-pub mod inbox;
 pub mod limits;
 mod registry;
 mod relay;

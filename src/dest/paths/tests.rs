@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::dest::NAME_MAX;
 
 const LINUX: Traits = Traits {
     windows_names: false,

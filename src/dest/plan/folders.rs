@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
 use crate::dest::Traits;
-use crate::dest::paths;
+use crate::dest::{NAME_MAX, paths};
 use crate::model::table::ROOT;
 
 use super::{DEPTH_MAX, ENTRIES_MAX, PlanError};
@@ -55,7 +55,7 @@ impl Keys {
     pub fn key(&self, folder: u32, name: &str) -> u64 {
         let mut hasher = self.state.build_hasher();
         folder.hash(&mut hasher);
-        let mut ascii = [0; paths::NAME_MAX];
+        let mut ascii = [0; NAME_MAX];
         if !self.ignores_case {
             hasher.write(name.as_bytes());
         } else if name.is_ascii() && name.len() <= ascii.len() {

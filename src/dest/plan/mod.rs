@@ -22,6 +22,7 @@ use std::fmt;
 
 use crate::dest::Traits;
 use crate::dest::paths;
+use crate::model::listing::Listed;
 use crate::model::request::IfExists;
 use crate::model::table::{Dir, FileTable, NewFile, ROOT, Skip, TableBuilder, TableError};
 
@@ -40,24 +41,6 @@ const ORIGINAL_MAX: usize = 4096;
 /// Bytes of identifiers, names and paths that are kept of one package, at most: what a million files need, twice. With [`ENTRIES_MAX`]
 /// this bounds the memory that a listing can take, however long its names are.
 const TEXT_MAX: usize = 256 << 20;
-
-/// One entry of a listing, as upstream wrote it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Listed {
-    pub id: String,
-    /// `file`, `directory`, or an archive of the same content, which is not downloaded.
-    pub kind: String,
-    /// The last component; may be anything.
-    pub name: String,
-    /// The folder inside the package, `/`-separated; may be anything.
-    pub path: Option<String>,
-    /// Bytes.
-    pub size: u64,
-    /// Nanoseconds since 1970, where it is known.
-    pub mtime: Option<i64>,
-    /// Upstream found a virus in it.
-    pub virus: bool,
-}
 
 /// Why a listing cannot be planned.
 #[derive(Debug)]
