@@ -106,6 +106,8 @@
 //! | journal | the file of changes since the last snapshot of the state |
 //! | mark | a point in the journal's sequence; a sync mark says that the data before it is on disk |
 #![forbid(unsafe_code)]
+// The map is for those who work on haul; `cargo doc --document-private-items` shows all that it links to.
+#![allow(rustdoc::private_intra_doc_links)]
 
 mod agent;
 mod api;

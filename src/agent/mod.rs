@@ -1,4 +1,7 @@
-//! What the API may ask of the agent, and what the agent may refuse.
+//! The agent: what the API may ask of it, what it may refuse, and the threads that do the work.
+//!
+//! Knows downloads, the store and the transfers. Knows nothing of HTTP on our own side: it is the same agent behind
+//! the API and behind `haul get`.
 
 pub mod alarm;
 pub mod claims;

@@ -1,4 +1,6 @@
-//! TODO room base
+//! What is not about downloads: the clock, identifiers, intervals, addresses, threads, buffers.
+//!
+//! Knows no other room. What is here could serve any daemon; what cannot belongs higher up.
 
 pub mod backoff;
 pub mod change_notifier;

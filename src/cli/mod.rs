@@ -1,4 +1,5 @@
 //! The command line: from arguments and environment to a command, or to one line about what is wrong.
+//! What runs a command is here too: `serve`, `get`, and the `client` of a running agent.
 
 pub mod client;
 mod command;

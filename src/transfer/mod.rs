@@ -1,4 +1,7 @@
-//! One job: one byte range of one file, fetched into its `.part`; the last one gives the file its name.
+//! The transfers: how a download begins, and how workers bring its files.
+//!
+//! One job is one byte range of one file, fetched into its `.part`; the last one gives the file its name. What happens
+//! after a job has ended is decided elsewhere, in [`crate::model::record`].
 
 mod changes;
 mod copy;
