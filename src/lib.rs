@@ -21,7 +21,7 @@
 //!
 //! | thread | waits for | sends |
 //! | --- | --- | --- |
-//! | `api-accept`, `api-client` (one a connection) | sockets; see [`api::gate`] | whole requests to tiny_http, answers back |
+//! | `api-accept`, `api-client` (one a connection) | sockets; see `api::gate` | whole requests to tiny_http, answers back |
 //! | `api` | tiny_http's next request | what may take long to one of the `api-…` pools |
 //! | `api-create`, `api-change` | the link's server; a commit to the journal; the controller's answer | [`Command`](agent::messages::Command) |
 //! | `api-events`, `api-wait`, `api-hub` | a change on the board | events and long-poll answers |
