@@ -2,8 +2,8 @@
 //!
 //! A POST makes its `dst_folder` before it is decided, and another may go into the same folder meanwhile. What was made belongs
 //! to all of them until one is accepted, which takes it over; the last one to be refused removes what nobody uses. What a deleted
-//! download made, and is to be removed, waits in the same way for those that use it. Paths are compared by their text: a folder
-//! that is used by another name, through a symbolic link, is not known to be the same.
+//! download made, and is to be removed, waits in the same way for those that use it. Folders are compared by where
+//! they really are, since symbolic links and bind mounts give one folder several names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::dest::{self, DestError, Root};
 use crate::model::board::Board;
+use crate::model::location::Location;
 
 /// The folders that POSTs under way and downloads lay claim to.
 pub struct Claims {
@@ -25,7 +26,7 @@ pub struct Claims {
 struct State {
     next: u64,
     /// The destinations of POSTs that are not decided yet.
-    users: BTreeMap<u64, PathBuf>,
+    users: BTreeMap<u64, Location>,
     /// Folders that were made for such POSTs or for deleted downloads, and that no download has taken over: each goes when
     /// nobody uses it. Outer ones come first.
     made: BTreeSet<PathBuf>,
@@ -61,7 +62,7 @@ impl Claims {
         state.made.extend(made);
         let user = state.next;
         state.next += 1;
-        state.users.insert(user, path.to_owned());
+        state.users.insert(user, root.location());
         drop(state);
         let claim = Claim {
             claims: self.clone(),
@@ -88,13 +89,14 @@ impl Claims {
 
     /// A download is on the board before its claim is dropped, so it is always in one of the two.
     fn is_used(&self, state: &State, folder: &Path) -> bool {
-        let mut users = state.users.values();
-        users.any(|path| path.starts_with(folder))
+        // What cannot be opened cannot be told by other names either.
+        let folder = dest::location(folder);
+        state.users.values().any(|user| user.is_in(&folder))
             || self
                 .board
                 .all()
                 .iter()
-                .any(|download| Path::new(&download.order.dst_folder).starts_with(folder))
+                .any(|download| download.order.location().is_in(&folder))
     }
 
     fn release(&self, user: u64, returned: Vec<PathBuf>) {
@@ -163,6 +165,7 @@ mod tests {
         let made = claim.take_over().to_vec();
         let mut download = Download::sample();
         download.order.dst_folder = claim.path.to_str().unwrap().into();
+        download.order.location = Some(dest::location(&claim.path));
         let mut all = claim.claims.board.all().to_vec();
         all.push(Arc::new(download));
         claim.claims.board.publish(all);
@@ -211,6 +214,19 @@ mod tests {
         drop(beside);
         assert!(!path.join("a/c").exists());
         assert!(claims.lock().made.is_empty());
+    }
+
+    #[test]
+    fn a_folder_that_is_used_by_another_name_stays() {
+        let (_dir, path, claims) = set_up();
+        let made = accept(claim(&claims, &path.join("a")));
+        std::os::unix::fs::symlink(path.join("a"), path.join("link")).unwrap();
+        claims.board.publish(Vec::new());
+        let undecided = claim(&claims, &path.join("link"));
+        claims.unmake(&made);
+        assert!(path.join("a").exists());
+        drop(undecided);
+        assert!(!path.join("a").exists());
     }
 
     #[test]

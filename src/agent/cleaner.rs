@@ -104,11 +104,10 @@ impl Cleaner {
     /// Where, below this download's destination, other downloads have put files that are complete: one that was told to
     /// overwrite may have put its file in the place of this one's, and nothing tells the two apart.
     fn files_of_others(&self, removal: &Removal) -> HashSet<PathBuf> {
-        let here = Path::new(&removal.download.order.dst_folder);
+        let here = &removal.download.order;
         let mut paths = HashSet::new();
         for other in self.board.all().iter() {
-            let there = Path::new(&other.order.dst_folder);
-            let overlaps = other.order.overlaps(&removal.download.order);
+            let overlaps = other.order.overlaps(here);
             if !overlaps || other.id == removal.download.id {
                 continue;
             }
@@ -117,8 +116,10 @@ impl Cleaner {
             };
             let complete =
                 (0..table.len()).filter(|&file| table.state(file) == FileState::Complete);
-            let places = complete.map(|file| there.join(table.path(file)));
-            paths.extend(places.filter_map(|path| Some(path.strip_prefix(here).ok()?.to_owned())));
+            paths
+                .extend(complete.filter_map(|file| {
+                    other.order.relative_to(here, Path::new(&table.path(file)))
+                }));
         }
         paths
     }

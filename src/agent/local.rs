@@ -140,6 +140,7 @@ impl Agent for LocalAgent {
             });
         }
         let (root, mut claim) = self.claims.make(&folder).map_err(invalid)?;
+        order.location = Some(root.location());
         let (package, fault) = match self.check_link(&order)? {
             Ok(package) => (Some(package), None),
             Err(fault) => (None, Some(fault)),

@@ -21,6 +21,7 @@ use crate::agent::syncer::{self, Lost};
 use crate::api;
 use crate::base::exit_on_panic::exit_on_panic;
 use crate::cli::{self, UsageError};
+use crate::dest;
 use crate::model::board::Board;
 use crate::model::download::Download;
 use crate::model::link::Origins;
@@ -96,6 +97,7 @@ impl Engine {
         })
         .map_err(|message| ServeError::Usage(UsageError::new(message)))?;
         let (store, mut saved) = Store::open(setup.state_dir)?;
+        dest::keep_folder(setup.state_dir);
         amend(&store, &mut saved).map_err(ServeError::Start)?;
         let store = Arc::new(store);
         let board = Arc::new(Board::default());
@@ -196,6 +198,11 @@ impl Serving {
             .map(cli::read_token)
             .transpose()
             .map_err(usage)?;
+        let own_files = [&options.token_file, &options.on_complete, &options.on_error];
+        let own_files = own_files.into_iter().chain([&options.transfers.ca_file]);
+        own_files
+            .flatten()
+            .for_each(|path| dest::keep_file(path.as_ref()));
         let programs = Programs::check(options.on_complete.as_deref(), options.on_error.as_deref())
             .map_err(usage)?;
         let setup = Setup {

@@ -15,6 +15,8 @@ pub enum DestError {
     Full(String),
     /// Read-only, not permitted, not a directory, unmounted, replaced, something in the way.
     Unwritable(String),
+    /// The agent keeps its own state there.
+    Own(String),
     /// The agent itself is short of descriptors or memory, which passes.
     Short(String),
     /// The agent asked for nonsense.
@@ -26,7 +28,7 @@ impl DestError {
     pub fn code(&self) -> Code {
         match self {
             DestError::Full(_) => Code::InsufficientStorage,
-            DestError::Unwritable(_) => Code::DestinationUnwritable,
+            DestError::Unwritable(_) | DestError::Own(_) => Code::DestinationUnwritable,
             DestError::Short(_) | DestError::Other(_) => Code::InternalError,
         }
     }
@@ -96,6 +98,7 @@ impl fmt::Display for DestError {
         match self {
             DestError::Full(text)
             | DestError::Unwritable(text)
+            | DestError::Own(text)
             | DestError::Short(text)
             | DestError::Other(text) => f.write_str(text),
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
-use super::DestError;
+use super::{DestError, own};
 
 /// What a name stands for, links not followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Published {
     Done,
-    /// The final name is taken, and was not to be replaced or is a folder. Nothing was changed.
+    /// The final name is taken, and was not to be replaced, or is a folder or a file of the agent's own. Nothing was changed.
     Taken,
     /// There is no regular file under the `.part` name.
     PartMissing,
@@ -173,10 +173,8 @@ impl Folder {
     }
 
     fn publish_over(&self, part: &str, last: &str) -> Result<Published, Errno> {
-        if self
-            .stat(last)?
-            .is_some_and(|stat| Kind::of(&stat) == Kind::Folder)
-        {
+        let found = self.stat(last)?;
+        if found.is_some_and(|stat| Kind::of(&stat) == Kind::Folder || own::is_own_file(&stat)) {
             return Ok(Published::Taken);
         }
         outcome(fs::renameat(&self.dir, part, &self.dir, last))

@@ -6,6 +6,8 @@
 mod error;
 mod file;
 mod folder;
+mod locate;
+mod own;
 pub mod paths;
 mod place;
 pub mod plan;
@@ -14,6 +16,8 @@ mod traits;
 pub use error::DestError;
 pub use file::{extents, mtime, reserve, reserve_new, set_mtime, write_failed};
 pub use folder::{Folder, Found, Kind, Published};
+pub use locate::location;
+pub use own::{keep_file, keep_folder};
 pub use place::{Identity, unmake};
 pub use traits::{NAME_MAX, Traits};
 
@@ -22,6 +26,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
+
+use crate::model::location::Location;
 
 /// `dst_folder`, open. It stays the same directory whatever happens to its path; [`Root::check`]
 /// tells when the path leads elsewhere.
@@ -50,8 +56,9 @@ impl Root {
     /// # Errors
     /// Something in the way, no permission, a full disk. That the folder can be written to is not tried.
     pub fn make(path: &Path) -> Result<(Root, Vec<PathBuf>), DestError> {
+        place::refuse_own_ancestor(path)?;
         let made = place::make_missing(path)?;
-        match Root::existing(path) {
+        match Root::existing(path).and_then(Root::unless_own) {
             Ok(root) => Ok((root, made)),
             Err(error) => {
                 unmake(&made);
@@ -80,7 +87,18 @@ impl Root {
         if !root.identity.may_be(known) {
             return Err(place::not_the_folder(path));
         }
-        Ok(root)
+        root.unless_own()
+    }
+
+    /// Refuses a folder that the agent keeps for itself.
+    fn unless_own(self) -> Result<Root, DestError> {
+        own::refuse_own(&self.dir, &self.path)?;
+        Ok(self)
+    }
+
+    /// Where the folder really is.
+    pub fn location(&self) -> Location {
+        locate::locate(&self.dir, &self.path)
     }
 
     /// Opens the folder at `path`, whichever that is: enough to sync it. To write, see [`Root::open`].
@@ -160,8 +178,11 @@ impl Root {
         let mut path = self.path.clone();
         for &component in components {
             path.push(folder::checked(component)?);
-            at = descend(&at, component, make)
-                .map_err(|errno| DestError::of("open the folder", &path, errno))?;
+            let fail = |errno| DestError::of("open the folder", &path, errno);
+            at = descend(&at, component, make).map_err(fail)?;
+            if own::is_own_folder(&at).map_err(fail)? {
+                return Err(own::refusal(&path));
+            }
         }
         Ok(Folder::new(at, path))
     }

@@ -248,6 +248,7 @@ impl Download {
             password: None,
             dst_folder: "/nowhere".into(),
             if_exists: IfExists::Rename,
+            location: None,
         };
         let view = View {
             state: State::Transferring,

@@ -7,6 +7,7 @@ pub mod board;
 pub mod download;
 pub mod link;
 pub mod listing;
+pub mod location;
 pub mod outcome;
 pub mod parts;
 pub mod problem;

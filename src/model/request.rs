@@ -1,11 +1,13 @@
 //! What a user asks for: a link, a destination folder, and how to bring the one into the other.
 
-use std::path::Path;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::secret::Secret;
 use crate::model::link::Link;
+use crate::model::location::Location;
 
 /// What to do with a final name that is taken by a file that this download did not make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -30,18 +32,34 @@ pub struct Order {
     pub dst_folder: String,
     #[serde(default)]
     pub if_exists: IfExists,
+    /// Where `dst_folder` really is. None until it was opened, and in states of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
 }
 
 impl Order {
     /// Whether both bring the same link into the same folder; one of them at a time may be on its way.
     pub fn same_target(&self, other: &Order) -> bool {
         (&self.link.api, &self.link.id) == (&other.link.api, &other.link.id)
-            && self.dst_folder == other.dst_folder
+            && (self.dst_folder == other.dst_folder || self.location().is_same(&other.location()))
     }
 
-    /// Whether one's destination is the other's or lies in it, by their text: only then can both have the same file.
+    /// Where the destination is; by its text alone where nothing else is known.
+    pub fn location(&self) -> Cow<'_, Location> {
+        match &self.location {
+            Some(location) => Cow::Borrowed(location),
+            None => Cow::Owned(Location::by_path(&self.dst_folder)),
+        }
+    }
+
+    /// Whether one's destination is the other's or lies in it: only then can both have the same file.
     pub fn overlaps(&self, other: &Order) -> bool {
-        let (one, other) = (Path::new(&self.dst_folder), Path::new(&other.dst_folder));
-        one.starts_with(other) || other.starts_with(one)
+        let (one, other) = (self.location(), other.location());
+        one.is_in(&other) || other.is_in(&one)
+    }
+
+    /// Where a file at `path` below this destination is relative to another's. None where it is not below that.
+    pub fn relative_to(&self, other: &Order, path: &Path) -> Option<PathBuf> {
+        self.location().relative_to(&other.location(), path)
     }
 }

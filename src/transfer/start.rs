@@ -245,13 +245,11 @@ fn show_package(
 /// The names, relative to this download's destination, that other unfinished downloads will put files at.
 fn reserved(download: &Download, board: &Board) -> HashSet<String> {
     let mut names = HashSet::new();
-    let here = Path::new(&download.order.dst_folder);
     for other in board
         .all()
         .iter()
         .filter(|other| other.id != download.id && other.state() != State::Complete)
     {
-        let there = Path::new(&other.order.dst_folder);
         let Some(table) = other.table() else { continue };
         if !other.order.overlaps(&download.order) {
             continue;
@@ -260,13 +258,9 @@ fn reserved(download: &Download, board: &Board) -> HashSet<String> {
             let folder = table.dir_components(table.dir_of(file)).join("/");
             let file_names = table.names(file);
             for name in [file_names.last, file_names.part] {
-                let path = there.join(&folder).join(name);
-                names.extend(
-                    path.strip_prefix(here)
-                        .ok()
-                        .and_then(Path::to_str)
-                        .map(str::to_owned),
-                );
+                let path = Path::new(&folder).join(name);
+                let here = other.order.relative_to(&download.order, &path);
+                names.extend(here.and_then(|path| path.to_str().map(str::to_owned)));
             }
         }
     }
@@ -286,8 +280,11 @@ fn make_folders(root: &Root, table: &FileTable) -> Result<(), StartError> {
         .collect();
     innermost
         .par_iter()
-        .try_for_each(|&dir| root.folder(&table.dir_components(dir), true).map(drop))
-        .map_err(StartError::from)
+        .try_for_each(|&dir| match root.folder(&table.dir_components(dir), true) {
+            // The error of each file in it, and of no other.
+            Ok(_) | Err(DestError::Own(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        })
 }
 
 /// After a start: files that were whole get their name, if they do not have it yet; files whose bytes may have been

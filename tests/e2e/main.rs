@@ -28,6 +28,7 @@ mod metrics;
 mod mounts;
 mod names;
 mod nginx;
+mod own_folders;
 mod pause_resume;
 mod power_cut;
 mod resume_after_kill;

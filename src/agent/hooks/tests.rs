@@ -23,6 +23,7 @@ fn ended(folder: &Path, state: State, name: &str) -> Ended {
         password: Some(Secret::new("passw0rd")),
         dst_folder: folder.to_str().unwrap().into(),
         if_exists: IfExists::default(),
+        location: None,
     };
     let problem = (state == State::Error).then(|| Problem {
         code: Code::FileFailed,

@@ -50,6 +50,7 @@ pub fn download(number: u32, state: State) -> Download {
         password: Some(Secret::new("passw0rd")),
         dst_folder: "/in".into(),
         if_exists: Default::default(),
+        location: None,
     };
     let view = View {
         state,

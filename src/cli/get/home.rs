@@ -34,6 +34,7 @@ pub fn order(options: &cli::Get) -> Result<Order, String> {
         password: options.password.clone(),
         dst_folder: absolute(&options.dir)?,
         if_exists: options.if_exists,
+        location: None,
     })
 }
 
@@ -111,6 +112,7 @@ mod tests {
             password: None,
             dst_folder: dst_folder.into(),
             if_exists: IfExists::Rename,
+            location: None,
         }
     }
 
