@@ -64,6 +64,7 @@ impl DestError {
             Errno::FBIG => {
                 "the file system cannot hold a file so large; choose a folder on another"
             }
+            Errno::ILSEQ => "the disk does not take this name; choose a folder on another",
             Errno::NAMETOOLONG => "the path is too long; choose a shorter one",
             Errno::IO | Errno::NXIO | Errno::NODEV => "check the disk and its connection",
             Errno::STALE => "the network share went away; mount it again",

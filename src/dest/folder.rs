@@ -168,7 +168,7 @@ impl Folder {
         match fs::renameat_with(&self.dir, part, &self.dir, last, RenameFlags::NOREPLACE) {
             // Kernels before 3.15, and file systems that lack the flag.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => self.publish_by_link(part, last),
-            result => outcome(result),
+            result => self.outcome(result, part),
         }
     }
 
@@ -177,7 +177,7 @@ impl Folder {
         if found.is_some_and(|stat| Kind::of(&stat) == Kind::Folder || own::is_own_file(&stat)) {
             return Ok(Published::Taken);
         }
-        outcome(fs::renameat(&self.dir, part, &self.dir, last))
+        self.outcome(fs::renameat(&self.dir, part, &self.dir, last), part)
     }
 
     /// Without replacing, where the file system has hard links.
@@ -187,7 +187,6 @@ impl Folder {
             // Both names may be ours: left by an agent that was killed between the two steps.
             Err(Errno::EXIST) if self.same_file(part, last)? => {}
             Err(Errno::EXIST) => return Ok(Published::Taken),
-            Err(Errno::NOENT) => return Ok(Published::PartMissing),
             Err(_) => return self.publish_by_check(part, last),
         }
         fs::unlinkat(&self.dir, part, AtFlags::empty())?;
@@ -200,7 +199,18 @@ impl Folder {
         if self.stat(last)?.is_some() {
             return Ok(Published::Taken);
         }
-        outcome(fs::renameat(&self.dir, part, &self.dir, last))
+        self.outcome(fs::renameat(&self.dir, part, &self.dir, last), part)
+    }
+
+    fn outcome(&self, renamed: Result<(), Errno>, part: &str) -> Result<Published, Errno> {
+        match renamed {
+            Ok(()) => Ok(Published::Done),
+            Err(Errno::EXIST | Errno::ISDIR | Errno::NOTEMPTY) => Ok(Published::Taken),
+            // Some file systems say so of a name that they cannot hold.
+            Err(Errno::NOENT) if self.stat(part)?.is_some() => Err(Errno::ILSEQ),
+            Err(Errno::NOENT) => Ok(Published::PartMissing),
+            Err(errno) => Err(errno),
+        }
     }
 
     fn same_file(&self, a: &str, b: &str) -> Result<bool, Errno> {
@@ -276,15 +286,6 @@ impl Folder {
 
     pub(super) fn remove_folder(&self, name: &str) -> bool {
         fs::unlinkat(&self.dir, name, AtFlags::REMOVEDIR).is_ok()
-    }
-}
-
-fn outcome(result: Result<(), Errno>) -> Result<Published, Errno> {
-    match result {
-        Ok(()) => Ok(Published::Done),
-        Err(Errno::EXIST | Errno::ISDIR | Errno::NOTEMPTY) => Ok(Published::Taken),
-        Err(Errno::NOENT) => Ok(Published::PartMissing),
-        Err(errno) => Err(errno),
     }
 }
 

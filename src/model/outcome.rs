@@ -16,7 +16,7 @@ pub enum Outcome {
     Complete,
     /// The name was taken and `if_exists` is `skip`.
     Skipped,
-    /// The file starts over: its `.part` is gone, or the server cannot do ranges.
+    /// The file has started over since the job began, for a reason that another job has told.
     StartedOver,
     /// To be tried again. `gained` tells whether bytes came before.
     Transient {

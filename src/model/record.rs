@@ -16,6 +16,10 @@ use crate::model::table::{FileState, FileTable};
 const STREAK: u32 = 8;
 /// So many files wait for their next attempt at most, but for those whose attempt is not due yet.
 const MANY: usize = 1000;
+/// Jobs of one file that may end because it started over, within [`RESTARTS_WITHIN`], before it has to wait: as many as a large
+/// file has at a time, three times over.
+const MAX_RESTARTS: u32 = 36;
+const RESTARTS_WITHIN: Duration = Duration::from_secs(60);
 /// An answer that makes no sense may be a portal's or a proxy's; so many in a row are the server's own.
 const MALFORMED: u32 = 5;
 
@@ -137,6 +141,8 @@ pub struct Record {
     asleep: BTreeSet<u32>,
     /// Files whose wait is over, until a job is told.
     woken: BTreeSet<u32>,
+    /// How often jobs of a file ended because it started over, and since when that is counted.
+    restarts: BTreeMap<u32, (Instant, u32)>,
     failed: BTreeMap<u32, Code>,
     /// Files that had failed and are to be tried again: as new ones are, since there may be very many.
     again: VecDeque<u32>,
@@ -171,6 +177,7 @@ impl Record {
             waiting: BTreeMap::new(),
             asleep: BTreeSet::new(),
             woken: BTreeSet::new(),
+            restarts: BTreeMap::new(),
             failed,
             again: VecDeque::new(),
             consecutive_faults: 0,
@@ -299,9 +306,7 @@ impl Record {
         }
         match event {
             Outcome::Stopped | Outcome::Yielded => self.queue_file(file),
-            Outcome::StartedOver => {
-                self.queue_file(file);
-            }
+            Outcome::StartedOver => self.started_over(file, now, effects),
             Outcome::RangeDone => {
                 self.gained(file, 0, now);
                 self.queue_file(file);
@@ -350,6 +355,27 @@ impl Record {
                 }
             }
         }
+    }
+
+    /// The jobs of a range that counts no more have another at once. Where that goes on and on, whatever the reason, it
+    /// is waited for as after a fault.
+    fn started_over(&mut self, file: u32, now: Now, effects: &mut Vec<Effect>) {
+        let fresh = (now.instant, 0);
+        let (since, count) = self.restarts.entry(file).or_insert(fresh);
+        if now.instant.saturating_duration_since(*since) >= RESTARTS_WITHIN {
+            (*since, *count) = fresh;
+        }
+        *count += 1;
+        if *count <= MAX_RESTARTS {
+            return self.queue_file(file);
+        }
+        let setback = Setback {
+            message: "the file starts over again and again".into(),
+            retry_after: None,
+            gained: false,
+            of_all: true,
+        };
+        self.set_back(file, setback, now, effects);
     }
 
     /// A large file has several jobs at a time. Those that end after its last byte was published, or after it
@@ -504,6 +530,7 @@ impl Record {
         self.waiting.remove(&file);
         self.asleep.remove(&file);
         self.woken.remove(&file);
+        self.restarts.remove(&file);
     }
 
     fn finish(&mut self, file: u32, effects: &mut Vec<Effect>) {

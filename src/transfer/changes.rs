@@ -1,4 +1,4 @@
-//! How often a file's content turned out changed.
+//! How often a file had to start over for one reason: its content changed, or its `.part` was removed.
 
 use std::time::{Duration, Instant};
 

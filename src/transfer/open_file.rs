@@ -40,6 +40,8 @@ pub(super) struct Progress {
     /// Requests in a row that failed in a way that may pass, with no byte between them, at the address that is known.
     pub(super) faults: u32,
     pub(super) changes: Changes,
+    /// How often another program has removed or cut the `.part`.
+    pub(super) removals: Changes,
     pub(super) finishing: bool,
     /// The journal still says what is no longer true of the file.
     pub(super) owes_void: bool,
@@ -64,6 +66,7 @@ impl OpenFile {
             refusals: 0,
             faults: 0,
             changes: Changes::default(),
+            removals: Changes::default(),
             finishing: false,
             owes_void: false,
             looked: false,

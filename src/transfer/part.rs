@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::open_file::{Part, lock};
 use super::publish::free_part;
@@ -11,6 +12,7 @@ use super::{BLOCK, Job, WorkerContext};
 use crate::base::intervals::Intervals;
 use crate::dest::{self, Root};
 use crate::model::outcome::Outcome;
+use crate::model::problem::{Code, FileProblem};
 use crate::store::saved::Change;
 
 impl Job {
@@ -155,11 +157,24 @@ impl Job {
             progress.owes_void = true;
         }
         drop(progress);
-        log::warn!(
-            "download {}: the unfinished {} was removed or cut; what is missing is fetched again",
-            self.run.download.id,
-            self.table.path(self.file.index)
-        );
-        saved.and(Err(Outcome::StartedOver))
+        saved.and(Err(self.removed()))
+    }
+
+    /// Another program has removed or cut the `.part`. What is missing is fetched again after a wait; the third time that is
+    /// the file's error, since a virus scanner or a cleaner would do it for ever.
+    pub(super) fn removed(&self) -> Outcome {
+        let part = format!("{}.part", self.table.path(self.file.index));
+        let too_often = self.file.progress().removals.add(Instant::now());
+        let what = format!("{part} was removed or cut by another program");
+        log::warn!("download {}: {what}", self.run.download.id);
+        if !too_often {
+            return Outcome::Again(format!("{what}; what is missing is fetched again"));
+        }
+        Outcome::Failed(FileProblem {
+            code: Code::DestinationUnwritable,
+            message: format!(
+                "{what} three times; exclude the folder from virus scanners and cleaners, then resume"
+            ),
+        })
     }
 }

@@ -76,7 +76,7 @@ impl Job {
                 self.file.close();
                 self.start_over(&mut self.file.progress());
                 self.tell_over(context)?;
-                Err(Outcome::StartedOver)
+                Err(self.removed())
             }
         }
     }

@@ -96,6 +96,33 @@ fn assert_no_space(record: &Value) {
 }
 
 #[test]
+fn a_part_file_that_another_program_keeps_removing_is_the_files_error() {
+    let rig = Rig::new(Package::new().file("x", 500_000).file("y", 10));
+    rig.origin.throttle(1 << 20);
+    let part = rig.dst().join("x.part");
+    let id = rig.create();
+    let record = loop {
+        let _ = fs::remove_file(&part);
+        let record = rig.agent.inspect(&id);
+        if record["state"] == "error" {
+            break record;
+        }
+    };
+    let error = &row(&record, "F1")["error"];
+    assert_eq!(error["code"], "destination_unwritable", "{error}");
+    let message = error["message"].as_str().unwrap();
+    assert!(
+        message.contains("by another program three times"),
+        "{message}"
+    );
+    assert_eq!(row(&record, "F2")["state"], "complete");
+    let requests = rig.origin.requests(Kind::Bytes);
+    let of_x = requests.iter().filter(|seen| seen.is_for("F1")).count();
+    assert!(of_x <= 4, "{of_x} requests");
+    assert!(rig.agent.logs().contains("x.part was removed"));
+}
+
+#[test]
 fn a_disk_that_is_too_small_is_an_error_until_there_is_room() {
     let package = Package::new().file("large.mov", 12 * MIB);
     let Some(disk) = SmallDisk::new(package, 16) else {

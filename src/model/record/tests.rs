@@ -696,6 +696,42 @@ proptest! {
     }
 }
 
+proptest! {
+    /// However the jobs of one file end, its server is asked a bounded number of times a minute.
+    #[test]
+    fn no_sequence_of_faults_costs_many_requests(faults in prop::collection::vec(0_u8..5, 1..40)) {
+        let mut rig = Rig::begun(1);
+        let mut requests = Vec::new();
+        let mut faults = faults.into_iter().cycle();
+        while rig.time < 600.0 {
+            if rig.pick_file().is_none() {
+                let now = at(rig.begin, rig.time).instant;
+                let Some(due) = rig.record.next_due(now) else { break };
+                rig.time = due.duration_since(rig.begin).as_secs_f64() + 0.000_001;
+                continue;
+            }
+            requests.push(rig.time);
+            // A server and a disk that answer at once.
+            rig.time += 0.001;
+            match faults.next() {
+                Some(0) => drop(rig.file(0, Outcome::StartedOver)),
+                Some(1) => drop(rig.file(0, Outcome::Again("no".into()))),
+                Some(2) => drop(rig.fault(0)),
+                Some(3) => rig.refuse(0, 0),
+                _ => {
+                    let message = "broken off".to_owned();
+                    rig.file(0, Outcome::Transient { message, retry_after: None, gained: true });
+                }
+            }
+        }
+        let begin = |minute: u32| f64::from(minute) * 60.0;
+        let within = |minute: u32| requests.iter().filter(|&&at| (begin(minute)..begin(minute + 1)).contains(&at)).count();
+        let most = (0..10).map(within).max().unwrap_or(0);
+        // One each half second, where bytes come, and those that need no wait.
+        prop_assert!(most <= 140 + 2 * MAX_RESTARTS as usize, "{most} requests in one minute");
+    }
+}
+
 fn lost() -> Event {
     Event::Lost(Problem {
         code: Code::DestinationUnwritable,
