@@ -8,22 +8,31 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-/// What may stand in a path or query only percent-encoded. `%` itself stays: it was encoded by whoever made the URL.
-const UNSAFE: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'<')
-    .add(b'>')
-    .add(b'^')
-    .add(b'`')
-    .add(b'{')
-    .add(b'|')
-    .add(b'}');
+/// What a query may hold only percent-encoded: the query percent-encode set of the URL standard (1.3). All else goes out as
+/// it was given, since signatures depend on it. `%` itself stays: it was encoded by whoever made the URL.
+const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
+
+/// The same for a path: the path percent-encode set.
+const PATH: &AsciiSet = &QUERY.add(b'?').add(b'^').add(b'`').add(b'{').add(b'}');
 
 /// The longest scheme, with what follows it: `https://`.
 const LONGEST_SCHEME: usize = 8;
 /// The longest port, with what goes before it: `:65535`.
 const LONGEST_PORT: usize = 6;
+
+/// An address as a server sends it, as the text of a URL: spaces around it are left out, and those inside, and bytes
+/// beyond ASCII, are percent-encoded, as browsers do.
+pub fn encoded(address: &[u8]) -> String {
+    let trimmed = address.trim_ascii();
+    let mut text = String::with_capacity(trimmed.len());
+    for &byte in trimmed {
+        match byte {
+            b' ' | 0x80.. => write!(text, "%{byte:02X}").expect("memory takes every text"),
+            _ => text.push(byte.into()),
+        }
+    }
+    text
+}
 
 /// An absolute URL. Its query may be a credential, so `Debug` shows no more than the origin.
 #[derive(Clone, PartialEq, Eq)]
@@ -172,12 +181,9 @@ impl Url {
     }
 
     fn target_len(&self) -> usize {
-        let len = |text: &str| {
-            utf8_percent_encode(text, UNSAFE)
-                .map(str::len)
-                .sum::<usize>()
-        };
-        len(&self.path) + self.query.as_deref().map_or(0, |query| 1 + len(query))
+        let len = |text: &str, set| utf8_percent_encode(text, set).map(str::len).sum::<usize>();
+        let query = self.query.as_deref();
+        len(&self.path, PATH) + query.map_or(0, |query| 1 + len(query, QUERY))
     }
 
     fn write_origin(&self, text: &mut String) {
@@ -193,10 +199,10 @@ impl Url {
     }
 
     fn write_target(&self, text: &mut String) {
-        text.extend(utf8_percent_encode(&self.path, UNSAFE));
+        text.extend(utf8_percent_encode(&self.path, PATH));
         if let Some(query) = &self.query {
             text.push('?');
-            text.extend(utf8_percent_encode(query, UNSAFE));
+            text.extend(utf8_percent_encode(query, QUERY));
         }
     }
 }
@@ -358,6 +364,23 @@ mod tests {
         }
         assert_eq!(base.join("ftp://x/"), Err(UrlError::Scheme));
         assert_eq!(base.join("/a\\b"), Err(UrlError::Characters));
+    }
+
+    #[test]
+    fn what_a_browser_sends_as_it_is_goes_out_byte_for_byte() {
+        let signed = "http://h/a|b'c!$&()*+,;=:@~%7C%zz?q=a|b'c^d`e{f}g[h]&i=\u{e9}";
+        let sent = signed.replace('\u{e9}', "%C3%A9");
+        assert_eq!(Url::parse(signed).unwrap().for_request(), sent);
+        let url = Url::parse("http://h/a^b`c{d}e\"f<g>?\"<>").unwrap();
+        assert_eq!(url.target(), "/a%5Eb%60c%7Bd%7De%22f%3Cg%3E?%22%3C%3E");
+        assert_eq!(url.target().len(), url.target_len());
+    }
+
+    #[test]
+    fn an_address_may_hold_spaces_and_bytes_beyond_ascii() {
+        assert_eq!(encoded(b" http://h/a b?c d "), "http://h/a%20b?c%20d");
+        assert_eq!(encoded("/\u{e9}".as_bytes()), "/%C3%A9");
+        assert_eq!(encoded(b"/\xe9"), "/%E9");
     }
 
     #[test]

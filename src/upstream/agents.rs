@@ -10,6 +10,7 @@ use ureq::{Agent, Error};
 use super::direct::IdleSockets;
 use super::hosts::Hosts;
 use super::line::{Dialer, INPUT_BUFFER, OUTPUT_BUFFER, Unresolved};
+use super::obs_fold::Unfolding;
 use super::pipeline::{Pipelining, PipeliningBlocklist};
 use super::trust;
 
@@ -210,7 +211,8 @@ fn agent(dialer: Dialer, trust: Trust, one_by_one: Arc<PipeliningBlocklist>) -> 
         .build();
     let connector = dialer
         .chain(Shared(trust.connector))
-        .chain(Pipelining(one_by_one));
+        .chain(Pipelining(one_by_one))
+        .chain(Unfolding);
     Agent::with_parts(config, connector, Unresolved)
 }
 

@@ -6,20 +6,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::header::{
-    CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+    CONTENT_LENGTH, COOKIE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
     TRANSFER_ENCODING,
 };
 use ureq::http::{Request, Response, StatusCode};
 use ureq::{Agent, Body, Error};
 
 use super::agents::Agents;
+use super::cookies::Cookies;
 use super::fault::{self, Fault};
 use super::pipeline::MOST_AHEAD;
 use super::watch::{self, Cut};
-use crate::base::url::Url;
+use crate::base::url::{self, Url};
 
 /// Redirects that one call follows.
-const MOST_REDIRECTS: usize = 5;
+const MOST_REDIRECTS: usize = 10;
 
 /// A body that nobody wants is read up to here, so that its connection can serve again, in bytes.
 const WORTH_DRAINING: u64 = 8 * 1024;
@@ -37,6 +38,8 @@ pub struct Headers {
     pub secret: Vec<(HeaderName, HeaderValue)>,
     /// `Range`, for whoever answers in the end.
     pub range: Option<HeaderValue>,
+    /// What the redirects before have set.
+    pub cookies: Option<HeaderValue>,
 }
 
 /// What to do with a redirect.
@@ -87,6 +90,7 @@ impl Exchange {
         mut headers: Headers,
         redirects: Redirects,
     ) -> Result<Answer, Fault> {
+        let mut cookies = Cookies::default();
         for _ in 0..=MOST_REDIRECTS {
             let limit = Instant::now() + 2 * self.agents.silence() + Duration::from_secs(20);
             watch::context(|context| context.limit = Some(limit));
@@ -101,6 +105,8 @@ impl Exchange {
                 return Ok(Answer { response, url });
             }
             let target = redirect_target(&response, &url)?;
+            cookies.take(response.headers(), &url);
+            headers.cookies = cookies.header(&target);
             drain(response);
             if !target.same_origin(&url) {
                 headers.secret.clear();
@@ -150,6 +156,9 @@ fn request(url: &Url, headers: &Headers) -> Result<Request<()>, Error> {
     let mut request = Request::get(url.for_request()).body(())?;
     for (name, value) in &headers.secret {
         request.headers_mut().insert(name, value.clone());
+    }
+    if let Some(cookies) = &headers.cookies {
+        request.headers_mut().insert(COOKIE, cookies.clone());
     }
     if let Some(range) = &headers.range {
         request
@@ -203,10 +212,8 @@ pub fn redirect_target(response: &Response<Body>, from: &Url) -> Result<Url, Fau
         .headers()
         .get(LOCATION)
         .ok_or_else(|| bad("without a Location"))?;
-    // Header bytes beyond ASCII are tolerated where they are UTF-8; the request percent-encodes them.
-    let location = std::str::from_utf8(location.as_bytes()).map_err(|_| bad("that is no URL"))?;
     let target = from
-        .join(location)
+        .join(&url::encoded(location.as_bytes()))
         .map_err(|why| bad(&format!("that cannot be followed: {why}")))?;
     if from.secure && !target.secure {
         return Err(bad("from https to http"));

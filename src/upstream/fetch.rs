@@ -18,7 +18,7 @@ use super::fault::{self, Fault};
 use super::pipeline::PipeliningBlocklist;
 use super::watch::{self, Context, Cut, LentSocket, Watch};
 use crate::base::copy_buffer::{self, Chunk, CopyBuffer};
-use crate::base::url::Url;
+use crate::base::url::{self, Url};
 
 /// Longer addresses are refused, in bytes; signed ones have one to three thousand.
 const LONGEST_ADDRESS: usize = 16 * 1024;
@@ -65,7 +65,8 @@ impl Address {
         if text.len() > LONGEST_ADDRESS {
             return Err(unusable("it is longer than 16 KiB"));
         }
-        let url = Url::parse(text).map_err(|why| unusable(&why.to_string()))?;
+        let url =
+            Url::parse(&url::encoded(text.as_bytes())).map_err(|why| unusable(&why.to_string()))?;
         Address::new(url, api)
     }
 
@@ -316,8 +317,8 @@ pub(super) fn fetch<'a>(
         Some(_) => Vec::new(),
     };
     let headers = Headers {
-        secret: Vec::new(),
         range: part.map(range_header).transpose()?,
+        ..Headers::default()
     };
     let mut context = Context {
         watch: Some(watch.clone()),

@@ -5,6 +5,7 @@
 //! server had closed in the meantime.
 
 mod agents;
+mod cookies;
 mod dial;
 mod direct;
 mod exchange;
@@ -14,6 +15,7 @@ mod hosts;
 mod json;
 mod line;
 mod listing;
+mod obs_fold;
 mod pipeline;
 pub mod session;
 #[cfg(test)]

@@ -172,8 +172,8 @@ fn credentials_stay_with_the_host_when_a_call_is_redirected() {
 #[test]
 fn redirects_end() {
     let server = Server::start(|_| Reply::ok("302 Found\nLocation: ?again", ""));
-    assert_malformed(resolve(&server), "redirected more than 5 times");
-    assert_eq!(server.requests().len(), 6);
+    assert_malformed(resolve(&server), "redirected more than 10 times");
+    assert_eq!(server.requests().len(), 11);
     assert_malformed(
         answered(|| Reply::ok("302 Found", "")),
         "without a Location",

@@ -1,5 +1,6 @@
 //! Tests of the client against small servers that misbehave on purpose.
 
+mod addresses;
 mod api;
 mod bytes;
 mod direct;
