@@ -89,6 +89,7 @@ impl LocalAgent {
                 Err(Refusal::LinkPasswordRequired)
             }
             Err(Fault::Unauthorized) => Err(Refusal::LinkPasswordWrong),
+            Err(Fault::LinkRefused(reason)) => Err(Refusal::LinkRefused(reason)),
             Err(Fault::Gone) => Err(Refusal::LinkExpired),
             Err(Fault::NotFound | Fault::Refused { .. }) => Err(Refusal::LinkNotFound),
             Err(Fault::Stopped) => Err(Refusal::ShuttingDown),
@@ -255,6 +256,10 @@ fn saved(new: &NewDownload) -> SavedDownload {
         state: view.state,
         name: view.name,
         package_id: view.package_id,
+        token: new
+            .package
+            .as_ref()
+            .and_then(|package| package.token.clone()),
         completed_at: None,
         counts: None,
         problem: None,

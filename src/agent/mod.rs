@@ -49,6 +49,8 @@ pub enum Refusal {
     InvalidDestination(String),
     LinkPasswordRequired,
     LinkPasswordWrong,
+    /// For a reason that the server tells, fit to be shown.
+    LinkRefused(String),
     LinkNotFound,
     LinkExpired,
     DownloadNotFound,

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use crate::agent::messages::NewDownload;
 use crate::base::intervals::Intervals;
+use crate::base::secret::Secret;
 use crate::model::download::{Download, View};
 use crate::model::parts::Parts;
 use crate::model::problem::{Code, Problem};
@@ -18,6 +19,7 @@ use crate::model::table::{Changed, FileState, FileTable, Names, Skip};
 use crate::store::Store;
 use crate::store::saved::{Partial, Saved, SavedDownload, SavedFiles};
 use crate::transfer::start::side_name;
+use crate::upstream::Package;
 
 /// How a download that was remembered is taken up again.
 pub struct Restored {
@@ -56,6 +58,7 @@ fn take_up(key: u32, saved: SavedDownload, store: &Store<Saved>, retry_for: Dura
         Err(problem) => (State::Error, Some(problem.clone())),
         Ok(_) => (saved.state, saved.problem),
     };
+    let package = kept_package(&saved.package_id, &saved.name, saved.token);
     let view = View {
         state,
         name: saved.name,
@@ -80,7 +83,7 @@ fn take_up(key: u32, saved: SavedDownload, store: &Store<Saved>, retry_for: Dura
             download,
             identity: saved.identity,
             made: saved.made.into_iter().map(PathBuf::from).collect(),
-            package: None,
+            package,
         },
         record: Record::new(state, problem, found.failed, retry_for),
         partial: found.partial,
@@ -88,6 +91,19 @@ fn take_up(key: u32, saved: SavedDownload, store: &Store<Saved>, retry_for: Dura
         unsettled: found.unsettled,
         deleting: saved.deleting,
     }
+}
+
+/// What the link led to, where the token is known that the package's server gave.
+fn kept_package(
+    package_id: &Option<String>,
+    name: &Option<String>,
+    token: Option<Secret>,
+) -> Option<Package> {
+    Some(Package {
+        package_id: package_id.clone()?,
+        name: name.clone(),
+        token: Some(token?),
+    })
 }
 
 /// How far the files of a download are by what was saved.

@@ -18,6 +18,7 @@ pub const CODES: &[(u16, &str)] = &[
     (401, "unauthorized"),
     (403, "link_password_required"),
     (403, "link_password_wrong"),
+    (403, "link_refused"),
     (403, "forbidden_host"),
     (403, "forbidden_origin"),
     (404, "download_not_found"),
@@ -184,6 +185,11 @@ impl From<LinkError> for ApiError {
     }
 }
 
+/// What to say of a link that is refused in the server's own words.
+fn refused_link(reason: &str) -> String {
+    format!("the server refuses the link: {reason}; ask the sender, or try again later")
+}
+
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> ApiError {
         let new = |status, code, message: &str| ApiError::new(status, code, message);
@@ -199,6 +205,7 @@ impl From<Refusal> for ApiError {
                 "link_password_wrong",
                 "the link's password is wrong; ask the sender for the right one",
             ),
+            Refusal::LinkRefused(reason) => new(403, "link_refused", &refused_link(&reason)),
             Refusal::LinkNotFound => new(
                 404,
                 "link_not_found",
@@ -266,6 +273,7 @@ mod tests {
             ),
             (Refusal::LinkPasswordRequired, 403, "link_password_required"),
             (Refusal::LinkPasswordWrong, 403, "link_password_wrong"),
+            (Refusal::LinkRefused("x".into()), 403, "link_refused"),
             (Refusal::LinkNotFound, 404, "link_not_found"),
             (Refusal::LinkExpired, 410, "link_expired"),
             (Refusal::DownloadNotFound, 404, "download_not_found"),

@@ -12,6 +12,8 @@ pub enum Code {
     LinkExpired,
     LinkPasswordRequired,
     LinkPasswordWrong,
+    /// The server refuses the link for a reason of its own.
+    LinkRefused,
     InsufficientStorage,
     DestinationUnwritable,
     FileFailed,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::clock::Timestamp;
 use crate::base::intervals::Intervals;
+use crate::base::secret::Secret;
 use crate::dest::Identity;
 use crate::model::problem::{FileProblem, Problem};
 use crate::model::request::Order;
@@ -41,6 +42,9 @@ pub struct SavedDownload {
     pub name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package_id: Option<String>,
+    /// The token that the package's server gave, for as long as it accepts it. Never shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Timestamp>,
     /// The sums over the files of a complete download.
@@ -122,6 +126,9 @@ pub enum Change {
     /// The link was read: name and package id.
     #[serde(rename = "named")]
     Named(u32, Box<PackageName>),
+    /// The package's token from now on.
+    #[serde(rename = "token")]
+    Token(u32, Secret),
     /// The file list was written beside.
     #[serde(rename = "listed")]
     Listed(u32),
@@ -205,6 +212,7 @@ impl store::State for Saved {
                 download.name = package.name;
                 download.package_id = Some(package.package_id);
             }),
+            Change::Token(key, token) => self.with(key, |download| download.token = Some(token)),
             Change::Listed(key) => self.with(key, |download| download.listed = true),
             Change::State(key, state, problem) => self.with(key, |download| {
                 download.state = state;

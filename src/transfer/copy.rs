@@ -77,7 +77,7 @@ impl<'a> Copying<'a> {
             match came? {
                 Came::Bytes => {}
                 Came::End => return self.at_end(fetched),
-                Came::Enough => return self.at_enough(),
+                Came::Enough => return self.at_enough(fetched),
             }
         }
     }
@@ -218,14 +218,14 @@ impl<'a> Copying<'a> {
     }
 
     /// The range takes no more: it counts no more, its tail was given away, or there are more bytes than the file is to have.
-    fn at_enough(&self) -> Result<(), Outcome> {
+    fn at_enough(&self, fetched: &Fetched) -> Result<(), Outcome> {
         if self.range.is_void() {
             return Err(Outcome::StartedOver);
         }
         if self.at < self.job.size() {
             return Ok(());
         }
-        Err(self.longer())
+        Err(self.longer(fetched))
     }
 
     /// The body is at its end, which may be before or behind the one that it should have.
@@ -234,14 +234,15 @@ impl<'a> Copying<'a> {
             return Err(Outcome::StartedOver);
         }
         if fetched.is_longer() {
-            return Err(self.longer());
+            return Err(self.longer(fetched));
         }
         if self.range.is_done() {
             return Ok(());
         }
         // A whole file without a length whose end was told is not broken off: that is all there is of it.
         if matches!(fetched.content, Content::Whole { .. }) && fetched.is_framed() {
-            return Err(self.changed("the server's file is shorter than listed"));
+            let otherwise = "the server's file is shorter than listed";
+            return Err(self.changed(&fetched.explain_size(otherwise)));
         }
         Err(Outcome::Transient {
             message: "the server ended the file's bytes early".into(),
@@ -250,8 +251,8 @@ impl<'a> Copying<'a> {
         })
     }
 
-    fn longer(&self) -> Outcome {
-        self.changed("the server's file is longer than listed")
+    fn longer(&self, fetched: &Fetched) -> Outcome {
+        self.changed(&fetched.explain_size("the server's file is longer than listed"))
     }
 
     fn changed(&self, message: &str) -> Outcome {

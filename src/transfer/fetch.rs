@@ -12,6 +12,7 @@ use crate::base::intervals::Intervals;
 use crate::model::outcome::Outcome;
 use crate::model::ranges::Range;
 use crate::store::saved::Change;
+use crate::upstream::session::SessionFault;
 use crate::upstream::{Address, Content, Fault, Fetched};
 
 /// Where an answer's bytes go.
@@ -68,7 +69,7 @@ impl Job {
         self.tell_over(context)?;
         self.table.begin(self.file.index);
         let (mut fetched, asked_end) = self.open(range, context, next)?;
-        let place = self.place(&fetched, range, asked_end, context)?;
+        let place = self.place(&mut fetched, range, asked_end, context)?;
         let copied = self.fill(&mut fetched, &place, context, buffer);
         self.return_range(&place.range, &copied);
         copied
@@ -169,7 +170,7 @@ impl Job {
                 return Refusal::Other(self.changed(range, &message, context));
             }
             Fault::Refused { status } => status,
-            Fault::Unauthorized => 403,
+            Fault::Unauthorized | Fault::LinkRefused(_) => 403,
             Fault::NotFound => 404,
             Fault::Gone => 410,
         };
@@ -192,16 +193,23 @@ impl Job {
     /// Holds the answer's head against what is known of the file, and says where its bytes go.
     fn place(
         &self,
-        fetched: &Fetched,
+        fetched: &mut Fetched,
         range: &Arc<Range>,
         asked_end: u64,
         context: &WorkerContext,
     ) -> Result<Place, Outcome> {
         let size = self.size();
-        if !fits(&fetched.content, range.start, asked_end, size) {
+        let fits = fits(&fetched.content, range.start, asked_end, size);
+        let sizeless = fetched.content == Content::Whole { length: None };
+        if (!fits || sizeless)
+            && fetched.is_page_instead_of(&self.table.names(self.file.index).last)
+        {
+            return Err(SessionFault::Call(fetched.page_fault()).into());
+        }
+        if !fits {
             fetched.doubt();
-            let message = "the server's file has another size or place than was listed";
-            return Err(self.changed(range, message, context));
+            let otherwise = "the server's file has another size or place than was listed";
+            return Err(self.changed(range, &fetched.explain_size(otherwise), context));
         }
         let mut progress = self.file.progress();
         if range.is_void() {

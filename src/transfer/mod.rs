@@ -25,8 +25,8 @@ use crate::dest::Root;
 use crate::model::outcome::Outcome;
 use crate::model::ranges::Range;
 use crate::model::table::FileTable;
-use crate::store::Store;
-use crate::store::saved::Saved;
+use crate::store::saved::{Change, Saved};
+use crate::store::{Store, StoreError};
 use crate::transfer::rate_limiter::RateLimiter;
 use crate::transfer::run::Run;
 use crate::transfer::slots::WorkerSlots;
@@ -62,6 +62,19 @@ impl WorkerContext {
             meter: self.meter.clone(),
             limit: self.limit.clone(),
             slots: self.slots.clone(),
+        }
+    }
+}
+
+impl WorkerContext {
+    /// Puts a token that was just got into the journal.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn keep_token(&self, run: &Run) -> Result<(), StoreError> {
+        match run.session.take_new_token() {
+            Some(token) => self.store.append(&[Change::Token(run.download.key, token)]),
+            None => Ok(()),
         }
     }
 }
@@ -198,6 +211,10 @@ impl Job {
                 let next = next.iter().map(|&file| self.table.id(file));
                 context.client.address(place, file_id, next, &watch)
             });
+        // Where the journal cannot take it, the link is read again after a restart.
+        if let Err(error) = context.keep_token(&self.run) {
+            log::warn!("the package's token is not kept: {error}");
+        }
         address.map_err(|fault| match fault {
             // It may be a portal's or a proxy's answer.
             SessionFault::Call(Fault::Malformed(message)) => self.count_refusal(&message),

@@ -136,7 +136,7 @@ impl From<SessionFault> for StartError {
                 malformed: false,
             },
             SessionFault::Call(Fault::Malformed(message)) => malformed(message),
-            SessionFault::Call(Fault::Unauthorized) => {
+            SessionFault::Call(Fault::Unauthorized | Fault::LinkRefused(_)) => {
                 malformed("the server refuses the list of files, also with a fresh token".into())
             }
             SessionFault::Call(Fault::NotFound) => gone(
@@ -198,6 +198,7 @@ fn list(
                 planner.add(listed).map_err(|error| error.to_string())
             })
         })?;
+    context.keep_token(run)?;
     let _one_at_a_time = PLANNING.lock().unwrap_or_else(PoisonError::into_inner);
     let disk = RootDisk::new(root, reserved(download, board));
     let table = planner

@@ -58,7 +58,7 @@ impl From<SessionFault> for Outcome {
                 retry_after,
                 gained: false,
             },
-            SessionFault::Call(Fault::Unauthorized) => failed(
+            SessionFault::Call(Fault::Unauthorized | Fault::LinkRefused(_)) => failed(
                 "the server refuses the file's address, also with a fresh token; ask the sender",
             ),
             SessionFault::Call(Fault::NotFound | Fault::Gone) => {

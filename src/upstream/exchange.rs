@@ -7,7 +7,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::header::{
     CONTENT_LENGTH, COOKIE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
-    TRANSFER_ENCODING,
 };
 use ureq::http::{Request, Response, StatusCode};
 use ureq::{Agent, Body, Error};
@@ -249,11 +248,6 @@ pub fn declared_length(response: &Response<Body>) -> Option<u64> {
             .is_some_and(|length| length == "0")
     };
     length.or_else(|| nothing().then_some(0))
-}
-
-/// Whether the end of the body is told by the protocol, rather than by the end of the connection.
-pub fn is_delimited(response: &Response<Body>) -> bool {
-    declared_length(response).is_some() || response.headers().contains_key(TRANSFER_ENCODING)
 }
 
 /// The transient fault that a status stands for, if it stands for one.

@@ -25,6 +25,8 @@ pub enum Fault {
     },
     /// An API call was answered 401 or 403.
     Unauthorized,
+    /// A link was answered 401 or 403, for this reason of the server's, fit to be shown.
+    LinkRefused(String),
     /// An API call was answered 404.
     NotFound,
     /// An API call was answered 410.
@@ -51,6 +53,7 @@ impl fmt::Display for Fault {
             Fault::Stopped => f.write_str("stopped"),
             Fault::Transient { message, .. } | Fault::Malformed(message) => f.write_str(message),
             Fault::Unauthorized => f.write_str("the server asks for a password or a fresh token"),
+            Fault::LinkRefused(reason) => write!(f, "the server refuses the link: {reason}"),
             Fault::NotFound => f.write_str("the server knows no such package"),
             Fault::Gone => f.write_str("the link has expired or was deleted"),
             Fault::Refused { status } => write!(f, "the server refused with status {status}"),

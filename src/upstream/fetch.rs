@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ureq::http::header::{
-    CONNECTION, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, TRANSFER_ENCODING,
+    CONNECTION, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, TRANSFER_ENCODING,
 };
 use ureq::http::{Response, Version};
 use ureq::{Body, BodyReader, Error};
@@ -17,6 +17,7 @@ use super::exchange::{self, Exchange, Headers, Redirects};
 use super::fault::{self, Fault};
 use super::pipeline::PipeliningBlocklist;
 use super::watch::{self, Context, Cut, LentSocket, Watch};
+use super::web_page;
 use crate::base::copy_buffer::{self, Chunk, CopyBuffer};
 use crate::base::url::{self, Url};
 
@@ -25,6 +26,9 @@ const LONGEST_ADDRESS: usize = 16 * 1024;
 
 /// With so much of a body at hand, more of it is not waited for, in bytes.
 const ENOUGH: usize = 128 << 10;
+
+/// So much of a body is looked at to tell what it is, in bytes.
+const PEEK: usize = 256;
 
 /// Longer entity tags are left out, in bytes.
 const LONGEST_ETAG: usize = 1024;
@@ -120,6 +124,12 @@ pub struct Fetched {
     chunked: bool,
     /// More came than the head had said.
     longer: bool,
+    /// Bytes that were looked at and not read yet.
+    peeked: Vec<u8>,
+    /// The head says that it is a web page.
+    says_page: bool,
+    /// How the body is encoded (RFC 9110, 8.4), where it is.
+    encoding: Option<String>,
     url: Arc<Url>,
     context: Context,
     /// The connection, where ureq has let go of it.
@@ -146,6 +156,12 @@ impl Fetched {
     pub fn read(&mut self, buf: &mut [u8]) -> Result<usize, Fault> {
         if buf.is_empty() {
             return Ok(0);
+        }
+        if !self.peeked.is_empty() {
+            let count = buf.len().min(self.peeked.len());
+            buf[..count].copy_from_slice(&self.peeked[..count]);
+            self.peeked.drain(..count);
+            return Ok(count);
         }
         if let Some(fault) = self.fault.take() {
             return Err(fault);
@@ -195,6 +211,46 @@ impl Fetched {
         }
     }
 
+    /// Whether this looks like a web page in the place of a file of this name, which has another size or one that is
+    /// not told. The body can still be read from its beginning.
+    pub fn is_page_instead_of(&mut self, name: &str) -> bool {
+        if web_page::is_name_of_one(name) {
+            return false;
+        }
+        let sized = match self.content {
+            Content::Whole { length } => length.is_some(),
+            Content::Part { .. } => return false,
+        };
+        if sized && self.says_page {
+            return true;
+        }
+        if self.peeked.is_empty() {
+            let mut begin = vec![0; PEEK];
+            let read = self.read(&mut begin).unwrap_or_else(|fault| {
+                self.fault = Some(fault);
+                0
+            });
+            begin.truncate(read);
+            self.peeked = begin;
+        }
+        web_page::begins(&self.peeked) && (sized || self.says_page)
+    }
+
+    /// The fault that a web page stands for.
+    pub fn page_fault(&self) -> Fault {
+        web_page::fault(&self.url.authority())
+    }
+
+    /// Why the size is not the listed one; `otherwise` where nothing is known of it.
+    pub fn explain_size(&self, otherwise: &str) -> String {
+        match &self.encoding {
+            Some(encoding) => format!(
+                "the server has encoded the file ({encoding}) although it was asked not to, and its size is not the listed one"
+            ),
+            None => otherwise.to_owned(),
+        }
+    }
+
     /// The answer is not what was asked for. It may be another's: its server is asked one thing at a time from now on.
     pub fn doubt(&self) {
         self.one_by_one.add(&self.url.authority());
@@ -216,7 +272,8 @@ impl Fetched {
     /// # Errors
     /// As [`Fetched::read`].
     pub fn load(&mut self, buffer: &mut CopyBuffer, most: usize) -> Result<Chunk, Fault> {
-        if let (Some(lent), Some(left @ 1..)) = (&self.lent, self.left)
+        if self.peeked.is_empty()
+            && let (Some(lent), Some(left @ 1..)) = (&self.lent, self.left)
             && let Some(pipe) = buffer.pipe()
         {
             let left = usize::try_from(left).unwrap_or(usize::MAX);
@@ -356,6 +413,8 @@ pub(super) fn fetch<'a>(
         && stays_open(&answer.response)
         && declared.is_some_and(|length| length >= direct::LARGE && left == Some(length));
     let chunked = is_chunked(answer.response.headers());
+    let says_page = web_page::is_declared(answer.response.headers());
+    let encoding = encoding(answer.response.headers());
     Ok(Fetched {
         content,
         etag,
@@ -365,6 +424,9 @@ pub(super) fn fetch<'a>(
         counted: declared.is_some(),
         chunked,
         longer: false,
+        peeked: Vec::new(),
+        says_page,
+        encoding,
         url: answer.url,
         context,
         lent: None,
@@ -455,6 +517,14 @@ fn content_range(text: &str) -> Option<Content> {
     };
     let sound = start < end && total.is_none_or(|total| end <= total);
     sound.then_some(Content::Part { start, end, total })
+}
+
+/// `Content-Encoding`, fit to be shown; None where the bytes are those of the file.
+fn encoding(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(CONTENT_ENCODING)?.to_str().ok()?.trim();
+    let shown: String = text.chars().take(40).collect();
+    let is_plain = shown.is_empty() || shown.eq_ignore_ascii_case("identity");
+    (!is_plain).then_some(shown)
 }
 
 fn etag(headers: &HeaderMap) -> Option<String> {

@@ -11,7 +11,7 @@ use ureq::Error;
 
 use super::exchange::{self, Answer};
 use super::fault::{self, Fault};
-use super::watch;
+use super::{watch, web_page};
 
 /// Larger answers are refused, in bytes.
 const LARGEST_ANSWER: u64 = 1024 * 1024;
@@ -53,7 +53,6 @@ impl<'de> Deserialize<'de> for Text {
 /// Transient where the body was cut short, malformed where it is not what it should be.
 pub fn object<T: DeserializeOwned>(answer: Answer, what: &str) -> Result<T, Fault> {
     let Answer { mut response, url } = answer;
-    let delimited = exchange::is_delimited(&response);
     let mut body = Vec::new();
     let declared = exchange::declared_length(&response);
     let mut reader = watch::Reading(response.body_mut().as_reader());
@@ -72,6 +71,11 @@ pub fn object<T: DeserializeOwned>(answer: Answer, what: &str) -> Result<T, Faul
     if body.len() as u64 > LARGEST_ANSWER {
         return Err(Fault::Malformed(format!("{what} is larger than 1 MiB")));
     }
+    if web_page::begins(&body)
+        || (web_page::is_declared(response.headers()) && !body.trim_ascii_start().starts_with(b"{"))
+    {
+        return Err(web_page::fault(&url.authority()));
+    }
     // serde would take an array for a struct.
     if body
         .trim_ascii_start()
@@ -80,14 +84,13 @@ pub fn object<T: DeserializeOwned>(answer: Answer, what: &str) -> Result<T, Faul
     {
         return Err(Fault::Malformed(format!("{what} is not a JSON object")));
     }
-    serde_json::from_slice(&body).map_err(|error| self::fault(&error, delimited, what))
+    serde_json::from_slice(&body).map_err(|error| self::fault(&error, what))
 }
 
 /// What an error of serde stands for: a body that may have been cut short can be whole the next time.
-pub fn fault(error: &serde_json::Error, delimited: bool, what: &str) -> Fault {
+pub fn fault(error: &serde_json::Error, what: &str) -> Fault {
     match error.classify() {
-        Category::Eof if !delimited => Fault::transient(format!("{what} was cut short")),
-        Category::Eof => Fault::Malformed(format!("{what} ends in the middle")),
+        Category::Eof => Fault::transient(format!("{what} was cut short")),
         Category::Syntax | Category::Io => Fault::Malformed(format!(
             "{what} is not JSON (line {}, column {})",
             error.line(),

@@ -11,6 +11,7 @@ use serde::de::{
 
 use super::fault::Fault;
 use super::json::{self, Text};
+use super::web_page;
 use crate::base::clock::Timestamp;
 use crate::model::listing::Listed;
 
@@ -30,10 +31,10 @@ const CHUNK: usize = 64 * 1024;
 /// Hands each element of the array in `body` to `each`, in order, until one is refused.
 ///
 /// # Errors
-/// `lost` says what a failed read stands for. Malformed where the body is no such array, or with `each`'s own text.
+/// `lost` says what a failed read stands for; `host` is who sent the body. Malformed where the body is no such array, or with `each`'s own text.
 pub fn read(
     body: impl Read,
-    delimited: bool,
+    host: &str,
     lost: impl Fn(io::Error) -> Fault,
     each: &mut dyn FnMut(Listed) -> Result<(), String>,
 ) -> Result<(), Fault> {
@@ -43,6 +44,7 @@ pub fn read(
         chunk: vec![0; CHUNK],
         end: 0,
         lost,
+        host,
         meter: &meter,
     };
     let mut json = serde_json::Deserializer::from_reader(source);
@@ -55,7 +57,7 @@ pub fn read(
     // What the source or an element had to say is more than serde can.
     match (meter.fault.take(), result) {
         (Some(fault), _) => Err(fault),
-        (None, Err(error)) => Err(json::fault(&error, delimited, "the list of files")),
+        (None, Err(error)) => Err(json::fault(&error, "the list of files")),
         (None, Ok(())) => Ok(()),
     }
 }
@@ -102,6 +104,7 @@ struct Source<'a, R, L> {
     chunk: Vec<u8>,
     end: usize,
     lost: L,
+    host: &'a str,
     meter: &'a Meter,
 }
 
@@ -123,6 +126,10 @@ impl<R: Read, L: Fn(io::Error) -> Fault> Source<'_, R, L> {
             *self.meter.fault.borrow_mut() = Some((self.lost)(error));
             io::Error::from(io::ErrorKind::Other)
         })?;
+        if self.meter.before.get() == 0 && web_page::begins(&self.chunk[..self.end]) {
+            *self.meter.fault.borrow_mut() = Some(web_page::fault(self.host));
+            return Err(io::ErrorKind::Other.into());
+        }
         Ok(())
     }
 }
@@ -381,10 +388,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn hostile_listings_are_read_or_refused(text in test_strategies::near(LISTINGS), delimited: bool) {
+        fn hostile_listings_are_read_or_refused(text in test_strategies::near(LISTINGS)) {
             let lost = |error: io::Error| Fault::Malformed(error.to_string());
             let mut all = Vec::new();
-            let read = read(&text[..], delimited, lost, &mut |listed| {
+            let read = read(&text[..], "h", lost, &mut |listed| {
                 all.push(listed);
                 Ok(())
             });
@@ -414,7 +421,7 @@ mod tests {
             }
         }
         let body = Fails(Cell::new(0));
-        let read = read(&body, true, |_| Fault::transient("silent"), &mut |_| Ok(()));
+        let read = read(&body, "h", |_| Fault::transient("silent"), &mut |_| Ok(()));
         assert_eq!(read, Err(Fault::transient("silent")));
         assert_eq!(body.0.get(), 2);
     }

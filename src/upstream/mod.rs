@@ -17,11 +17,13 @@ mod line;
 mod listing;
 mod obs_fold;
 mod pipeline;
+mod refusal;
 pub mod session;
 #[cfg(test)]
 mod tests;
 mod trust;
 mod watch;
+mod web_page;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -146,7 +148,7 @@ impl Client {
     /// Step 1: asks what a link leads to.
     ///
     /// # Errors
-    /// `Unauthorized`: a password is needed, or this one is wrong. `NotFound`: no such link. `Gone`: expired or deleted.
+    /// `Unauthorized`: a password is needed, or this one is wrong. `LinkRefused`: for a reason that the server tells. `NotFound`: no such link. `Gone`: expired or deleted.
     pub fn resolve(
         &self,
         link: &Link,
@@ -166,7 +168,12 @@ impl Client {
                 .push((LINK_PASSWORD, header(password).ok_or(Fault::Unauthorized)?));
         }
         under(watch, || {
-            let answer = self.api(url, headers, Redirects::Follow)?;
+            let answer = self.answered(url, headers, Redirects::Follow)?;
+            if matches!(answer.response.status().as_u16(), 401 | 403) {
+                let reason = refusal::reason(answer);
+                return Err(reason.map_or(Fault::Unauthorized, Fault::LinkRefused));
+            }
+            let answer = self.expect_ok(answer)?;
             package(json::object(answer, "the server's answer about the link")?)
         })
     }
@@ -187,10 +194,12 @@ impl Client {
             let Answer { mut response, url } = self.api(url, headers, Redirects::Follow)?;
             // A long listing may take its time.
             watch::context(|context| context.limit = None);
-            let delimited = exchange::is_delimited(&response);
+            if web_page::is_declared(response.headers()) {
+                return Err(web_page::fault(&url.authority()));
+            }
             let lost = |error| fault::from_ureq(Error::from(error), &url);
             let body = watch::Reading(response.body_mut().as_reader());
-            listing::read(body, delimited, lost, each)
+            listing::read(body, &url.authority(), lost, each)
         })
     }
 
@@ -249,7 +258,15 @@ impl Client {
 
     /// A call to the API. Only 200, and a redirect that the caller wants to see, come back as an answer.
     fn api(&self, url: Url, headers: Headers, redirects: Redirects) -> Result<Answer, Fault> {
-        let answer = self.exchange.get(Arc::new(url), headers, redirects)?;
+        let answer = self.answered(url, headers, redirects)?;
+        self.expect_ok(answer)
+    }
+
+    fn answered(&self, url: Url, headers: Headers, redirects: Redirects) -> Result<Answer, Fault> {
+        self.exchange.get(Arc::new(url), headers, redirects)
+    }
+
+    fn expect_ok(&self, answer: Answer) -> Result<Answer, Fault> {
         let status = answer.response.status();
         if status == 200 || exchange::is_redirect(status) {
             return Ok(answer);

@@ -25,6 +25,8 @@ struct Current {
     /// When the token took the place of one that was refused.
     renewed: Option<Instant>,
     generation: u64,
+    /// The link was read since the token was last asked for by [`Session::take_new_token`].
+    is_new: bool,
     /// The last reading of the link failed.
     failure: Option<Failure>,
 }
@@ -139,6 +141,15 @@ impl Session {
         Ok(())
     }
 
+    /// The token, where the link was read since this was last asked: it is to be remembered. A link may count how often
+    /// it is read, or be closed while its token is still good.
+    pub fn take_new_token(&self) -> Option<Secret> {
+        let mut current = self.lock();
+        let is_new = std::mem::take(&mut current.is_new);
+        let package = current.package.as_ref().filter(|_| is_new)?;
+        package.token.clone()
+    }
+
     /// Whether the last reading of the link failed.
     pub fn has_failed(&self) -> bool {
         self.lock().failure.is_some()
@@ -165,6 +176,7 @@ impl Current {
         let package = Arc::new(package);
         self.package = Some(package.clone());
         self.generation += 1;
+        self.is_new = true;
         self.failure = None;
         Ok(package)
     }
@@ -234,6 +246,12 @@ fn link_fault(fault: Fault, password: Option<&Secret>) -> SessionFault {
             Code::LinkPasswordWrong,
             "the link now wants a password; delete this download, and post the link again with its password",
         ),
+        Fault::LinkRefused(reason) => {
+            refused = format!(
+                "the server refuses the link: {reason}; ask the sender, then resume: what has arrived stays"
+            );
+            (Code::LinkRefused, refused.as_str())
+        }
         Fault::NotFound => (
             Code::LinkNotFound,
             "the link does not exist any more; ask the sender for a new one",
@@ -253,7 +271,7 @@ fn link_fault(fault: Fault, password: Option<&Secret>) -> SessionFault {
     SessionFault::Link(Problem {
         code,
         message: message.into(),
-        recoverable: false,
+        recoverable: code == Code::LinkRefused,
         retry_at: None,
     })
 }

@@ -8,8 +8,8 @@ pub(super) struct Active {
     pub(super) identity: Identity,
     pub(super) made: Vec<PathBuf>,
     pub(super) run: Option<Arc<Run>>,
-    /// For the next run: with what was read at POST, or by a run that did not begin. A link is not read again at each try.
-    pub(super) session: Option<Arc<Session>>,
+    /// What the link led to. A link is read once, and again only when the token is refused: some links count it.
+    pub(super) session: Arc<Session>,
     pub(super) open: HashMap<u32, Arc<OpenFile>>,
     pub(super) partial: BTreeMap<u32, Partial>,
     pub(super) parts: Arc<Parts>,
@@ -35,7 +35,7 @@ impl Active {
             identity: new.identity,
             made: new.made,
             run: None,
-            session: Some(Arc::new(Session::new(new.package))),
+            session: Arc::new(Session::new(new.package)),
             open: HashMap::new(),
             partial: BTreeMap::new(),
             parts: Arc::default(),
@@ -56,8 +56,11 @@ impl Active {
     }
 
     pub(super) fn new_run(&mut self) -> Arc<Run> {
-        let session = self.session.take().unwrap_or_default();
-        let run = Run::new(self.download.clone(), session, self.parts.clone());
+        let run = Run::new(
+            self.download.clone(),
+            self.session.clone(),
+            self.parts.clone(),
+        );
         let run = Arc::new(run);
         self.run = Some(run.clone());
         run
@@ -179,7 +182,9 @@ impl Active {
         }
         self.run = None;
         // Who resumes wants to know what the link says now.
-        self.session.take_if(|session| session.has_failed());
+        if self.session.has_failed() {
+            self.session = Arc::default();
+        }
         if self.record.state() == State::Complete {
             self.record.forget_files();
             self.partial.clear();

@@ -182,10 +182,7 @@ impl Controller {
                         if let Some(active) = self.active.get_mut(&key) {
                             active.restarted |= beginning.restarted;
                             active.unsettled |= beginning.unsettled;
-                            let run = active.run.take();
-                            if matches!(no_beginning, StartError::Fault { .. }) {
-                                active.session = run.map(|run| run.session.clone());
-                            }
+                            active.run = None;
                         }
                         match no_beginning {
                             StartError::Stopped => Event::BeginningStopped,

@@ -91,6 +91,7 @@ fn what_the_agent_refuses() {
         ),
         (Refusal::LinkPasswordRequired, 403, "link_password_required"),
         (Refusal::LinkPasswordWrong, 403, "link_password_wrong"),
+        (Refusal::LinkRefused("x".into()), 403, "link_refused"),
         (Refusal::LinkNotFound, 404, "link_not_found"),
         (Refusal::LinkExpired, 410, "link_expired"),
         (duplicate, 409, "duplicate_download"),

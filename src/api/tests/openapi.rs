@@ -151,6 +151,7 @@ fn every_state_and_every_problem_is_described() {
         Code::LinkExpired,
         Code::LinkPasswordRequired,
         Code::LinkPasswordWrong,
+        Code::LinkRefused,
         Code::InsufficientStorage,
         Code::DestinationUnwritable,
         Code::FileFailed,

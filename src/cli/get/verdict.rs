@@ -89,7 +89,8 @@ fn exit_of(code: Code) -> u8 {
         Code::LinkNotFound
         | Code::LinkExpired
         | Code::LinkPasswordRequired
-        | Code::LinkPasswordWrong => REFUSED,
+        | Code::LinkPasswordWrong
+        | Code::LinkRefused => REFUSED,
         _ => FAILED,
     }
 }
@@ -116,6 +117,10 @@ pub(super) fn refused(refusal: &Refusal) -> FileProblem {
         Refusal::LinkPasswordWrong => (
             Code::LinkPasswordWrong,
             "the link's password is wrong: ask the sender for the right one".into(),
+        ),
+        Refusal::LinkRefused(reason) => (
+            Code::LinkRefused,
+            format!("the server refuses the link: {reason}"),
         ),
         Refusal::LinkNotFound => (
             Code::LinkNotFound,

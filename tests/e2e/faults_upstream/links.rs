@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, DOWNLOADS, Setup};
 use crate::support::origin::{Gate, Kind, Origin, Reply};
+use crate::support::package::Package;
 use crate::support::rig::Rig;
 use crate::support::tree;
 
@@ -201,4 +202,46 @@ fn a_link_that_is_refused_later_is_what_it_would_have_been_at_post() {
         assert!(message.contains("refuses the link"), "{message}");
         assert!(message.contains(&status.to_string()), "{message}");
     }
+}
+
+/// A package of one large file of which half has arrived.
+fn half_way() -> (Rig, String) {
+    let rig = Rig::with(Package::new().file("x", 4 << 20), &["--workers", "1"]);
+    rig.origin.throttle(2 << 20);
+    let id = rig.create();
+    rig.origin.await_served(2 << 20);
+    (rig, id)
+}
+
+#[test]
+fn a_link_is_read_once_through_pauses_and_restarts() {
+    let (mut rig, id) = half_way();
+    rig.agent.pause(&id).expect(200);
+    rig.origin.refuse_link(410);
+    rig.agent.resume(&id).expect(200);
+    rig.agent
+        .wait(&id, "bytes", |record| record["bytes_per_second"] != 0);
+    rig.agent.kill9();
+    rig.agent.restart();
+    rig.origin.unthrottle();
+    rig.complete(&id);
+    assert_eq!(rig.origin.count(Kind::Link), 1);
+    let shown = rig.agent.inspect(&id).to_string() + &rig.agent.logs();
+    assert!(!shown.contains(crate::support::origin::TOKEN), "{shown}");
+}
+
+#[test]
+fn a_token_that_is_refused_after_a_restart_is_renewed_and_kept() {
+    let (mut rig, id) = half_way();
+    rig.agent.kill9();
+    rig.origin.revoke_token();
+    rig.origin.expire_addresses();
+    rig.agent.restart();
+    rig.origin.await_served(3 << 20);
+    assert_eq!(rig.origin.count(Kind::Link), 2);
+    rig.agent.kill9();
+    rig.agent.restart();
+    rig.origin.unthrottle();
+    rig.complete(&id);
+    assert_eq!(rig.origin.count(Kind::Link), 2, "the new one was kept");
 }

@@ -7,6 +7,7 @@ mod bytes;
 mod changes;
 mod links;
 mod listings;
+mod pages;
 mod redirects;
 
 use serde_json::Value;

@@ -1,0 +1,102 @@
+//! Why a server refuses a link, in its own words.
+//!
+//! A link may want a password, but it may as well be used up, not active yet, or open to signed-in users only. A server that
+//! has something to say about it says so in the `message` or `error` of a JSON answer.
+
+use std::io::Read;
+
+use serde_json::Value;
+
+use super::exchange::Answer;
+use super::watch;
+
+/// Larger answers are not looked at, in bytes.
+const MAX_ANSWER: u64 = 64 * 1024;
+/// Longer words are cut, in characters.
+const MAX_WORDS: usize = 300;
+
+/// Words that say no more than the status does; a single word never does.
+const EMPTY_WORDS: [&str; 8] = [
+    "access denied",
+    "access forbidden",
+    "authentication required",
+    "not allowed",
+    "not authorised",
+    "not authorized",
+    "permission denied",
+    "unauthorized access",
+];
+
+/// The server's reason, fit to be shown. None where it gives none, or speaks of a password.
+pub fn reason(answer: Answer) -> Option<String> {
+    let mut body = Vec::new();
+    let mut response = answer.response;
+    let reader = watch::Reading(response.body_mut().as_reader());
+    reader.take(MAX_ANSWER).read_to_end(&mut body).ok()?;
+    reason_in(&body)
+}
+
+fn reason_in(body: &[u8]) -> Option<String> {
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    let text = |value: &Value| value.as_str().map(displayable);
+    let words = ["message", "error"].into_iter().find_map(|key| {
+        let value = answer.get(key)?;
+        text(value).or_else(|| text(value.get("message")?))
+    })?;
+    let small = words.to_lowercase();
+    let small = small.trim_end_matches(['.', '!']);
+    let of_password = ["password", "passphrase", "passcode"];
+    let says_more = small.contains(' ')
+        && !EMPTY_WORDS.contains(&small)
+        && !of_password.iter().any(|word| small.contains(word));
+    says_more.then_some(words)
+}
+
+/// Without what could hide or reorder text: control characters and those that set the direction of writing.
+fn displayable(text: &str) -> String {
+    let hides = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    let spaced = text
+        .chars()
+        .map(|c| if c.is_whitespace() { ' ' } else { c });
+    let kept: String = spaced.filter(|&c| !hides(c)).take(MAX_WORDS).collect();
+    kept.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_servers_own_words_are_the_reason() {
+        for (body, expected) in [
+            (
+                r#"{"message":"Download limit reached."}"#,
+                Some("Download limit reached."),
+            ),
+            (r#"{"error":"link is inactive"}"#, Some("link is inactive")),
+            (
+                r#"{"error":{"code":"x","message":"sign in first"}}"#,
+                Some("sign in first"),
+            ),
+            (r#"{"message":"a\u0000b\u202ec\nd"}"#, Some("abc d")),
+            (r#"{"message":"This link needs a Password"}"#, None),
+            (r#"{"message":"Forbidden"}"#, None),
+            (r#"{"message":"Unauthorized."}"#, None),
+            (r#"{"message":"Access denied!"}"#, None),
+            (r#"{"message":""}"#, None),
+            (r#"{"message":7}"#, None),
+            ("[]", None),
+            ("<html>", None),
+        ] {
+            assert_eq!(reason_in(body.as_bytes()).as_deref(), expected, "{body}");
+        }
+        let long = format!(r#"{{"message":"{}"}}"#, "é".repeat(1000));
+        assert_eq!(
+            reason_in(long.as_bytes()).unwrap().chars().count(),
+            MAX_WORDS
+        );
+    }
+}
