@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use haul::base::system_words::words;
 use haul::cli::client;
 use haul::cli::get::{self, LogTarget};
 use haul::cli::ready;
@@ -85,7 +86,7 @@ fn serve(options: cli::Serve) -> ExitCode {
     // Before anything can be acknowledged, so that a signal never finds the default action in place.
     let mut signals = match Signals::new([SIGINT, SIGTERM]) {
         Ok(signals) => signals,
-        Err(error) => return fail(1, &format!("signals cannot be handled: {error}")),
+        Err(error) => return fail(1, &format!("signals cannot be handled: {}", words(&error))),
     };
     let serving = match Serving::start(options) {
         Ok(serving) => serving,
@@ -93,7 +94,7 @@ fn serve(options: cli::Serve) -> ExitCode {
         Err(error) => return fail(1, &error.to_string()),
     };
     if let Err(error) = ready::announce(serving.address()) {
-        return fail(1, &format!("stdout is closed: {error}"));
+        return fail(1, &format!("stdout is closed: {}", words(&error)));
     }
     signals.forever().next();
     stop_by_force_later();
@@ -118,7 +119,7 @@ fn stop_by_force_later() {
 fn share(options: cli::Share) -> ExitCode {
     let mut signals = match Signals::new([SIGINT, SIGTERM]) {
         Ok(signals) => signals,
-        Err(error) => return fail(1, &format!("signals cannot be handled: {error}")),
+        Err(error) => return fail(1, &format!("signals cannot be handled: {}", words(&error))),
     };
     let share = match Share::start(options) {
         Ok(share) => share,

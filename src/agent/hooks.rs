@@ -23,6 +23,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+use crate::base::system_words::words;
 use crate::model::download::{Download, View};
 use crate::model::record::Effect;
 use crate::model::state::State;
@@ -75,10 +76,10 @@ impl Programs {
 
 fn runnable(path: &Path) -> Result<PathBuf, String> {
     // Hooks run elsewhere than where the flag was given.
-    let path = std::path::absolute(path).map_err(|error| error.to_string())?;
+    let path = std::path::absolute(path).map_err(|error| words(&error))?;
     let data = path
         .metadata()
-        .map_err(|error| format!("the program cannot be found: {error}"))?;
+        .map_err(|error| format!("the program cannot be found: {}", words(&error)))?;
     let may_run = rustix::fs::access(&path, rustix::fs::Access::EXEC_OK).is_ok();
     match data.is_file() && may_run {
         true => Ok(path),

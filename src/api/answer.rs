@@ -16,7 +16,7 @@ pub type Slices = Box<dyn FnMut(&mut Vec<u8>) -> bool + Send>;
 /// What follows the head.
 pub enum Body {
     /// In memory, sent with its length.
-    JsonUint(Vec<u8>),
+    Whole(Vec<u8>),
     /// Rendered as it goes, sent in chunks.
     Sliced(Slices),
 }
@@ -37,14 +37,21 @@ impl Answer {
             status,
             content_type: "application/json",
             fields: Vec::new(),
-            body: Body::JsonUint(body),
+            body: Body::Whole(body),
         }
+    }
+
+    /// Sends the client to another path, for good.
+    pub fn redirect(path: &str) -> Answer {
+        let mut answer = Answer::json(308, b"{}".to_vec());
+        answer.fields.push(("Location", path.to_owned().into()));
+        answer
     }
 
     /// Bytes of the body that lie in memory; None where it is rendered as it goes.
     pub fn length(&self) -> Option<usize> {
         match &self.body {
-            Body::JsonUint(body) => Some(body.len()),
+            Body::Whole(body) => Some(body.len()),
             Body::Sliced(_) => None,
         }
     }
@@ -81,11 +88,11 @@ impl Answer {
         let mut head = self.head();
         match self.body {
             _ if head_only => out.write_all(&head)?,
-            Body::JsonUint(body) if body.len() < 65536 => {
+            Body::Whole(body) if body.len() < 65536 => {
                 head.extend_from_slice(&body);
                 out.write_all(&head)?;
             }
-            Body::JsonUint(body) => {
+            Body::Whole(body) => {
                 out.write_all(&head)?;
                 out.write_all(&body)?;
             }
@@ -133,6 +140,7 @@ fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         201 => "Created",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",

@@ -8,6 +8,7 @@ use super::routes::{self, Endpoint};
 use super::{fields, settings};
 use crate::agent::Which;
 use crate::base::secret::Secret;
+use crate::base::suggest;
 use crate::model::request::IfExists;
 use crate::model::settings::SettingsOverrides;
 use crate::model::state::State;
@@ -138,9 +139,14 @@ impl Query {
             let value = percent_decode_str(value).decode_utf8_lossy();
             if !known.contains(&name.as_ref()) {
                 return Err(ApiError::invalid_parameter(match known {
-                    [] => "this call takes no query parameters".into(),
+                    [] => format!(
+                        "this call takes no query parameters, and so no {}",
+                        suggest::shown(&name)
+                    ),
                     _ => format!(
-                        "there is an unknown query parameter; this call takes {}",
+                        "there is no query parameter {}; {}this call takes {}",
+                        suggest::shown(&name),
+                        fields::meant(&name, known),
                         known.join(" and ")
                     ),
                 }));
@@ -216,11 +222,15 @@ fn no_body(asked: Asked<'_>) -> Result<(), ApiError> {
 }
 
 fn no_fields(body: &[u8]) -> Result<(), ApiError> {
-    match body.is_empty() || fields::read(body)?.is_empty() {
-        true => Ok(()),
-        false => Err(ApiError::invalid_request(
-            "this call takes no fields: leave the body empty",
-        )),
+    if body.is_empty() {
+        return Ok(());
+    }
+    match fields::read(body)?.first() {
+        None => Ok(()),
+        Some((name, _)) => Err(ApiError::invalid_request(format!(
+            "this call takes no fields, and so no {}: leave the body empty",
+            suggest::shown(name)
+        ))),
     }
 }
 
@@ -250,10 +260,8 @@ fn create(asked: Asked<'_>) -> Result<NewDownload, ApiError> {
                 )));
             }
             _ => {
-                return Err(ApiError::invalid_request(
-                    "there is an unknown field; \
-                     a download takes url, dst_folder, password and if_exists",
-                ));
+                let known = ["url", "dst_folder", "password", "if_exists"];
+                return Err(fields::unknown(&name, &known, "a download takes"));
             }
         }
     }

@@ -58,7 +58,12 @@ fn standing(download: &Download) -> (State, Option<Code>) {
 ///
 /// # Errors
 /// What the agent refuses, and links that cannot be.
-pub fn create(new: NewDownload, agent: &dyn Agent, origins: &Origins) -> Result<Answer, ApiError> {
+pub fn create(
+    new: NewDownload,
+    agent: &dyn Agent,
+    origins: &Origins,
+    base_path: &str,
+) -> Result<Answer, ApiError> {
     let link = origins.parse(new.url.reveal())?;
     let download = agent.create(Order {
         link,
@@ -68,7 +73,7 @@ pub fn create(new: NewDownload, agent: &dyn Agent, origins: &Origins) -> Result<
         location: None,
     })?;
     let mut answer = summary(201, &download);
-    let location = format!("/api/v1/downloads/{}", download.id);
+    let location = format!("{base_path}/api/v1/downloads/{}", download.id);
     answer.fields.push(("Location", location.into()));
     Ok(answer)
 }

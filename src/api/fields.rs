@@ -7,6 +7,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::error::ApiError;
+use crate::base::suggest;
 
 /// Reads the fields of the object in their order.
 ///
@@ -14,6 +15,8 @@ use super::error::ApiError;
 /// `invalid_json` for what is no JSON, `invalid_request` for what is no object or has a
 /// field twice.
 pub fn read(body: &[u8]) -> Result<Vec<(String, Value)>, ApiError> {
+    // Some tools on Windows write a byte order mark first.
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     if body.is_empty() {
         return Err(invalid_json("the body is empty; it must be a JSON object"));
     }
@@ -37,13 +40,29 @@ pub fn read(body: &[u8]) -> Result<Vec<(String, Value)>, ApiError> {
     let twice = fields
         .iter()
         .enumerate()
-        .any(|(at, (name, _))| fields[..at].iter().any(|(before, _)| before == name));
-    if twice {
-        return Err(ApiError::invalid_request(
-            "a field is there twice; give each one once",
-        ));
+        .find(|(at, (name, _))| fields[..*at].iter().any(|(before, _)| before == name));
+    if let Some((_, (name, _))) = twice {
+        return Err(ApiError::invalid_request(format!(
+            "the field {} is there twice; give it once",
+            suggest::shown(name)
+        )));
     }
     Ok(fields)
+}
+
+/// The refusal of a field that a call does not know; `what` says what the fields are of.
+pub fn unknown(name: &str, known: &[&str], what: &str) -> ApiError {
+    ApiError::invalid_request(format!(
+        "there is no field {}; {}{what} {}",
+        suggest::shown(name),
+        meant(name, known),
+        known.join(", ")
+    ))
+}
+
+/// What was perhaps meant, as the middle of a message; empty where nothing is near.
+pub fn meant(name: &str, known: &[&str]) -> String {
+    suggest::nearest(name, known).map_or(String::new(), |near| format!("did you mean {near:?}? "))
 }
 
 fn invalid_json(message: &str) -> ApiError {

@@ -89,6 +89,8 @@ impl Guard {
         let Some(name) = without_port(host) else {
             return false;
         };
+        // With its dot the name is absolute (RFC 1034, 3.1).
+        let name = name.strip_suffix('.').unwrap_or(name);
         if name.eq_ignore_ascii_case("localhost") {
             return true;
         }
@@ -120,13 +122,30 @@ fn without_port(host: &str) -> Option<&str> {
     }
 }
 
+/// Whether a page of this origin was loaded from this host and port: over http or https, since a proxy that ends TLS may
+/// stand before. A default port may be left out on either side.
 fn is_origin_of(origin: &str, host: &str) -> bool {
-    let scheme = "http://";
-    !host.is_empty()
-        && origin
-            .get(..scheme.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-        && origin[scheme.len()..].eq_ignore_ascii_case(host)
+    let Some((scheme, site)) = origin.split_once("://") else {
+        return false;
+    };
+    let default = match scheme.to_ascii_lowercase().as_str() {
+        "http" => "80",
+        "https" => "443",
+        _ => return false,
+    };
+    let (Some(site), Some(host)) = (site_of(site, default), site_of(host, default)) else {
+        return false;
+    };
+    !host.0.is_empty() && site == host
+}
+
+/// Host and port of `host[:port]`, the host in lower case and without a final dot.
+fn site_of<'a>(host: &'a str, default: &'a str) -> Option<(String, &'a str)> {
+    let name = without_port(host)?;
+    let port = host[name.len()..].trim_start_matches(':');
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let port = if port.is_empty() { default } else { port };
+    Some((name.to_ascii_lowercase(), port))
 }
 
 /// The token of `Bearer TOKEN` (RFC 6750, 2.1); the scheme's case does not matter.
@@ -171,6 +190,8 @@ mod tests {
             "[::1]",
             "[::1]:8080",
             "localhost:",
+            "localhost.",
+            "localhost.:8080",
         ] {
             assert_eq!(code(open().check(Some(host), None, None)), "", "{host}");
         }
@@ -206,15 +227,44 @@ mod tests {
     }
 
     #[test]
+    fn a_default_port_counts_as_absent() {
+        let token = Secret::new("s3cret");
+        let guard = Guard::new("0.0.0.0".parse().unwrap(), Some(&token)).unwrap();
+        let check = |host, origin| guard.check_site(Some(host), Some(origin)).is_ok();
+        for (host, origin) in [
+            ("nas.example", "https://nas.example"),
+            ("nas.example:443", "https://nas.example"),
+            ("nas.example", "https://nas.example:443"),
+            ("nas.example:80", "http://nas.example"),
+            ("NAS.example.", "https://nas.example"),
+            ("[::1]:8443", "https://[::1]:8443"),
+        ] {
+            assert!(check(host, origin), "{host} {origin}");
+        }
+        for (host, origin) in [
+            ("nas.example", "https://nas.example:8443"),
+            ("nas.example:80", "https://nas.example"),
+            ("nas.example:8080", "https://nas.example"),
+            ("nas.example", "https://nas.example.evil"),
+            ("", "https://"),
+        ] {
+            assert!(!check(host, origin), "{host} {origin}");
+        }
+    }
+
+    #[test]
     fn an_origin_must_be_ours_to_the_letter() {
         let check = |origin| code(open().check(Some("localhost:8080"), Some(origin), None));
         assert_eq!(check("http://localhost:8080"), "");
         assert_eq!(check("HTTP://LOCALHOST:8080"), "");
+        assert_eq!(check("https://localhost:8080"), "");
+        assert_eq!(check("http://localhost.:8080"), "");
         for origin in [
             "null",
             "",
             "http://localhost",
-            "https://localhost:8080",
+            "https://localhost",
+            "ftp://localhost:8080",
             "http://evil.example",
             "http://127.0.0.1:8080",
             "http://localhost:8080/",

@@ -78,7 +78,7 @@ pub fn metrics(agent: &dyn Agent, tally: &Tally, watchers: usize) -> Answer {
     drop(counted);
     Answer {
         content_type: "text/plain; version=0.0.4; charset=utf-8",
-        body: Body::JsonUint(page.text.into_bytes()),
+        body: Body::Whole(page.text.into_bytes()),
         ..Answer::json(200, Vec::new())
     }
 }

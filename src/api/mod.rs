@@ -43,6 +43,7 @@ use self::health::Tally;
 use self::thread_pool::ThreadPool;
 use crate::agent::Agent;
 use crate::base::secret::Secret;
+use crate::base::system_words::words;
 use crate::model::link::Origins;
 
 /// POSTs of links at a time; each waits for the network, for 10 s at the most.
@@ -65,6 +66,8 @@ pub struct Config {
     pub token: Option<Secret>,
     /// The link hosts that are known.
     pub origins: Origins,
+    /// What goes before every path; see [`crate::cli::Serve::base_path`].
+    pub base_path: String,
 }
 
 /// Why the API cannot start.
@@ -83,12 +86,14 @@ impl fmt::Display for ApiStartError {
         match self {
             ApiStartError::Listen(address, error) => write!(
                 f,
-                "cannot listen on {address}: {error}; choose another address with --listen"
+                "cannot listen on {address}: {}; choose another address with --listen",
+                words(error)
             ),
             ApiStartError::Inner(folder, error) => write!(
                 f,
-                "the API cannot be started with its socket in {}: {error}",
-                folder.display()
+                "the API cannot be started with its socket in {}: {}",
+                folder.display(),
+                words(error)
             ),
             ApiStartError::Random => f.write_str("the system has no random numbers to give"),
         }
@@ -121,7 +126,13 @@ impl Server {
         let listener = TcpListener::bind(config.listen).map_err(listen)?;
         let guard = Guard::new(config.listen.ip(), config.token.as_ref())
             .map_err(|_| ApiStartError::Random)?;
-        let service = Arc::new(Service::new(&limits, guard, config.origins, agent));
+        let service = Arc::new(Service::new(
+            &limits,
+            guard,
+            config.origins,
+            config.base_path,
+            agent,
+        ));
         let hub = service.hub.clone();
         let handler: Handler = Arc::new(move |request| service.handle(request));
         let inner = |error| ApiStartError::Inner(config.state_dir.clone(), error);
@@ -155,6 +166,7 @@ struct Service {
     guard: Guard,
     agent: Arc<dyn Agent>,
     origins: Origins,
+    base_path: String,
     body_bytes: u64,
     hub: Arc<Hub>,
     tally: Tally,
@@ -169,7 +181,13 @@ struct Service {
 }
 
 impl Service {
-    fn new(limits: &Limits, guard: Guard, origins: Origins, agent: Arc<dyn Agent>) -> Service {
+    fn new(
+        limits: &Limits,
+        guard: Guard,
+        origins: Origins,
+        base_path: String,
+        agent: Arc<dyn Agent>,
+    ) -> Service {
         // They stay for long: half of the connections are left to those who only ask.
         let most_streams = (limits.connections / 4).max(1);
         Service {
@@ -177,6 +195,7 @@ impl Service {
             hub: Hub::new(agent.clone()),
             agent,
             origins,
+            base_path,
             body_bytes: limits.body_bytes as u64,
             tally: Tally::new(),
             creators: ThreadPool::new("api-create", CREATORS),
@@ -189,6 +208,10 @@ impl Service {
     }
 
     fn handle(self: &Arc<Service>, mut request: Request) {
+        if self.is_bare_base(request.url()) {
+            let answer = Answer::redirect(&format!("{}/", self.base_path));
+            return self.respond(request, answer);
+        }
         let call = match guarded(|| self.read(&mut request)) {
             Ok(call) => call,
             Err(error) => return self.respond(request, error.into()),
@@ -242,7 +265,7 @@ impl Service {
         }
         calls::read(Asked {
             method: request.method().as_str(),
-            target: request.url(),
+            target: self.below_base(request.url()),
             content_type: field(request, "Content-Type"),
             last_event_id: field(request, "Last-Event-ID"),
             body: &body,
@@ -252,10 +275,21 @@ impl Service {
     fn admit(&self, request: &Request) -> Result<(), ApiError> {
         self.guard
             .check_site(field(request, "Host"), field(request, "Origin"))?;
-        if routes::is_public(request.url()) {
+        if routes::is_public(self.below_base(request.url())) {
             return Ok(());
         }
         self.guard.check_token(field(request, "Authorization"))
+    }
+
+    /// The target below the base path. What is not below it is no path of ours, and is found nowhere.
+    fn below_base<'a>(&self, target: &'a str) -> &'a str {
+        let below = target.strip_prefix(self.base_path.as_str());
+        below.filter(|below| below.starts_with('/')).unwrap_or("")
+    }
+
+    /// Whether the base path itself was asked for, whose page is one slash further: its addresses are relative to that.
+    fn is_bare_base(&self, target: &str) -> bool {
+        !self.base_path.is_empty() && target == self.base_path
     }
 
     fn perform(&self, call: Call) -> Answer {
@@ -275,7 +309,7 @@ impl Service {
             }
             Call::List(states) => Ok(downloads::list(agent.board(), states.as_deref())),
             Call::Details { id, wait } => downloads::details(&self.hub, agent, &id, wait),
-            Call::Create(new) => downloads::create(new, agent, &self.origins),
+            Call::Create(new) => downloads::create(new, agent, &self.origins, &self.base_path),
             Call::Pause(id) => Ok(downloads::summary(200, &*agent.pause(&id)?)),
             Call::Resume(id) => Ok(downloads::summary(200, &*agent.resume(&id)?)),
             Call::Delete {

@@ -24,7 +24,7 @@ pub fn answer() -> Answer {
             ("X-Frame-Options", "DENY".into()),
             ("Referrer-Policy", "no-referrer".into()),
         ],
-        body: Body::JsonUint(PAGE.into()),
+        body: Body::Whole(PAGE.into()),
         ..Answer::json(200, Vec::new())
     }
 }

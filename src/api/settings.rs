@@ -19,9 +19,8 @@ pub fn read(body: &[u8]) -> Result<SettingsOverrides, ApiError> {
             "workers" => said.workers = Some(field(&name, value)?),
             "schedule" => said.schedule = Some(field(&name, value)?),
             _ => {
-                return Err(ApiError::invalid_request(
-                    "there is an unknown field; settings are rate_limit, workers and schedule",
-                ));
+                let known = ["rate_limit", "workers", "schedule"];
+                return Err(fields::unknown(&name, &known, "settings are"));
             }
         }
     }

@@ -12,6 +12,8 @@ pub mod intervals;
 pub mod json_uint;
 pub mod meter;
 pub mod secret;
+pub mod suggest;
+pub mod system_words;
 #[cfg(test)]
 pub mod test_strategies;
 pub mod thread_pool;

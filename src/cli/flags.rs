@@ -213,6 +213,8 @@ pub const FLAGS: &[Flag] = &[
     also(&[Verb::Get], flag(Verb::Serve, "no-pipelining", "", "HAUL_NO_PIPELINING", "",
         "Ask a server for one thing at a time on each connection. Slower with small files; for networks with a proxy \
          that mixes up answers")),
+    flag(Verb::Serve, "base-path", "PATH", "HAUL_BASE_PATH", "",
+        "Serve the page and the API below this path, such as /haul, for a proxy that passes it on"),
     flag(Verb::Serve, "on-complete", "PROGRAM", "HAUL_ON_COMPLETE", "",
         "Run this program, without arguments or a shell, when a download is complete. Its environment says which: \
          HAUL_DOWNLOAD_ID, HAUL_STATE, HAUL_NAME, HAUL_DST_FOLDER, HAUL_LINK, HAUL_BYTES_TOTAL, HAUL_FILES_TOTAL. \

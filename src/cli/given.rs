@@ -158,6 +158,9 @@ impl<'a> Given<'a> {
             transfers: self.transfers()?,
             origins: self.list("origin")?,
             token_file: self.path("token-file")?,
+            base_path: self
+                .one("base-path", values::base_path)?
+                .unwrap_or_default(),
             on_complete: self.path("on-complete")?,
             on_error: self.path("on-error")?,
         };

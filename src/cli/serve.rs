@@ -20,6 +20,7 @@ use crate::agent::restore::remember;
 use crate::agent::syncer::{self, Lost};
 use crate::api;
 use crate::base::exit_on_panic::exit_on_panic;
+use crate::base::system_words::words;
 use crate::cli::{self, UsageError};
 use crate::dest;
 use crate::model::board::Board;
@@ -110,7 +111,9 @@ impl Engine {
         });
         let claims = Claims::new(board.clone());
         let (commands, governor, syncer) = engine(setup, saved, &store, &board, &claims, &context)
-            .map_err(|error| ServeError::Start(format!("the system refuses a thread: {error}")))?;
+            .map_err(|error| {
+                ServeError::Start(format!("the system refuses a thread: {}", words(&error)))
+            })?;
         let handle = Arc::new(LocalAgent {
             board,
             store,
@@ -216,6 +219,7 @@ impl Serving {
             state_dir: options.state_dir,
             token,
             origins,
+            base_path: options.base_path,
         };
         let api = api::Server::start(config, engine.handle.clone())
             .map_err(|error| ServeError::Start(error.to_string()))?;

@@ -2,13 +2,15 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::UsageError;
 use crate::base::secret::Secret;
+use crate::base::system_words::words;
 use crate::model::request::IfExists;
 use crate::model::schedule::Rate;
 use crate::model::state::State;
@@ -188,6 +190,30 @@ pub fn default_state_dir(env: &dyn Fn(&str) -> Option<OsString>) -> Option<PathB
         .or_else(|| absolute("HOME").map(|dir| dir.join(".local/state/haul")))
 }
 
+/// A path that goes before all others: `/haul`, `haul/` and `/haul/` are the same, `/` is none.
+pub fn base_path(text: &str) -> Result<String, String> {
+    let path = text.trim_matches('/');
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '~' | '/');
+    let dots = |part: &str| matches!(part, "" | "." | "..");
+    match path {
+        "" => Ok(String::new()),
+        path if path.chars().all(is_plain) && !path.split('/').any(dots) => Ok(format!("/{path}")),
+        _ => Err("give a path such as /haul, of letters, digits, -, _, . and ~".into()),
+    }
+}
+
+/// Why a file cannot be read: where permission is missing, who wants to read whose file.
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    let owner = std::fs::metadata(path).map(|found| found.uid());
+    match (error.kind(), owner) {
+        (io::ErrorKind::PermissionDenied, Ok(owner)) => format!(
+            "haul runs as user {}, and the file is user {owner}'s; give it to user {0} (chown {0})",
+            rustix::process::geteuid().as_raw()
+        ),
+        _ => words(error),
+    }
+}
+
 /// Reads an API token: the file's first line, 1 to 1024 printable ASCII characters without spaces,
 /// which is what an `Authorization` header can carry.
 ///
@@ -197,7 +223,12 @@ pub fn read_token(path: &Path) -> Result<Secret, String> {
     let mut text = Vec::new();
     File::open(path)
         .and_then(|file| file.take(TOKEN_FILE_LIMIT).read_to_end(&mut text))
-        .map_err(|error| format!("cannot read the token file {path:?}: {error}"))?;
+        .map_err(|error| {
+            format!(
+                "cannot read the token file {path:?}: {}",
+                unreadable(path, &error)
+            )
+        })?;
     let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     match std::str::from_utf8(line) {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
+use crate::base::system_words::words;
 use crate::model::problem::Code;
 
 /// Why something under `dst_folder` could not be done. Each text is a whole message for a user.
@@ -80,18 +81,17 @@ impl DestError {
     pub(crate) fn of_io(action: &str, path: &Path, error: &io::Error) -> DestError {
         match Errno::from_io_error(error) {
             Some(errno) => DestError::of(action, path, errno),
-            None => DestError::Unwritable(format!("cannot {action} {}: {error}", path.display())),
+            None => DestError::Unwritable(format!(
+                "cannot {action} {}: {}",
+                path.display(),
+                words(error)
+            )),
         }
     }
 }
 
-/// The system's words for an error, without the number that the standard library adds.
 fn text(error: Errno) -> String {
-    let text = io::Error::from(error).to_string();
-    match text.find(" (os error") {
-        Some(end) => text[..end].to_lowercase(),
-        None => text,
-    }
+    words(&error.into())
 }
 
 impl fmt::Display for DestError {

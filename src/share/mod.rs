@@ -29,6 +29,7 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::base::secret::Secret;
+use crate::base::system_words::words;
 
 use calls::Package;
 use catalog::{Catalog, LeftOut};
@@ -76,10 +77,13 @@ pub enum ShareError {
 impl fmt::Display for ShareError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ShareError::Folder(dir, error) => write!(f, "cannot share the folder {dir:?}: {error}"),
+            ShareError::Folder(dir, error) => {
+                write!(f, "cannot share the folder {dir:?}: {}", words(error))
+            }
             ShareError::Listen(address, error) => write!(
                 f,
-                "cannot listen on {address}: {error}; try another --listen address"
+                "cannot listen on {address}: {}; try another --listen address",
+                words(error)
             ),
             ShareError::Random => f.write_str("the system gave no random numbers"),
         }

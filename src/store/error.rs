@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::base::system_words::words;
+
 /// Why the state could not be read or saved. What the failed call asked for was not done.
 #[derive(Debug, Clone)]
 pub enum StoreError {
@@ -62,9 +64,10 @@ impl fmt::Display for StoreError {
             ),
             StoreError::Full { dir, source } => write!(
                 f,
-                "no space left to save the state in {}: {source}; free some space there and try \
+                "no space left to save the state in {}: {}; free some space there and try \
                  again",
-                dir.display()
+                dir.display(),
+                words(source)
             ),
             StoreError::TooLarge { bytes, limit } => write!(
                 f,
@@ -76,11 +79,24 @@ impl fmt::Display for StoreError {
                 source,
             } => write!(
                 f,
-                "cannot {doing} {}: {source}; check that the disk is sound and that haul's user \
-                 may write there",
-                path.display()
+                "cannot {doing} {}: {}; {}",
+                path.display(),
+                words(source),
+                advice(source)
             ),
         }
+    }
+}
+
+fn advice(source: &io::Error) -> String {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    match source.kind() {
+        PermissionDenied => format!(
+            "haul runs as user {}: give that user the folder (chown {0}), or name another with --state-dir",
+            rustix::process::geteuid().as_raw()
+        ),
+        ReadOnlyFilesystem => "mount it writable, or name another folder with --state-dir".into(),
+        _ => "check that the disk is sound and that haul's user may write there".into(),
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use ureq::Error;
 
 use super::watch::Cut;
+use crate::base::system_words::words;
 use crate::base::url::Url;
 
 /// Why a call to the upstream server failed. No text of it ever holds a secret, a token or an address's query.
@@ -164,7 +165,7 @@ fn from_io(error: &io::Error, host: &str) -> Fault {
         io::ErrorKind::InvalidData => no_tls(host),
         // Only the system's own texts are known to be harmless.
         _ => match error.raw_os_error() {
-            Some(code) => format!("{host}: {}", io::Error::from_raw_os_error(code)),
+            Some(code) => format!("{host}: {}", words(&io::Error::from_raw_os_error(code))),
             None => format!("{host}: the connection failed"),
         },
     })

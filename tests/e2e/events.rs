@@ -29,11 +29,16 @@ pub struct Event {
 impl Events {
     /// Opens a stream, after an event where that is given.
     pub fn open(to: SocketAddr, after: Option<u64>) -> Events {
+        Events::open_at(to, "/api/v1/events", after)
+    }
+
+    /// The same where the stream is at another path.
+    pub fn open_at(to: SocketAddr, target: &str, after: Option<u64>) -> Events {
         let stream = TcpStream::connect(to).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let after = after.map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
         // HTTP/1.0: the body comes as it is, without chunks.
-        let request = format!("GET /api/v1/events HTTP/1.0\r\nHost: {to}\r\n{after}\r\n");
+        let request = format!("GET {target} HTTP/1.0\r\nHost: {to}\r\n{after}\r\n");
         (&stream).write_all(request.as_bytes()).unwrap();
         let mut events = Events {
             lines: BufReader::new(stream),

@@ -31,6 +31,7 @@ mod nginx;
 mod own_folders;
 mod pause_resume;
 mod power_cut;
+mod proxy;
 mod resume_after_kill;
 mod security;
 mod settings;

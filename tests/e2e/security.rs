@@ -75,7 +75,7 @@ fn only_our_own_origin_may_ask() {
     let agent = plain();
     let own = format!("http://{}", agent.address);
     get(&agent, &[("Origin", &own)]).expect(200);
-    let https = format!("https://{}", agent.address);
+    let https = format!("https://{}1", agent.address);
     let other_port = "http://127.0.0.1:1";
     for origin in [
         "http://evil.example",

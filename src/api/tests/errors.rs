@@ -16,14 +16,7 @@ fn bodies_that_are_no_json_object_of_ours() {
     let api = Api::start();
     let mut client = api.client();
     let json = "Content-Type: application/json\r\n";
-    for body in [
-        "",
-        "{",
-        "nope",
-        "{\"url\":\"\\ud800\"}",
-        "{}x",
-        "\u{feff}{}",
-    ] {
+    for body in ["", "{", "nope", "{\"url\":\"\\ud800\"}", "{}x", "\u{feff}"] {
         let reply = client.ask("POST", DOWNLOADS, json, Some(body));
         assert_eq!(reply.error(), is(400, "invalid_json"), "{body}");
     }

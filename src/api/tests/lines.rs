@@ -353,6 +353,7 @@ fn the_inner_socket_is_ours_alone_and_replaces_a_leftover() {
         state_dir: state_dir.path().to_owned(),
         token: None,
         origins: Origins::default(),
+        base_path: String::new(),
     };
     let server = Server::start(config, Arc::new(FakeAgent::default())).unwrap();
     let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
@@ -373,6 +374,7 @@ fn a_state_directory_too_deep_for_a_socket_will_do() {
         state_dir: deep,
         token: None,
         origins: Origins::default(),
+        base_path: String::new(),
     };
     let server = Server::start(config, Arc::new(FakeAgent::default())).unwrap();
     let mut client = Client::connect(server.address());
@@ -387,6 +389,7 @@ fn an_address_that_is_taken_is_an_error_that_says_so() {
         state_dir: api.state_dir.path().to_owned(),
         token: None,
         origins: Origins::default(),
+        base_path: String::new(),
     };
     let error = Server::start(config, api.agent.clone()).err().unwrap();
     assert!(

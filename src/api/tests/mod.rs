@@ -54,6 +54,7 @@ impl Api {
             state_dir: state_dir.path().to_owned(),
             token: token.map(Secret::new),
             origins: Origins::default(),
+            base_path: String::new(),
         };
         let server = Server::start_within(limits, config, agent.clone()).unwrap();
         Api {

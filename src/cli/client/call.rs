@@ -10,6 +10,7 @@ use ureq::http::{Method, Request, Response};
 use ureq::{Agent, AsSendBody, Body};
 
 use crate::base::secret::Secret;
+use crate::base::system_words::words;
 use crate::cli::human;
 use crate::cli::{self, Ask};
 
@@ -186,8 +187,9 @@ impl Server {
 
     fn broken(&self, error: &io::Error) -> CallError {
         CallError::Server(format!(
-            "the answer of {} cannot be used: {error}",
-            self.base
+            "the answer of {} cannot be used: {}",
+            self.base,
+            words(error)
         ))
     }
 
@@ -201,10 +203,11 @@ impl Server {
                  --server or HAUL_SERVER"
             )
         } else {
-            format!(
-                "{base} cannot be reached: {}",
-                human::clean(&error.to_string())
-            )
+            let why = match &error {
+                ureq::Error::Io(error) => words(error),
+                other => other.to_string(),
+            };
+            format!("{base} cannot be reached: {}", human::clean(&why))
         })
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use ring::digest::{Context, SHA256};
 
 use crate::base::secret::Secret;
+use crate::base::system_words::words;
 use crate::cli;
 use crate::dest::Root;
 use crate::model::link::Origins;
@@ -49,8 +50,9 @@ pub fn link_text(given: &Secret) -> Result<Secret, String> {
         text => match text.strip_prefix('@') {
             None => return Ok(given.clone()),
             Some(path) => {
-                let file = File::open(path)
-                    .map_err(|error| format!("the link cannot be read from {path:?}: {error}"))?;
+                let file = File::open(path).map_err(|error| {
+                    format!("the link cannot be read from {path:?}: {}", words(&error))
+                })?;
                 (path, Box::new(file))
             }
         },
@@ -60,7 +62,7 @@ pub fn link_text(given: &Secret) -> Result<Secret, String> {
     reader
         .take(LINK_FILE_LIMIT)
         .read_to_string(&mut text)
-        .map_err(|error| format!("the link cannot be read from {name:?}: {error}"))?;
+        .map_err(|error| format!("the link cannot be read from {name:?}: {}", words(&error)))?;
     Ok(Secret::new(text.lines().next().unwrap_or_default().trim()))
 }
 
@@ -71,7 +73,7 @@ pub fn link_text(given: &Secret) -> Result<Secret, String> {
 pub fn absolute(dir: &Path) -> Result<String, String> {
     let here = || {
         std::env::current_dir()
-            .map_err(|error| format!("the current directory is not there: {error}"))
+            .map_err(|error| format!("the current directory is not there: {}", words(&error)))
     };
     let path = if dir.is_absolute() {
         dir.to_owned()

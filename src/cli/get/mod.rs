@@ -25,6 +25,7 @@ use self::verdict::{Fault, INTERRUPTED, complain, refused};
 use crate::agent::hooks::Programs;
 use crate::agent::restore;
 use crate::agent::{Agent, Refusal};
+use crate::base::system_words::words;
 use crate::cli::serve::{Engine, ServeError, Setup};
 use crate::cli::{self, Output};
 use crate::model::download::Download;
@@ -57,7 +58,7 @@ pub fn run(options: &cli::Get) -> u8 {
 fn download(options: &cli::Get) -> Result<u8, Fault> {
     let (sender, news) = unbounded();
     listen_for_signals(sender.clone())
-        .map_err(|error| Fault::failed(format!("signals cannot be handled: {error}")))?;
+        .map_err(|error| Fault::failed(format!("signals cannot be handled: {}", words(&error))))?;
     let order = home::order(options).map_err(Fault::usage)?;
     let state_dir = home::state_dir(&options.state_dir, &order);
     let (engine, known) = start(options, &order, &state_dir)?;
@@ -83,7 +84,10 @@ fn download(options: &cli::Get) -> Result<u8, Fault> {
         Ok(end) => get.finish(end),
         Err(error) => {
             get.stop();
-            Err(Fault::failed(format!("stdout is closed: {error}")))
+            Err(Fault::failed(format!(
+                "stdout is closed: {}",
+                words(&error)
+            )))
         }
     }
 }
@@ -251,7 +255,10 @@ impl Get {
             log::warn!("{error}");
         }
         match said {
-            Err(error) => Err(Fault::failed(format!("stdout is closed: {error}"))),
+            Err(error) => Err(Fault::failed(format!(
+                "stdout is closed: {}",
+                words(&error)
+            ))),
             Ok(()) => Ok(exit),
         }
     }

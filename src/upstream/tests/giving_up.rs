@@ -19,7 +19,7 @@ fn silent(start: &'static str) -> (Server, Receiver<()>) {
     let (asked, when_asked) = unbounded();
     let server = Server::start(move |_| {
         asked.send(()).unwrap();
-        Reply::raw(start, Then::CopyBuffer)
+        Reply::raw(start, Then::Silence)
     });
     (server, when_asked)
 }
@@ -92,7 +92,7 @@ fn a_body_heeds_its_own_watch_and_not_the_one_of_a_later_call() {
         "/whole" => Reply::ok("200 OK", "hello"),
         _ => Reply::raw(
             "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello",
-            Then::CopyBuffer,
+            Then::Silence,
         ),
     });
     let client = patient();

@@ -36,7 +36,7 @@ pub enum Then {
     Close,
     Reset,
     /// Nothing more is sent; the connection stays open until the client closes it.
-    CopyBuffer,
+    Silence,
     /// What came together with the request is dropped.
     Forget,
 }
@@ -145,7 +145,7 @@ fn serve(
                 rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
                 return;
             }
-            Then::CopyBuffer => {
+            Then::Silence => {
                 let _ = reader.read_to_end(&mut Vec::new());
                 return;
             }

@@ -81,6 +81,10 @@ impl Nginx {
         self.running = None;
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub fn base(&self) -> String {
         format!("http://{}", self.address)
     }
