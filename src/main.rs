@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use haul::base::system_words::words;
@@ -13,7 +14,7 @@ use haul::cli::serve::{ServeError, Serving};
 use haul::cli::{self, Command};
 use haul::share::Share;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 /// A stop that takes longer is cut short: what matters is in the journal already.
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     // Not before: it complains of a RUST_LOG that makes no sense, and bad usage is one line.
     if command.is_ok() {
         start_log();
+        survive_file_limits();
     }
     match command {
         Ok(Command::Help(text)) => print(&text),
@@ -51,6 +53,18 @@ fn start_log() {
             writeln!(out, "{time} {:5} {}", record.level(), record.args())
         })
         .init();
+}
+
+/// A write beyond the limit on file sizes (setrlimit(2), RLIMIT_FSIZE) is to be that file's error: by default its signal ends
+/// the process.
+fn survive_file_limits() {
+    // Programs that are started have the default action again, since a handler does not outlive exec(2).
+    if let Err(error) = signal_hook::flag::register(SIGXFSZ, Arc::default()) {
+        log::warn!(
+            "a limit on file sizes may end the process: {}",
+            words(&error)
+        );
+    }
 }
 
 fn print(text: &str) -> ExitCode {
@@ -84,7 +98,7 @@ fn raise_descriptor_limit() {
 fn serve(options: cli::Serve) -> ExitCode {
     raise_descriptor_limit();
     // Before anything can be acknowledged, so that a signal never finds the default action in place.
-    let mut signals = match Signals::new([SIGINT, SIGTERM]) {
+    let mut signals = match Signals::new([SIGHUP, SIGINT, SIGTERM]) {
         Ok(signals) => signals,
         Err(error) => return fail(1, &format!("signals cannot be handled: {}", words(&error))),
     };
@@ -96,7 +110,12 @@ fn serve(options: cli::Serve) -> ExitCode {
     if let Err(error) = ready::announce(serving.address()) {
         return fail(1, &format!("stdout is closed: {}", words(&error)));
     }
-    signals.forever().next();
+    for signal in signals.forever() {
+        if signal != SIGHUP {
+            break;
+        }
+        serving.reload();
+    }
     stop_by_force_later();
     match serving.stop() {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,17 +3,18 @@
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender};
 use rayon::prelude::*;
 
 use crate::agent::claims::Claims;
-use crate::agent::messages::Removal;
+use crate::agent::messages::{Cleaned, Removal};
 use crate::agent::restore;
-use crate::dest::Root;
+use crate::agent::{FileLeft, MAX_FILES_LEFT};
+use crate::dest::{DestError, Root};
 use crate::model::board::Board;
 use crate::model::state::State;
 use crate::model::table::{FileState, FileTable, ROOT};
@@ -35,19 +36,19 @@ pub struct Cleaner {
 pub fn start(
     cleaner: Cleaner,
     removals: Receiver<Removal>,
-    removed: Sender<(u32, u64)>,
+    removed: Sender<(u32, Cleaned)>,
 ) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new()
         .name("cleaner".into())
         .spawn(move || {
             for removal in removals {
                 let key = removal.download.key;
-                let files = catch_unwind(AssertUnwindSafe(|| cleaner.clean(&removal))).unwrap_or_else(|_| {
+                let cleaned = catch_unwind(AssertUnwindSafe(|| cleaner.clean(&removal))).unwrap_or_else(|_| {
                     log::error!("download {}: haul itself failed while removing its files; please report it", removal.download.id);
-                    0
+                    Cleaned::default()
                 });
                 forget(&cleaner.store, &removal);
-                if removed.send((key, files)).is_err() {
+                if removed.send((key, cleaned)).is_err() {
                     return;
                 }
             }
@@ -72,33 +73,60 @@ fn forget(store: &Store<Saved>, removal: &Removal) {
 }
 
 impl Cleaner {
-    /// Removes files and folders; returns how many completed files it removed.
-    fn clean(&self, removal: &Removal) -> u64 {
+    /// Removes files and folders; returns what became of the completed files.
+    fn clean(&self, removal: &Removal) -> Cleaned {
         let order = &removal.download.order;
-        let Some(root) = open(removal) else { return 0 };
+        let root = match open(removal) {
+            Ok(Some(root)) => root,
+            Ok(None) => return Cleaned::default(),
+            Err(error) => return self.all_left(removal, &error),
+        };
         let Some(table) = restore::files(&removal.download, &self.store) else {
             if removal.remove_files {
                 self.claims.unmake(&removal.made);
             }
-            return 0;
+            return Cleaned::default();
         };
         let others = if removal.remove_files {
             self.files_of_others(removal)
         } else {
             HashSet::new()
         };
-        let files = remove_files(&root, &table, removal, &others);
+        let cleaned = remove_files(&root, &table, removal, &others);
         if removal.remove_files {
             remove_folders(&root, &table, &self.claims);
             drop(root);
             self.claims.unmake(&removal.made);
         }
         log::info!(
-            "download {}: removed {files} files from {}",
+            "download {}: removed {} files from {}",
             removal.download.id,
+            cleaned.files_removed,
             order.dst_folder
         );
-        files
+        cleaned
+    }
+
+    /// The destination cannot be opened: every completed file that was to be removed stays.
+    fn all_left(&self, removal: &Removal, error: &DestError) -> Cleaned {
+        let table = match removal.remove_files {
+            true => restore::files(&removal.download, &self.store),
+            false => None,
+        };
+        let paths = table.iter().flat_map(|table| {
+            let complete = |file: &u32| table.state(*file) == FileState::Complete;
+            (0..table.len())
+                .filter(complete)
+                .map(|file| table.path(file))
+        });
+        let left = paths.take(MAX_FILES_LEFT).map(|path| FileLeft {
+            path,
+            reason: error.to_string(),
+        });
+        Cleaned {
+            files_removed: 0,
+            files_left: left.collect(),
+        }
     }
 
     /// Where, below this download's destination, other downloads have put files that are complete: one that was told to
@@ -125,20 +153,20 @@ impl Cleaner {
     }
 }
 
-fn open(removal: &Removal) -> Option<Root> {
+/// The destination; None where there is none any more.
+fn open(removal: &Removal) -> Result<Option<Root>, DestError> {
     let path = PathBuf::from(&removal.download.order.dst_folder);
     if !path.is_dir() {
         // Opening would make it again; what is not there needs no cleaning.
-        return None;
+        return Ok(None);
     }
-    Root::open(&path, &removal.identity)
-        .inspect_err(|error| {
-            log::warn!(
-                "download {}: nothing was removed: {error}",
-                removal.download.id
-            )
-        })
-        .ok()
+    let root = Root::open(&path, &removal.identity).inspect_err(|error| {
+        log::warn!(
+            "download {}: nothing was removed: {error}",
+            removal.download.id
+        )
+    })?;
+    Ok(Some(root))
 }
 
 fn remove_files(
@@ -146,34 +174,64 @@ fn remove_files(
     table: &FileTable,
     removal: &Removal,
     others: &HashSet<PathBuf>,
-) -> u64 {
+) -> Cleaned {
     let removed = AtomicU64::new(0);
+    let left = Mutex::new(Vec::new());
     (0..table.len()).into_par_iter().for_each(|file| {
         let Some(which) = which_to_remove(table, file, removal) else {
             return;
         };
-        let is_kept = !others.is_empty() && others.contains(Path::new(&table.path(file)));
-        if which == Which::Saved && is_kept {
-            return;
-        }
-        let Ok(folder) = root.folder(&table.dir_components(table.dir_of(file)), false) else {
-            return;
-        };
-        let names = table.names(file);
-        let saved =
-            |name: &str| folder.remove_saved(name, table.size(file), table.saved_mtime(file));
-        let result = match which {
-            Which::Saved => saved(&names.last),
-            Which::Unnamed => saved(&names.part),
-            Which::Part => folder.remove_part(&names.part),
-        };
-        match result {
+        match remove_file(root, table, file, which, others) {
             Ok(true) if which == Which::Saved => drop(removed.fetch_add(1, Ordering::Relaxed)),
             Ok(_) => {}
-            Err(error) => log::warn!("download {}: {error}", removal.download.id),
+            Err(reason) => {
+                let path = table.path(file);
+                log::warn!("download {}: {path} stays: {reason}", removal.download.id);
+                let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
+                if which == Which::Saved && left.len() < MAX_FILES_LEFT {
+                    left.push(FileLeft { path, reason });
+                }
+            }
         }
     });
-    removed.into_inner()
+    Cleaned {
+        files_removed: removed.into_inner(),
+        files_left: left.into_inner().unwrap_or_else(PoisonError::into_inner),
+    }
+}
+
+/// Removes one file. False: there is none.
+///
+/// # Errors
+/// Why it stays, for a user.
+fn remove_file(
+    root: &Root,
+    table: &FileTable,
+    file: u32,
+    which: Which,
+    others: &HashSet<PathBuf>,
+) -> Result<bool, String> {
+    let is_kept = !others.is_empty() && others.contains(Path::new(&table.path(file)));
+    if which == Which::Saved && is_kept {
+        return Err("another download has put its own file there".into());
+    }
+    let folder = match root.folder(&table.dir_components(table.dir_of(file)), false) {
+        Ok(folder) => folder,
+        Err(error) if error.is_missing() => return Ok(false),
+        Err(error) => return Err(error.to_string()),
+    };
+    let names = table.names(file);
+    let saved = |name: &str| folder.remove_saved(name, table.size(file), table.saved_mtime(file));
+    let result = match which {
+        Which::Saved => saved(&names.last),
+        Which::Unnamed => saved(&names.part),
+        Which::Part => folder.remove_part(&names.part),
+    };
+    let removed = result.map_err(|error| error.to_string())?;
+    if !removed && which == Which::Saved && folder.kind(&names.last).is_some() {
+        return Err("it was changed or replaced since it was downloaded".into());
+    }
+    Ok(removed)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use crate::agent::{Deleted, Refusal, Which};
+use crate::agent::{Deleted, FileLeft, Refusal, Which};
 use crate::dest::Identity;
 use crate::model::download::Download;
 use crate::model::parts::Parts;
@@ -72,6 +72,13 @@ pub struct NewDownload {
     pub identity: Identity,
     pub made: Vec<PathBuf>,
     pub package: Option<Package>,
+}
+
+/// What became of the files of a removed download.
+#[derive(Debug, Default)]
+pub struct Cleaned {
+    pub files_removed: u64,
+    pub files_left: Vec<FileLeft>,
 }
 
 /// A download that is being removed, on its way to the cleaner.

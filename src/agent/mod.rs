@@ -33,6 +33,18 @@ pub enum Which {
     States(Vec<State>),
 }
 
+/// So many files that stayed are told of, at most.
+pub const MAX_FILES_LEFT: usize = 100;
+
+/// A file that a DELETE was to remove and left where it is.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct FileLeft {
+    /// Relative to the download's `dst_folder`.
+    pub path: String,
+    /// For a user.
+    pub reason: String,
+}
+
 /// What a DELETE did.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Deleted {
@@ -40,6 +52,9 @@ pub struct Deleted {
     pub deleted: Vec<String>,
     /// Completed files that were removed from the disk.
     pub files_removed: u64,
+    /// The first [`MAX_FILES_LEFT`] that were to be removed and stayed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files_left: Vec<FileLeft>,
 }
 
 /// Why the agent did not do what was asked. Nothing was changed.

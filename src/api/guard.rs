@@ -4,6 +4,7 @@
 //! It cannot be made to lie about `Host` and `Origin`, nor to send a token that it does not know.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{PoisonError, RwLock};
 
 use ring::hmac;
 
@@ -13,7 +14,7 @@ use crate::base::secret::Secret;
 /// The rules for who may call: `Host`, `Origin` and token.
 pub struct Guard {
     listen: IpAddr,
-    token: Option<TokenCheck>,
+    token: Option<RwLock<TokenCheck>>,
 }
 
 /// Compares tokens by their HMACs under a key of this process, so that neither the time taken
@@ -41,8 +42,20 @@ impl Guard {
     /// # Errors
     /// The system has no random numbers to give.
     pub fn new(listen: IpAddr, token: Option<&Secret>) -> Result<Guard, ring::error::Unspecified> {
-        let token = token.map(TokenCheck::new).transpose()?;
+        let token = token.map(TokenCheck::new).transpose()?.map(RwLock::new);
         Ok(Guard { listen, token })
+    }
+
+    /// Asks for another token from now on, where one is asked for.
+    ///
+    /// # Errors
+    /// The system has no random numbers to give.
+    pub fn change_token(&self, token: &Secret) -> Result<(), ring::error::Unspecified> {
+        let check = TokenCheck::new(token)?;
+        if let Some(current) = &self.token {
+            *current.write().unwrap_or_else(PoisonError::into_inner) = check;
+        }
+        Ok(())
     }
 
     /// Checks the site that a request is sent to, and the one that sends it.
@@ -72,7 +85,7 @@ impl Guard {
     /// `unauthorized`.
     pub fn check_token(&self, authorization: Option<&str>) -> Result<(), ApiError> {
         match &self.token {
-            Some(token) if !bearer(authorization).is_some_and(|given| token.accepts(given)) => {
+            Some(token) if !bearer(authorization).is_some_and(|given| accepts(token, given)) => {
                 Err(ApiError::new(
                     401,
                     "unauthorized",
@@ -103,6 +116,11 @@ impl Guard {
                 || address.to_canonical() == self.listen.to_canonical()
         })
     }
+}
+
+fn accepts(token: &RwLock<TokenCheck>, given: &str) -> bool {
+    let token = token.read().unwrap_or_else(PoisonError::into_inner);
+    token.accepts(given)
 }
 
 /// The host of `host[:port]`; None where the port is none.

@@ -104,6 +104,7 @@ impl std::error::Error for ApiStartError {}
 
 /// The running API; dropping it stops it.
 pub struct Server {
+    service: Arc<Service>,
     hub: Arc<Hub>,
     gate: Gate,
 }
@@ -134,16 +135,28 @@ impl Server {
             agent,
         ));
         let hub = service.hub.clone();
-        let handler: Handler = Arc::new(move |request| service.handle(request));
+        let handling = service.clone();
+        let handler: Handler = Arc::new(move |request| handling.handle(request));
         let inner = |error| ApiStartError::Inner(config.state_dir.clone(), error);
         let backend = Backend::start(&config.state_dir, handler).map_err(inner)?;
         let gate = Gate::start(listener, backend, limits).map_err(inner)?;
-        Ok(Server { hub, gate })
+        Ok(Server { service, hub, gate })
     }
 
     /// The address that it listens on, with the real port.
     pub fn address(&self) -> SocketAddr {
         self.gate.address()
+    }
+
+    /// Asks for another token from now on.
+    ///
+    /// # Errors
+    /// A text for the log: the system has no random numbers to give.
+    pub fn change_token(&self, token: &Secret) -> Result<(), String> {
+        self.service
+            .guard
+            .change_token(token)
+            .map_err(|_| ApiStartError::Random.to_string())
     }
 
     /// Stops the API: what still arrives gets `shutting_down`, answers under way have two

@@ -1,7 +1,7 @@
 //! Starts the threads, wires them together, and stops them: the engine, and for `haul serve` the API in front of it.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -180,6 +180,7 @@ impl Engine {
 
 /// A running agent.
 pub struct Serving {
+    token_file: Option<PathBuf>,
     api: api::Server,
     engine: Engine,
 }
@@ -223,12 +224,30 @@ impl Serving {
         };
         let api = api::Server::start(config, engine.handle.clone())
             .map_err(|error| ServeError::Start(error.to_string()))?;
-        Ok(Serving { api, engine })
+        Ok(Serving {
+            token_file: options.token_file,
+            api,
+            engine,
+        })
     }
 
     /// Where the API listens.
     pub fn address(&self) -> SocketAddr {
         self.api.address()
+    }
+
+    /// Reads the token file again, as SIGHUP asks. Where it cannot be read the token stays what it was.
+    pub fn reload(&self) {
+        let Some(path) = &self.token_file else {
+            log::info!("there is no token file to be read again");
+            return;
+        };
+        match cli::read_token(path).and_then(|token| self.api.change_token(&token)) {
+            Ok(()) => log::info!("the token file was read again"),
+            Err(error) => log::error!("the token stays as it is: {error}"),
+        }
+        // It may have been replaced by another file.
+        dest::keep_file(path);
     }
 
     /// Stops taking requests, gives up the transfers and saves.

@@ -16,6 +16,10 @@ pub enum DestError {
     Full(String),
     /// Read-only, not permitted, not a directory, unmounted, replaced, something in the way.
     Unwritable(String),
+    /// The file system, or a limit of the process, does not allow a file so large.
+    TooLarge(String),
+    /// It is not there.
+    Missing(String),
     /// The agent keeps its own state there.
     Own(String),
     /// The agent itself is short of descriptors or memory, which passes.
@@ -25,11 +29,19 @@ pub enum DestError {
 }
 
 impl DestError {
+    /// Whether it says that a folder is not there.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, DestError::Missing(_))
+    }
+
     /// The code that the API shows for this.
     pub fn code(&self) -> Code {
         match self {
             DestError::Full(_) => Code::InsufficientStorage,
-            DestError::Unwritable(_) | DestError::Own(_) => Code::DestinationUnwritable,
+            DestError::Unwritable(_) | DestError::Missing(_) | DestError::Own(_) => {
+                Code::DestinationUnwritable
+            }
+            DestError::TooLarge(_) => Code::FileTooLarge,
             DestError::Short(_) | DestError::Other(_) => Code::InternalError,
         }
     }
@@ -48,6 +60,18 @@ impl DestError {
                     "cannot {action} {path}: the disk quota is used up; free some space or raise it, then resume"
                 ));
             }
+            Errno::FBIG => {
+                return DestError::TooLarge(format!(
+                    "cannot {action} {path}: the file is larger than this system allows; choose a folder on another disk, or raise the \
+                     limit on file sizes (ulimit -f)"
+                ));
+            }
+            Errno::NOENT => {
+                return DestError::Missing(format!(
+                    "cannot {action} {path} ({}): it is missing; was it removed, or its disk unmounted?",
+                    text(error)
+                ));
+            }
             Errno::MFILE | Errno::NFILE | Errno::NOMEM => {
                 return DestError::Short(format!(
                     "cannot {action} {path}: {}; the agent is short of it, raise its limits",
@@ -58,13 +82,9 @@ impl DestError {
             Errno::ROFS => {
                 "mount it writable, or name the folder in the ReadWritePaths of the service"
             }
-            Errno::NOENT => "it is missing; was it removed, or its disk unmounted?",
             Errno::NOTDIR => "something that is not a folder is in the way; move it",
             Errno::LOOP => "a symbolic link is in the way; move it",
             Errno::EXIST => "the name is taken; move what is there",
-            Errno::FBIG => {
-                "the file system cannot hold a file so large; choose a folder on another"
-            }
             Errno::ILSEQ => "the disk does not take this name; choose a folder on another",
             Errno::NAMETOOLONG => "the path is too long; choose a shorter one",
             Errno::IO | Errno::NXIO | Errno::NODEV => "check the disk and its connection",
@@ -99,7 +119,9 @@ impl fmt::Display for DestError {
         match self {
             DestError::Full(text)
             | DestError::Unwritable(text)
+            | DestError::Missing(text)
             | DestError::Own(text)
+            | DestError::TooLarge(text)
             | DestError::Short(text)
             | DestError::Other(text) => f.write_str(text),
         }

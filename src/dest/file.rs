@@ -5,11 +5,11 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
-use rustix::fs::{FallocateFlags, SeekFrom, Stat, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{FallocateFlags, SeekFrom, Stat, Timespec, Timestamps};
 use rustix::fs::{fallocate, fstat, fstatvfs, ftruncate, futimens, seek};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::DestError;
+use super::{DestError, Storage};
 
 /// Bytes in a block as `st_blocks` counts them, whatever the file system's own are: stat(2).
 const STAT_BLOCK: u64 = 512;
@@ -24,23 +24,28 @@ const LARGE: u64 = 1 << 20;
 ///
 /// # Errors
 /// As [`reserve`].
-pub fn reserve_new(file: &File, size: u64) -> Result<(), DestError> {
-    if size <= SMALL {
+pub fn reserve_new(file: &File, size: u64, storage: Storage) -> Result<(), DestError> {
+    if size <= SMALL && size <= storage.largest_file {
         return Ok(());
     }
-    reserve(file, size)
+    reserve(file, size, storage)
 }
 
 /// Makes a file `size` bytes long and sets their space aside, so that a full disk shows now. Where
-/// the file system cannot set it aside, there has to be that much free. A failure changes nothing.
+/// the file system cannot set it aside, there has to be that much free. A file that would be filled with zeros keeps
+/// its length, and grows as it comes. A failure changes nothing.
 ///
 /// # Errors
-/// `Full`; `Unwritable` where the file system cannot hold a file so large.
-pub fn reserve(file: &File, size: u64) -> Result<(), DestError> {
-    try_reserve(file, size).map_err(|errno| DestError::of("make room for", &path_of(file), errno))
+/// `Full`; `TooLarge` where the file system cannot hold a file so large.
+pub fn reserve(file: &File, size: u64, storage: Storage) -> Result<(), DestError> {
+    try_reserve(file, size, storage)
+        .map_err(|errno| DestError::of("make room for", &path_of(file), errno))
 }
 
-fn try_reserve(file: &File, size: u64) -> Result<(), Errno> {
+fn try_reserve(file: &File, size: u64, storage: Storage) -> Result<(), Errno> {
+    if size > storage.largest_file {
+        return Err(Errno::FBIG);
+    }
     let before = fstat(file)?;
     let length = u64::try_from(before.st_size).unwrap_or(0);
     if size >= LARGE {
@@ -48,20 +53,36 @@ fn try_reserve(file: &File, size: u64) -> Result<(), Errno> {
         // and everybody else's disk is full meanwhile.
         check_free(file, &before, size)?;
     }
-    if size > 0 {
-        match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, size)) {
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {}
-            Err(errno) => {
-                // Gives back what was allocated; the refusal is what matters.
-                let _ = ftruncate(file, length);
-                return Err(errno);
-            }
-        }
+    let flags = match storage.has_holes {
+        true => FallocateFlags::empty(),
+        false => FallocateFlags::KEEP_SIZE,
+    };
+    if size > 0
+        && let Err(errno) = retry_on_intr(|| fallocate(file, flags, 0, size))
+        && is_definite(errno)
+    {
+        // Gives back what was allocated; the refusal is what matters.
+        let _ = ftruncate(file, length);
+        return Err(errno);
     }
-    if fstat(file)?.st_size != i64::try_from(size).map_err(|_| Errno::FBIG)? {
-        retry_on_intr(|| ftruncate(file, size))?;
+    let size_now = i64::try_from(size).map_err(|_| Errno::FBIG)?;
+    if storage.has_holes
+        && fstat(file)?.st_size != size_now
+        && let Err(errno) = retry_on_intr(|| ftruncate(file, size))
+        && is_definite(errno)
+    {
+        return Err(errno);
     }
     Ok(())
+}
+
+/// Whether a file that cannot be made so long could not be written either. Whatever else hinders setting space aside (some
+/// FUSE file systems answer EPERM) says nothing about writing.
+fn is_definite(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::ROFS | Errno::IO
+    )
 }
 
 fn check_free(file: &File, stat: &Stat, size: u64) -> Result<(), Errno> {
@@ -116,21 +137,25 @@ fn path_of(file: &File) -> PathBuf {
         .unwrap_or_else(|_| PathBuf::from("the file"))
 }
 
-/// Sets the modification time, in nanoseconds since 1970. False where the file system refuses.
-pub fn set_mtime(file: &File, ns: i64) -> bool {
-    let omit = Timespec {
-        tv_sec: 0,
-        tv_nsec: UTIME_OMIT,
-    };
+/// Sets the modification time, in nanoseconds since 1970. Returns the one that the file has then, which may be coarser or
+/// another: file systems have a grain and bounds, and some only say that they have done it.
+pub fn set_mtime(file: &File, ns: i64) -> Option<i64> {
+    let before = fstat(file).ok()?;
     let time = Timespec {
         tv_sec: ns.div_euclid(1_000_000_000),
         tv_nsec: ns.rem_euclid(1_000_000_000) as _,
     };
     let times = Timestamps {
-        last_access: omit,
+        // As it is. Leaving it out is ignored together with the other by libfuse 2.
+        last_access: Timespec {
+            tv_sec: before.st_atime,
+            tv_nsec: before.st_atime_nsec as _,
+        },
         last_modification: time,
     };
-    futimens(file, &times).is_ok()
+    // Where it is refused the time is what it was.
+    let _ = futimens(file, &times);
+    mtime(file)
 }
 
 /// The modification time in nanoseconds since 1970. None where it is outside the years 1677 to 2262.

@@ -11,6 +11,7 @@ mod own;
 pub mod paths;
 mod place;
 pub mod plan;
+mod storage;
 mod traits;
 
 pub use error::DestError;
@@ -19,6 +20,7 @@ pub use folder::{Folder, Found, Kind, Published};
 pub use locate::location;
 pub use own::{keep_file, keep_folder};
 pub use place::{Identity, unmake};
+pub use storage::Storage;
 pub use traits::{NAME_MAX, Traits};
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -37,6 +39,7 @@ pub struct Root {
     path: PathBuf,
     identity: Identity,
     traits: Traits,
+    storage: Storage,
 }
 
 impl Root {
@@ -117,6 +120,7 @@ impl Root {
         Ok(Root {
             identity: Identity::of(&dir).map_err(fail)?,
             traits: Traits::of(&dir),
+            storage: Storage::of(&dir),
             path: path.to_owned(),
             dir,
         })
@@ -129,6 +133,10 @@ impl Root {
 
     pub fn traits(&self) -> Traits {
         self.traits
+    }
+
+    pub fn storage(&self) -> Storage {
+        self.storage
     }
 
     /// The path it was opened by.

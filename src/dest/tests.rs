@@ -303,7 +303,7 @@ fn a_saved_file_is_removed_only_while_it_is_as_it_was_saved() {
     let file = folder.create_part("a").unwrap().unwrap();
     file.write_all_at(b"12345", 0).unwrap();
     let then = 1_600_000_000_123_456_789;
-    assert!(set_mtime(&file, then));
+    assert_eq!(set_mtime(&file, then), Some(then));
     assert_eq!(mtime(&file), Some(then));
     let slack = 2_000_000_000;
     assert!(!folder.remove_saved("a", 4, Some(then)).unwrap());
@@ -324,7 +324,7 @@ fn modification_times_before_1970_are_kept() {
         .create_part("a")
         .unwrap()
         .unwrap();
-    assert!(set_mtime(&file, -1));
+    assert_eq!(set_mtime(&file, -1), Some(-1));
     assert_eq!(mtime(&file), Some(-1));
 }
 
@@ -338,13 +338,13 @@ fn reserving_takes_the_space_at_once_and_gives_the_length() {
         .create_part("a")
         .unwrap()
         .unwrap();
-    reserve(&file, 0).unwrap();
-    reserve(&file, 1 << 20).unwrap();
+    reserve(&file, 0, Storage::default()).unwrap();
+    reserve(&file, 1 << 20, Storage::default()).unwrap();
     let found = file.metadata().unwrap();
     assert_eq!(found.len(), 1 << 20);
     assert!(found.blocks() * 512 >= 1 << 20);
     file.write_all_at(b"end", (1 << 20) - 3).unwrap();
-    reserve(&file, 10).unwrap();
+    reserve(&file, 10, Storage::default()).unwrap();
     assert_eq!(file.metadata().unwrap().len(), 10);
     root.sync().unwrap();
 }
@@ -358,7 +358,7 @@ fn a_file_larger_than_the_disk_is_refused_at_once() {
         .create_part("a")
         .unwrap()
         .unwrap();
-    let error = reserve(&file, 1 << 60).unwrap_err();
+    let error = reserve(&file, 1 << 60, Storage::default()).unwrap_err();
     assert_eq!(error.code(), Code::InsufficientStorage, "{error}");
     assert_eq!(file.metadata().unwrap().len(), 0);
 }
@@ -385,7 +385,7 @@ fn a_hole_holds_no_data() {
     let dir = tempfile::tempdir().unwrap();
     let file = fs::File::create_new(dir.path().join("x.part")).unwrap();
     const BLOCK: u64 = 1 << 20;
-    reserve(&file, 4 * BLOCK).unwrap();
+    reserve(&file, 4 * BLOCK, Storage::default()).unwrap();
     file.write_all_at(&vec![7; BLOCK as usize], BLOCK).unwrap();
     let seen = extents(&file);
     let whole = vec![(0, 4 * BLOCK)];

@@ -44,7 +44,7 @@ impl Traits {
     // The magic word's width depends on the machine.
     #[allow(clippy::unnecessary_cast)]
     pub(crate) fn of(dir: impl AsFd) -> Traits {
-        let magic = fstatfs(&dir).map_or(0, |stat| magic(stat.f_type as i64));
+        let magic = fstatfs(&dir).map_or(0, |stat| number(stat.f_type as i64));
         let mut traits = match magic {
             magic::FUSE if fuse_is_linux_like(&dir) => Traits::default(),
             magic::MSDOS | magic::EXFAT | magic::NTFS | magic::NTFS3 => Traits::WINDOWS,
@@ -65,7 +65,7 @@ impl Traits {
 }
 
 /// Numbers of include/uapi/linux/magic.h and of the file systems' own sources.
-mod magic {
+pub(super) mod magic {
     pub const MSDOS: u32 = 0x4d44;
     pub const EXFAT: u32 = 0x2011_bab0;
     pub const NTFS: u32 = 0x5346_544e;
@@ -79,13 +79,13 @@ mod magic {
 }
 
 /// The kernel's word is signed on 32-bit machines; the numbers are 32 bits.
-fn magic(word: i64) -> u32 {
+pub(super) fn number(word: i64) -> u32 {
     (word & 0xffff_ffff) as u32
 }
 
 /// FUSE has one number for all: ntfs-3g on a block device, but mergerfs and sshfs too. The mount
 /// table tells them apart; where it does not, Windows names are safe everywhere.
-fn fuse_is_linux_like(dir: impl AsFd) -> bool {
+pub(super) fn fuse_is_linux_like(dir: impl AsFd) -> bool {
     let (Ok(stat), Ok(mounts)) = (fstat(dir), fs::read_to_string("/proc/self/mountinfo")) else {
         return false;
     };
@@ -121,6 +121,6 @@ mod tests {
 
     #[test]
     fn a_negative_word_is_the_same_number() {
-        assert_eq!(magic(i64::from(0xff53_4d42_u32 as i32)), magic::CIFS);
+        assert_eq!(number(i64::from(0xff53_4d42_u32 as i32)), magic::CIFS);
     }
 }

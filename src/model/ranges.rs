@@ -184,6 +184,8 @@ pub struct Ranges {
     news: Vec<(u64, u64)>,
     /// The server ignores ranges: the whole file comes on one connection.
     single: bool,
+    /// The file grows as it comes: one range at a time, from its beginning on.
+    in_order: bool,
     /// Ranges that count no more, of which a byte was still on its way to the disk.
     leaving: Vec<Arc<Range>>,
 }
@@ -199,6 +201,7 @@ impl Ranges {
             resting: Intervals::default(),
             news: Vec::new(),
             single: false,
+            in_order: false,
             leaving: Vec::new(),
         }
     }
@@ -245,7 +248,7 @@ impl Ranges {
     /// the disk: it could take the place of new. The job of that ends after it was written.
     pub fn take(&mut self, workers: u64) -> Option<Arc<Range>> {
         self.leaving.retain(|range| range.is_writing());
-        if !self.leaving.is_empty() || (self.single && !self.running.is_empty()) {
+        if !self.leaving.is_empty() || (self.is_one_at_a_time() && !self.running.is_empty()) {
             return None;
         }
         let (start, gap_end) = self.free()?;
@@ -261,9 +264,18 @@ impl Ranges {
         Some(self.run(start, end))
     }
 
+    /// From now on ranges are given out one at a time, in their order.
+    pub fn keep_order(&mut self) {
+        self.in_order = true;
+    }
+
+    fn is_one_at_a_time(&self) -> bool {
+        self.single || self.in_order
+    }
+
     /// Takes the tail of the range that has the most left, for a worker that would be idle.
     pub fn take_tail(&mut self, now: Instant) -> Option<Arc<Range>> {
-        if self.single {
+        if self.is_one_at_a_time() {
             return None;
         }
         let slowest = self.running.iter().max_by_key(|range| range.left())?;

@@ -612,15 +612,15 @@ impl Record {
         let is_local = |&code: &Code| {
             matches!(
                 code,
-                Code::InsufficientStorage | Code::DestinationUnwritable
+                Code::InsufficientStorage | Code::DestinationUnwritable | Code::FileTooLarge
             )
         };
         // Room or permission is the remedy only where it is for all of them.
         let code = if self.failed.values().all(is_local) {
-            match has(Code::InsufficientStorage) {
-                true => Code::InsufficientStorage,
-                false => Code::DestinationUnwritable,
-            }
+            [Code::InsufficientStorage, Code::DestinationUnwritable]
+                .into_iter()
+                .find(|&code| has(code))
+                .unwrap_or(Code::FileTooLarge)
         } else if others || codes.any(|code| code != first) {
             Code::FileFailed
         } else {
@@ -637,6 +637,9 @@ impl Record {
             Code::DestinationUnwritable => {
                 "the destination cannot be written: mend that, then resume"
             }
+            Code::FileTooLarge => {
+                "each is larger than this system allows; delete this download, and choose another folder"
+            }
             Code::UpstreamUnavailable => {
                 "the server could not be reached for too long: resume to try again"
             }
@@ -645,7 +648,7 @@ impl Record {
         Problem {
             code,
             message: format!("{files} could not be downloaded: {advice}"),
-            recoverable: true,
+            recoverable: code != Code::FileTooLarge,
             retry_at: None,
         }
     }

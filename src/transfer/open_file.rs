@@ -87,6 +87,11 @@ impl OpenFile {
         lock(&self.progress)
     }
 
+    /// Has the file written from its beginning on, as where it cannot have holes.
+    pub fn keep_order(&self) {
+        self.progress().ranges.keep_order();
+    }
+
     /// Takes the next free range for one of `workers` workers.
     pub fn take(&self, workers: u64) -> Option<Arc<Range>> {
         self.progress().ranges.take(workers)

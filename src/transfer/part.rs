@@ -51,8 +51,9 @@ impl Job {
             if !self.file.progress().ranges.done().is_empty() {
                 self.verify_extents(&file, context)?;
             }
-            if file.metadata().map_or(0, |data| data.len()) != size {
-                dest::reserve(&file, size)?;
+            let storage = root.storage();
+            if storage.has_holes && file.metadata().map_or(0, |data| data.len()) != size {
+                dest::reserve(&file, size, storage)?;
             }
             return Ok(Part {
                 file,
@@ -78,7 +79,7 @@ impl Job {
             )?;
             self.table.rename(index, names.clone());
         };
-        if let Err(error) = dest::reserve_new(&file, size) {
+        if let Err(error) = dest::reserve_new(&file, size, root.storage()) {
             // Nothing of it is worth keeping, and it may be what fills the disk.
             let _ = folder.remove_part(&names.part);
             return Err(error.into());

@@ -60,6 +60,9 @@ impl Job {
         let published = publish(&place, &part.folder, part.names.clone(), &context.store)?;
         match published {
             Some(state) => {
+                if state == FileState::Complete && !self.root()?.storage().keeps_times {
+                    self.remember_time(&part.folder, context)?;
+                }
                 self.file.give_up();
                 self.run.parts.remove(index);
                 self.table.set_state(index, state);
@@ -82,14 +85,33 @@ impl Job {
     }
 }
 
+impl Job {
+    /// Some file systems forget a file's time when it gets another name: remembers the one that it has now.
+    fn remember_time(&self, folder: &Folder, context: &WorkerContext) -> Result<(), Outcome> {
+        let index = self.file.index;
+        let name = self.table.names(index).last;
+        let Some(found) = folder.file(&name)?.and_then(|found| found.mtime) else {
+            return Ok(());
+        };
+        let known = self.table.saved_mtime(index);
+        if known == Some(found) {
+            return Ok(());
+        }
+        self.table.set_saved_mtime(index, found);
+        let key = self.run.download.key;
+        self.save(context, &[Change::DoneAt(key, index, found)])
+    }
+}
+
 /// Sets the file's time, and says with which one it is whole.
 fn stamp(table: &FileTable, index: u32, key: u32, file: &File) -> Change {
-    if let Some(mtime) = table.mtime(index)
-        && dest::set_mtime(file, mtime)
-    {
-        return Change::Done(key, index);
-    }
-    match dest::mtime(file) {
+    let listed = table.mtime(index);
+    let on_disk = match listed {
+        Some(listed) => dest::set_mtime(file, listed),
+        None => dest::mtime(file),
+    };
+    match on_disk {
+        Some(mtime) if listed == Some(mtime) => Change::Done(key, index),
         Some(mtime) => {
             table.set_saved_mtime(index, mtime);
             Change::DoneAt(key, index, mtime)

@@ -173,7 +173,7 @@ fn files_that_are_gone_or_cut_off_are_fetched_again() {
 
 #[test]
 fn control_c_pauses_and_the_same_command_goes_on() {
-    for signal in [Signal::INT, Signal::TERM] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let desk = Desk::new(Package::new().file("large.mov", LARGE));
         let running = desk.begun(LARGE / 2);
         running.signal(signal);

@@ -67,10 +67,16 @@ impl Active {
     }
 
     pub(super) fn open_file(&mut self, file: u32, size: u64) -> Arc<OpenFile> {
+        let root = self.run.as_ref().and_then(|run| run.root());
+        let has_holes = root.is_none_or(|root| root.storage().has_holes);
         let (partial, parts) = (&mut self.partial, &self.parts);
         let open = || {
             let known = partial.remove(&file).unwrap_or_default();
-            Arc::new(OpenFile::new(file, size, known, parts.has(file)))
+            let file = OpenFile::new(file, size, known, parts.has(file));
+            if !has_holes {
+                file.keep_order();
+            }
+            Arc::new(file)
         };
         self.open.entry(file).or_insert_with(open).clone()
     }

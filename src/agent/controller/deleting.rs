@@ -1,6 +1,7 @@
 //! A DELETE: stopped first, cleaned up, then gone.
 
 use super::*;
+use crate::agent::MAX_FILES_LEFT;
 
 impl Controller {
     pub(super) fn begin_delete(
@@ -27,7 +28,7 @@ impl Controller {
                 idle: 0,
                 deleted,
                 waiting,
-                files_removed: 0,
+                cleaned: Cleaned::default(),
                 reply,
             },
         );
@@ -78,7 +79,7 @@ impl Controller {
         }
     }
 
-    pub(super) fn removed(&mut self, key: u32, files: u64) {
+    pub(super) fn removed(&mut self, key: u32, cleaned: Cleaned) {
         let Some(active) = self.active.remove(&key) else {
             return;
         };
@@ -94,7 +95,10 @@ impl Controller {
             return;
         };
         delete.waiting -= 1;
-        delete.files_removed += files;
+        delete.cleaned.files_removed += cleaned.files_removed;
+        let left = &mut delete.cleaned.files_left;
+        left.extend(cleaned.files_left);
+        left.truncate(MAX_FILES_LEFT);
         if delete.waiting == 0 {
             self.close_delete(deletion.delete);
         }
@@ -106,7 +110,8 @@ impl Controller {
         {
             let _ = reply.send(Deleted {
                 deleted: delete.deleted,
-                files_removed: delete.files_removed,
+                files_removed: delete.cleaned.files_removed,
+                files_left: delete.cleaned.files_left,
             });
         }
     }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, select};
 
 use crate::agent::hooks::{self, Ended};
-use crate::agent::messages::{Command, NewDownload, Prepared, Removal};
+use crate::agent::messages::{Cleaned, Command, NewDownload, Prepared, Removal};
 use crate::agent::restore;
 use crate::agent::restore::Restored;
 use crate::agent::syncer::{Loss, SyncRequest};
@@ -61,9 +61,9 @@ pub struct Channels {
     pub reports: Receiver<Report>,
     pub syncs: Sender<SyncRequest>,
     pub losses: Receiver<Loss>,
-    /// Downloads to be cleaned up, and what became of them: key and files removed.
+    /// Downloads to be cleaned up, and what became of the one of each key.
     pub removals: Sender<Removal>,
-    pub removed: Receiver<(u32, u64)>,
+    pub removed: Receiver<(u32, Cleaned)>,
     /// Downloads that became complete or failed.
     pub ended: hooks::Queue,
 }
@@ -89,7 +89,7 @@ struct Delete {
     idle: usize,
     deleted: Vec<String>,
     waiting: usize,
-    files_removed: u64,
+    cleaned: Cleaned,
     reply: Option<Sender<Deleted>>,
 }
 
@@ -197,7 +197,7 @@ impl Controller {
                     Err(_) => return,
                 },
                 recv(self.channels.reports) -> report => if let Ok(report) = report { self.report(report) },
-                recv(self.channels.removed) -> removed => if let Ok((key, files)) = removed { self.removed(key, files) },
+                recv(self.channels.removed) -> removed => if let Ok((key, cleaned)) = removed { self.removed(key, cleaned) },
                 recv(self.channels.losses) -> loss => if let Ok(loss) = loss { self.loss(loss) },
                 recv(timeout) -> _ => {}
             }

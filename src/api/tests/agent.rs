@@ -175,6 +175,7 @@ impl Agent for FakeAgent {
         Ok(Deleted {
             deleted: vec!["01A".into()],
             files_removed: 3,
+            files_left: Vec::new(),
         })
     }
 

@@ -145,11 +145,23 @@ fn change(server: &Server, id: &str, call: &str, done: &str) -> Result<String, C
 #[derive(Deserialize)]
 struct Deleted {
     files_removed: u64,
+    #[serde(default)]
+    files_left: Vec<FileLeft>,
+}
+
+#[derive(Deserialize)]
+struct FileLeft {
+    path: String,
+    reason: String,
 }
 
 fn remove(server: &Server, id: &str, files: bool) -> Result<String, CallError> {
     let query = if files { "?remove_files=true" } else { "" };
     let deleted: Deleted = server.delete(&format!("/downloads/{id}{query}"))?;
+    for left in &deleted.files_left {
+        let (path, reason) = (human::clean(&left.path), human::clean(&left.reason));
+        complain(&format!("{path} stays: {reason}"));
+    }
     Ok(match files {
         true => format!(
             "{id} removed, with {}\n",

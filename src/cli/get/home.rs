@@ -75,6 +75,11 @@ pub fn absolute(dir: &Path) -> Result<String, String> {
         std::env::current_dir()
             .map_err(|error| format!("the current directory is not there: {}", words(&error)))
     };
+    if dir.to_str().is_some_and(|text| text.starts_with('~')) {
+        return Err(format!(
+            "{dir:?} begins with ~, which a shell replaces where it is not quoted: write the whole path, or ./ before a folder of that name"
+        ));
+    }
     let path = if dir.is_absolute() {
         dir.to_owned()
     } else {

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use self::again::Known;
@@ -104,10 +104,13 @@ fn report(output: Output, resumed: bool) -> Box<dyn Report> {
     }
 }
 
-/// The first signal is news; the second one ends the process, since what was received is in the journal anyway. SIGHUP is left
-/// alone: under nohup(1) it is to be ignored, and otherwise being killed is nothing that the next run could not mend.
+/// The first signal is news; the second one ends the process, since what was received is in the journal anyway. SIGHUP is one of
+/// them, unless it is ignored, as under nohup(1).
 fn listen_for_signals(news: Sender<News>) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    if !is_ignored(SIGHUP) {
+        signals.add_signal(SIGHUP)?;
+    }
     thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
@@ -118,6 +121,14 @@ fn listen_for_signals(news: Sender<News>) -> io::Result<()> {
             std::process::exit(INTERRUPTED.into());
         })?;
     Ok(())
+}
+
+/// Whether the process was started with this signal ignored: proc(5), `SigIgn`.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 fn start(
