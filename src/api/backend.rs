@@ -68,14 +68,20 @@ pub struct Upstream {
 }
 
 impl Backend {
-    /// Starts the first generation, with its socket in `state_dir` or, where that path is too
-    /// long for a socket, in a folder of its own under the temporary one.
+    /// Starts the first generation, with its socket in `state_dir` or, where no socket can
+    /// be there, in a folder of its own under the temporary one.
     ///
     /// # Errors
     /// The socket or the threads cannot be made.
     pub fn start(state_dir: &Path, handler: Handler) -> io::Result<Backend> {
-        let folder = Folder::choose(state_dir)?;
-        let current = Generation::start(&folder, 1, &handler).inspect_err(|_| folder.remove())?;
+        let mut folder = Folder::choose(state_dir)?;
+        let mut current = Generation::start(&folder, 1, &handler);
+        if current.is_err() && !folder.ours {
+            // Not every file system has sockets: exFAT, some network shares.
+            folder = Folder::make()?;
+            current = Generation::start(&folder, 1, &handler);
+        }
+        let current = current.inspect_err(|_| folder.remove())?;
         let current = Arc::new(current);
         let state = Mutex::new(State {
             current: Some(current),
@@ -227,6 +233,11 @@ impl Folder {
                 ours: false,
             });
         }
+        Folder::make()
+    }
+
+    /// A new folder under the temporary one.
+    fn make() -> io::Result<Folder> {
         let mut name = [0; 8];
         SystemRandom::new()
             .fill(&mut name)
@@ -361,5 +372,22 @@ impl Drop for Generation {
             drop(server);
         }
         remove_socket(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_no_socket_can_be_it_is_put_elsewhere() {
+        // proc(5) holds no files of others, whoever asks.
+        let backend = Backend::start(Path::new("/proc"), Arc::new(|_| {})).unwrap();
+        assert!(backend.folder.ours);
+        assert!(backend.folder.path.is_dir());
+        let path = backend.folder.path.clone();
+        backend.close();
+        drop(backend);
+        assert!(!path.exists());
     }
 }
