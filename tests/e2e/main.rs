@@ -30,6 +30,7 @@ mod mounts;
 mod names;
 mod nginx;
 mod own_folders;
+mod packaging;
 mod pause_resume;
 mod power_cut;
 mod proxy;
