@@ -596,3 +596,50 @@ fn a_slurm_task_that_is_stopped_is_queued_again_and_goes_on() {
     tree::assert_file(&desk.dst().join("2/large.mov"), 1, LARGE);
     assert!(desk.origin.served() - LARGE <= SLACK);
 }
+
+/// Waits until it says on stderr that nothing comes, stops it as that line says, and looks what it said before.
+fn assert_told_and_stopped(mut running: Running, server: &str) {
+    // The log is on stderr, too.
+    let line = loop {
+        let line = running.stderr.line().expect("a line on stderr");
+        if line.starts_with("haul: ") {
+            break line;
+        }
+    };
+    for part in [
+        server,
+        "cannot be reached",
+        "goes on trying for 1 d",
+        "Ctrl-C stops it",
+        "same command",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    running.signal(Signal::INT);
+    assert_eq!(running.wait_exit().code(), Some(130));
+    let said = running.stderr.rest();
+    assert_eq!(said.matches("cannot be reached").count(), 1, "{said}");
+    assert!(!said.contains(SECRET), "{said}");
+}
+
+#[test]
+fn without_a_network_it_says_so_for_how_long_it_tries_and_how_to_stop_it() {
+    let desk = Desk {
+        origin: Origin::down(Package::new().file("a", 10)),
+        dir: tempfile::tempdir().unwrap(),
+    };
+    let server = desk.origin.base().trim_start_matches("http://").to_owned();
+    for more in [&[] as &[&str], &["--quiet"], &["--json"]] {
+        assert_told_and_stopped(Running::start(&mut desk.get(more)), &server);
+    }
+}
+
+#[test]
+fn a_server_that_takes_connections_and_says_nothing_cannot_be_reached_either() {
+    let desk = Desk::new(Package::new().file("a", 10));
+    let gate = Gate::new();
+    desk.origin.always(Kind::Link, Reply::stall_after(0, &gate));
+    let server = desk.origin.base().trim_start_matches("http://").to_owned();
+    assert_told_and_stopped(Running::start(&mut desk.get(&[])), &server);
+    gate.open();
+}

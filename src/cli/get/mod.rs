@@ -6,13 +6,14 @@ mod bars;
 mod home;
 mod notes;
 mod report;
+mod silence;
 mod verdict;
 
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -21,11 +22,14 @@ use signal_hook::iterator::Signals;
 use self::again::Known;
 use self::bars::Bars;
 use self::report::{End, Events, Lines, Quiet, Report};
+use self::silence::{Seen, Silence};
 use self::verdict::{Fault, INTERRUPTED, complain, refused};
 use crate::agent::hooks::Programs;
 use crate::agent::restore;
 use crate::agent::{Agent, Refusal};
 use crate::base::system_words::words;
+use crate::base::url::Url;
+use crate::cli::human;
 use crate::cli::serve::{Engine, ServeError, Setup};
 use crate::cli::{self, Output};
 use crate::model::download::Download;
@@ -65,8 +69,10 @@ fn download(options: &cli::Get) -> Result<u8, Fault> {
     let was_complete = known
         .as_ref()
         .is_some_and(|known| known.state == State::Complete);
+    let silence = silence(options, &order);
     let mut get = Get {
         engine,
+        silence,
         report: report(options.output, known.is_some()),
         state_dir,
         download: None,
@@ -90,6 +96,15 @@ fn download(options: &cli::Get) -> Result<u8, Fault> {
             )))
         }
     }
+}
+
+fn silence(options: &cli::Get, order: &Order) -> Silence {
+    let server = Url::parse(&order.link.api).map_or_else(
+        |_| "the link's server".into(),
+        |api| human::clean(&api.authority()),
+    );
+    let limited = options.transfers.rate_limit.0.is_some();
+    Silence::new(server, options.transfers.retry_for, limited, Instant::now())
 }
 
 fn report(output: Output, resumed: bool) -> Box<dyn Report> {
@@ -175,6 +190,7 @@ fn order_on_a_thread(engine: &Engine, order: Order, news: Sender<News>) -> io::R
 struct Get {
     engine: Engine,
     report: Box<dyn Report>,
+    silence: Silence,
     state_dir: PathBuf,
     download: Option<Arc<Download>>,
     machine_reads: bool,
@@ -205,12 +221,25 @@ impl Get {
                     _ => {}
                 }
             }
+            self.tell_silence();
             match news.recv_timeout(self.pace()) {
                 Ok(News::Signal) => return Ok(self.interrupt()),
                 Ok(News::Ordered(Ok(download))) => self.download = Some(download),
                 Ok(News::Ordered(Err(refusal))) => return Ok(End::Refused(refused(&refusal))),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
+        }
+    }
+
+    /// Says on stderr, above the bars where there are some, that nothing comes.
+    fn tell_silence(&mut self) {
+        let seen = self
+            .download
+            .as_ref()
+            .map(|download| Seen::from(&download.summary()));
+        if let Some(text) = self.silence.look(seen.as_ref(), Instant::now()) {
+            // Where stderr is gone there is nobody to tell.
+            let _ = writeln!(LogTarget, "haul: {}", human::clean(&text));
         }
     }
 
