@@ -209,7 +209,7 @@ pub const FLAGS: &[Flag] = &[
     also(&[Verb::Get], flag(Verb::Serve, "retry-for", "SECONDS", "HAUL_RETRY_FOR", "86400",
         "Retry for this long without a byte before a fault is final")),
     also(&[Verb::Get], flag(Verb::Serve, "ca-file", "FILE", "HAUL_CA_FILE", "",
-        "Trust the certificate authorities in this PEM file as well")),
+        "Trust the certificate authorities in this PEM file as well, and servers whose own certificate is in it")),
     also(&[Verb::Get], flag(Verb::Serve, "no-pipelining", "", "HAUL_NO_PIPELINING", "",
         "Ask a server for one thing at a time on each connection. Slower with small files; for networks with a proxy \
          that mixes up answers")),

@@ -11,6 +11,7 @@ use super::direct::IdleSockets;
 use super::hosts::Hosts;
 use super::line::{Dialer, INPUT_BUFFER, OUTPUT_BUFFER, Unresolved};
 use super::obs_fold::Unfolding;
+use super::pinned::{self, Pinned};
 use super::pipeline::{Pipelining, PipeliningBlocklist};
 use super::trust;
 
@@ -53,6 +54,8 @@ struct Tls {
 struct Trust {
     roots: RootCerts,
     connector: Arc<RustlsConnector>,
+    /// Where certificates were given, one of which may be a server's own.
+    pinned: Pinned,
 }
 
 impl Trust {
@@ -60,7 +63,24 @@ impl Trust {
         Trust {
             roots,
             connector: Arc::default(),
+            pinned: Pinned::default(),
         }
+    }
+
+    /// What this machine trusts, and certificates that were given. None where neither has any.
+    fn local(given: &[Certificate<'static>]) -> Option<Trust> {
+        let all = trust::local_certificates(given);
+        if all.is_empty() {
+            return None;
+        }
+        let pinned = match given {
+            [] => Pinned::default(),
+            _ => pinned::trusting(&all, given),
+        };
+        Some(Trust {
+            pinned,
+            ..Trust::new(RootCerts::from(all))
+        })
     }
 }
 
@@ -171,7 +191,7 @@ impl Common {
 
     fn local_trust(&self) -> Option<Trust> {
         let mut tls = self.tls();
-        let make = || trust::local_roots(&self.given).map(Trust::new);
+        let make = || Trust::local(&self.given);
         tls.local.get_or_insert_with(make).clone()
     }
 
@@ -210,6 +230,8 @@ fn agent(dialer: Dialer, trust: Trust, one_by_one: Arc<PipeliningBlocklist>) -> 
         .tls_config(TlsConfig::builder().root_certs(trust.roots).build())
         .build();
     let connector = dialer
+        // Before ureq's own, which leaves alone what speaks TLS already.
+        .chain(trust.pinned)
         .chain(Shared(trust.connector))
         .chain(Pipelining(one_by_one))
         .chain(Unfolding);

@@ -121,8 +121,8 @@ fn certificate_advice(host: &str, why: &str) -> String {
     // A self-signed certificate that is an authority at the same time, as openssl makes them.
     if is(&["CaUsedAsEndEntity"]) {
         return format!(
-            "{of} is that of an authority; give the server one that this authority issued, and name the \
-             authority with --ca-file"
+            "{of} is that of an authority; if it is your own server, name this very certificate with --ca-file, or \
+             give the server one that this authority issued"
         );
     }
     if is(&["not valid for name", "NotValidForName"]) {

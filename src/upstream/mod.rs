@@ -16,6 +16,7 @@ mod json;
 mod line;
 mod listing;
 mod obs_fold;
+mod pinned;
 mod pipeline;
 mod refusal;
 pub mod session;

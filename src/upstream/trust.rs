@@ -9,7 +9,7 @@ use std::io::Read;
 use std::path::Path;
 
 use crate::base::system_words::words;
-use ureq::tls::{Certificate, PemItem, RootCerts, parse_pem};
+use ureq::tls::{Certificate, PemItem, parse_pem};
 
 /// Where distributions keep their bundle; the first that is there is taken.
 const SYSTEM_BUNDLES: [&str; 6] = [
@@ -52,17 +52,16 @@ pub fn read(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
     Ok(certificates)
 }
 
-/// The system's roots and those given, where there are any.
-pub fn local_roots(given: &[Certificate<'static>]) -> Option<RootCerts> {
+/// The system's certificates and those given.
+pub fn local_certificates(given: &[Certificate<'static>]) -> Vec<Certificate<'static>> {
     let system = SYSTEM_BUNDLES
         .iter()
         .find_map(|path| read(Path::new(path)).ok());
-    let all: Vec<_> = system
+    system
         .into_iter()
         .flatten()
         .chain(given.iter().cloned())
-        .collect();
-    (!all.is_empty()).then(|| RootCerts::from(all))
+        .collect()
 }
 
 #[cfg(test)]

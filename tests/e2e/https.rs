@@ -168,11 +168,58 @@ fn another_authority_than_the_one_named_is_refused() {
     );
 }
 
+/// As `openssl req -x509` makes them, and as curl takes them.
 #[test]
-fn an_authority_in_the_place_of_a_server_is_explained() {
-    let authority = Authority::new();
-    let secure = Secure::of(two(), authority.itself(), Some(&authority));
-    assert_says(&distrusted(secure), &[HOST, "authority"]);
+fn a_self_signed_certificate_that_is_named_is_trusted_for_its_name() {
+    let server = Authority::self_signed(HOST, Flaw::None);
+    let rig = Secure::of(package(), server.itself(), Some(&server)).rig();
+    let id = rig.create();
+    rig.complete(&id);
+    assert!(rig.origin.peak() > 1);
+}
+
+#[test]
+fn a_self_signed_certificate_that_is_named_is_for_its_own_name_only() {
+    let server = Authority::self_signed("another.example", Flaw::None);
+    let record = distrusted(Secure::of(two(), server.itself(), Some(&server)));
+    assert_says(&record, &[HOST, "for another name"]);
+    assert!(!record.to_string().contains("another.example"));
+}
+
+#[test]
+fn a_self_signed_certificate_that_is_named_has_to_be_in_its_time() {
+    for (flaw, part) in [
+        (Flaw::Expired, "has expired"),
+        (Flaw::NotYet, "not valid yet"),
+    ] {
+        let server = Authority::self_signed(HOST, flaw);
+        let record = distrusted(Secure::of(two(), server.itself(), Some(&server)));
+        assert_says(&record, &[HOST, part, "clock"]);
+    }
+}
+
+#[test]
+fn another_self_signed_certificate_than_the_one_named_is_refused() {
+    let server = Authority::self_signed(HOST, Flaw::None);
+    let twin = Authority::self_signed(HOST, Flaw::None);
+    let record = distrusted(Secure::of(two(), server.itself(), Some(&twin)));
+    assert_says(&record, &[HOST, "--ca-file"]);
+}
+
+/// The key makes the server, not the certificate, which everybody can have.
+#[test]
+fn a_certificate_that_is_named_without_its_key_is_refused() {
+    let server = Authority::self_signed(HOST, Flaw::None);
+    let other = Authority::self_signed(HOST, Flaw::None);
+    distrusted(Secure::of(two(), server.with_key_of(&other), Some(&server)));
+}
+
+#[test]
+fn an_authority_that_is_not_named_is_explained_in_the_place_of_a_server() {
+    let authority = Authority::self_signed(HOST, Flaw::None);
+    let other = Authority::new();
+    let record = distrusted(Secure::of(two(), authority.itself(), Some(&other)));
+    assert_says(&record, &[HOST, "authority"]);
 }
 
 #[test]

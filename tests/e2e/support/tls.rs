@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::sign::CertifiedKey;
 
 /// Whoever vouches for servers.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -24,6 +25,15 @@ impl Authority {
     pub fn new() -> Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        Authority(CertifiedIssuer::self_signed(params, key).unwrap())
+    }
+
+    /// As `openssl req -x509` makes one for a server of this name, the mark of an authority included.
+    pub fn self_signed(name: &str, flaw: Flaw) -> Authority {
+        let mut params = CertificateParams::new([name.to_string()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        apply(flaw, &mut params);
         let key = KeyPair::generate().unwrap();
         Authority(CertifiedIssuer::self_signed(params, key).unwrap())
     }
@@ -47,19 +57,38 @@ impl Authority {
 
     pub fn flawed(&self, name: &str, flaw: Flaw) -> Arc<ServerConfig> {
         let mut params = CertificateParams::new([name.to_string()]).unwrap();
-        match flaw {
-            Flaw::None => {}
-            Flaw::Expired => params.not_after = date_time_ymd(2020, 2, 2),
-            Flaw::NotYet => params.not_before = date_time_ymd(3000, 1, 1),
-        }
+        apply(flaw, &mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         config(certificate.der(), &key)
     }
 
+    /// A server that shows the authority's certificate and has another's key.
+    pub fn with_key_of(&self, other: &Authority) -> Arc<ServerConfig> {
+        let key = PrivatePkcs8KeyDer::from(other.0.key().serialize_der());
+        let provider = rustls::crypto::ring::default_provider();
+        let key = provider.key_provider.load_private_key(key.into()).unwrap();
+        let chain = vec![self.0.der().clone()];
+        let shown = rustls::sign::SingleCertAndKey::from(CertifiedKey::new(chain, key));
+        let config = ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(shown));
+        Arc::new(config)
+    }
+
     /// A server that shows the authority's own certificate, as hasty setups do.
     pub fn itself(&self) -> Arc<ServerConfig> {
         config(self.0.der(), self.0.key())
+    }
+}
+
+fn apply(flaw: Flaw, params: &mut CertificateParams) {
+    match flaw {
+        Flaw::None => {}
+        Flaw::Expired => params.not_after = date_time_ymd(2020, 2, 2),
+        Flaw::NotYet => params.not_before = date_time_ymd(3000, 1, 1),
     }
 }
 
