@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use ring::digest::{SHA256, digest};
 
 use super::answer::{Answer, Body};
+use crate::base::base64;
 
 const PAGE: &str = include_str!("page.html");
 
@@ -48,7 +49,7 @@ fn sources(page: &str, open: &str, close: &str) -> String {
         .split_once(open)
         .and_then(|(_, from)| from.split_once(close))
     {
-        let hash = base64(digest(&SHA256, inner.as_bytes()).as_ref());
+        let hash = base64::encode(digest(&SHA256, inner.as_bytes()).as_ref());
         let space = if sources.is_empty() { "" } else { " " };
         write!(sources, "{space}'sha256-{hash}'").expect("writing to memory cannot fail");
         rest = after;
@@ -59,41 +60,9 @@ fn sources(page: &str, open: &str, close: &str) -> String {
     sources
 }
 
-/// Base64 with padding (RFC 4648, 4).
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let value = (0..3).fold(0_u32, |value, at| {
-            value << 8 | u32::from(three.get(at).copied().unwrap_or(0))
-        });
-        for at in 0..4 {
-            text.push(match at <= three.len() {
-                true => char::from(ALPHABET[(value >> (18 - 6 * at) & 63) as usize]),
-                false => '=',
-            });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_as_in_the_rfc() {
-        for (bytes, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-    }
 
     #[test]
     fn what_stands_between_the_tags_is_allowed_by_its_hash() {

@@ -3,6 +3,7 @@
 //! Knows no other room. What is here could serve any daemon; what cannot belongs higher up.
 
 pub mod backoff;
+pub mod base64;
 pub mod change_notifier;
 pub mod clock;
 pub mod copy_buffer;

@@ -13,10 +13,13 @@ use rustix::fs::{Mode, OFlags, openat};
 ///
 /// # Errors
 /// A component is missing, no folder, or a symbolic link.
-pub fn folder(root: &OwnedFd, path: &str) -> io::Result<OwnedFd> {
+pub fn folder(root: &OwnedFd, path: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
     let mut at = openat(root, ".", flags, Mode::empty())?;
-    for component in path.split('/').filter(|component| !component.is_empty()) {
+    for component in path
+        .split(|&byte| byte == b'/')
+        .filter(|component| !component.is_empty())
+    {
         at = openat(&at, component, flags, Mode::empty())?;
     }
     Ok(at)
@@ -26,7 +29,7 @@ pub fn folder(root: &OwnedFd, path: &str) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// Anything on the way is missing, a symbolic link, or no regular file.
-pub fn file(root: &OwnedFd, path: &str, name: &str) -> io::Result<File> {
+pub fn file(root: &OwnedFd, path: &[u8], name: &[u8]) -> io::Result<File> {
     // Without O_NONBLOCK, opening a FIFO would wait for its writer.
     let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY | OFlags::NONBLOCK;
     let folder = folder(root, path)?;
@@ -54,12 +57,12 @@ mod tests {
         symlink(outside.path(), dir.path().join("a/out")).unwrap();
         symlink(outside.path().join("private"), dir.path().join("a/l")).unwrap();
         let root = OwnedFd::from(File::open(dir.path()).unwrap());
-        file(&root, "a/b", "f").unwrap();
-        folder(&root, "a/b").unwrap();
-        folder(&root, "").unwrap();
-        assert!(file(&root, "a/out", "private").is_err());
-        assert!(file(&root, "a", "l").is_err());
-        assert!(file(&root, "a", "b").is_err());
-        assert!(folder(&root, "a/out").is_err());
+        file(&root, b"a/b", b"f").unwrap();
+        folder(&root, b"a/b").unwrap();
+        folder(&root, b"").unwrap();
+        assert!(file(&root, b"a/out", b"private").is_err());
+        assert!(file(&root, b"a", b"l").is_err());
+        assert!(file(&root, b"a", b"b").is_err());
+        assert!(folder(&root, b"a/out").is_err());
     }
 }

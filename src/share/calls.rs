@@ -180,12 +180,14 @@ impl Package {
         };
         self.file(request, entry.path, entry.name)
             .unwrap_or_else(|error| {
-                log::warn!("cannot send {:?} in {:?}: {error}", entry.name, entry.path);
+                let path = String::from_utf8_lossy(entry.path);
+                let name = String::from_utf8_lossy(entry.name);
+                log::warn!("cannot send {name:?} in {path:?}: {error}");
                 unreadable(&error)
             })
     }
 
-    fn file(&self, request: &Request, path: &str, name: &str) -> io::Result<Answer> {
+    fn file(&self, request: &Request, path: &[u8], name: &[u8]) -> io::Result<Answer> {
         let file = beneath::file(&self.root, path, name)?;
         let meta = file.metadata()?;
         let modified = meta.modified()?;

@@ -25,9 +25,10 @@ pub struct Shown<'a> {
     pub id: String,
     /// An empty folder; one with something in it shows by its contents' paths.
     pub is_folder: bool,
-    pub name: &'a str,
+    /// As the folder has it, UTF-8 or not.
+    pub name: &'a [u8],
     /// The folder it is in, `/`-separated, empty at the top.
-    pub path: &'a str,
+    pub path: &'a [u8],
     pub size: u64,
     /// Milliseconds since 1970.
     pub modified: i64,
@@ -49,7 +50,6 @@ struct Entry {
 pub struct LeftOut {
     pub links: u64,
     pub special: u64,
-    pub not_utf8: u64,
     pub unreadable: u64,
 }
 
@@ -57,15 +57,14 @@ impl LeftOut {
     fn add(&mut self, other: &LeftOut) {
         self.links += other.links;
         self.special += other.special;
-        self.not_utf8 += other.not_utf8;
         self.unreadable += other.unreadable;
     }
 }
 
 /// The contents of a folder at one moment.
 pub struct Catalog {
-    folders: Vec<String>,
-    names: String,
+    folders: Vec<Vec<u8>>,
+    names: Vec<u8>,
     entries: Vec<Entry>,
     ids: Vec<Id>,
     /// Indices of `entries`, sorted by identifier.
@@ -80,8 +79,8 @@ pub struct Catalog {
 /// One folder's contents, as one thread read them.
 #[derive(Default)]
 struct Read {
-    files: Vec<(String, u64, i64)>,
-    folders: Vec<String>,
+    files: Vec<(Vec<u8>, u64, i64)>,
+    folders: Vec<Vec<u8>>,
     modified: i64,
     left_out: LeftOut,
 }
@@ -93,9 +92,9 @@ impl Catalog {
     /// The folder itself cannot be read, or holds more than four billion things.
     pub fn scan(root: &OwnedFd, link_id: &str) -> io::Result<Catalog> {
         let began = Instant::now();
-        drop(read(root, "")?);
+        drop(read(root, b"")?);
         let mut walk = Walk::default();
-        let mut level = vec![String::new()];
+        let mut level = vec![Vec::new()];
         while !level.is_empty() {
             let reads: Vec<io::Result<Read>> =
                 level.par_iter().map(|path| read(root, path)).collect();
@@ -104,6 +103,7 @@ impl Catalog {
                 match read {
                     Ok(read) => walk.take(path, read, &mut next)?,
                     Err(error) => {
+                        let path = String::from_utf8_lossy(&path);
                         log::debug!("left out folder {path:?}: {error}");
                         walk.left_out.unreadable += 1;
                     }
@@ -155,16 +155,16 @@ impl Catalog {
 /// The walk so far.
 #[derive(Default)]
 struct Walk {
-    folders: Vec<String>,
+    folders: Vec<Vec<u8>>,
     /// Where each folder stands in `folders`; only for the parents of empty folders.
-    index: HashMap<String, u32>,
-    names: String,
+    index: HashMap<Vec<u8>, u32>,
+    names: Vec<u8>,
     entries: Vec<Entry>,
     left_out: LeftOut,
 }
 
 impl Walk {
-    fn take(&mut self, path: String, read: Read, next: &mut Vec<String>) -> io::Result<()> {
+    fn take(&mut self, path: Vec<u8>, read: Read, next: &mut Vec<Vec<u8>>) -> io::Result<()> {
         self.left_out.add(&read.left_out);
         let empty = read.files.is_empty() && read.folders.is_empty();
         if let Some((parent, name)) = split(&path).filter(|_| empty) {
@@ -188,7 +188,7 @@ impl Walk {
     fn push(
         &mut self,
         folder: u32,
-        name: &str,
+        name: &[u8],
         is_folder: bool,
         size: u64,
         modified: i64,
@@ -201,7 +201,7 @@ impl Walk {
             size,
             modified,
         });
-        self.names.push_str(name);
+        self.names.extend_from_slice(name);
         Ok(())
     }
 
@@ -236,16 +236,16 @@ impl Walk {
     }
 }
 
-fn name_of<'a>(names: &'a str, entry: &Entry) -> &'a str {
+fn name_of<'a>(names: &'a [u8], entry: &Entry) -> &'a [u8] {
     let start = entry.name as usize;
     &names[start..start + usize::from(entry.name_len)]
 }
 
-fn id_of(link_id: &str, (path, name): (&str, &str)) -> Id {
+fn id_of(link_id: &str, (path, name): (&[u8], &[u8])) -> Id {
     let mut hash = digest::Context::new(&digest::SHA256);
     // None of the parts can hold a NUL, so no two files hash the same text.
-    for part in [link_id, "\0", path, "\0", name] {
-        hash.update(part.as_bytes());
+    for part in [link_id.as_bytes(), b"\0", path, b"\0", name] {
+        hash.update(part);
     }
     let mut id = Id::default();
     id.copy_from_slice(&hash.finish().as_ref()[..16]);
@@ -253,7 +253,7 @@ fn id_of(link_id: &str, (path, name): (&str, &str)) -> Id {
 }
 
 /// Reads one folder.
-fn read(root: &OwnedFd, path: &str) -> io::Result<Read> {
+fn read(root: &OwnedFd, path: &[u8]) -> io::Result<Read> {
     let folder = beneath::folder(root, path)?;
     let modified = milliseconds(&rustix::fs::fstat(&folder)?);
     let mut read = Read {
@@ -262,14 +262,10 @@ fn read(root: &OwnedFd, path: &str) -> io::Result<Read> {
     };
     for entry in Dir::read_from(&folder)? {
         let entry = entry?;
-        let bytes = entry.file_name().to_bytes();
-        if matches!(bytes, b"." | b"..") {
+        let name = entry.file_name().to_bytes();
+        if matches!(name, b"." | b"..") {
             continue;
         }
-        let Ok(name) = entry.file_name().to_str() else {
-            read.left_out.not_utf8 += 1;
-            continue;
-        };
         match entry.file_type() {
             Kind::Directory => read.folders.push(name.to_owned()),
             Kind::Symlink => read.left_out.links += 1,
@@ -282,7 +278,7 @@ fn read(root: &OwnedFd, path: &str) -> io::Result<Read> {
 }
 
 /// Puts one thing where it belongs, by what stat says that it is.
-fn sort_in(read: &mut Read, folder: &OwnedFd, name: &str) {
+fn sort_in(read: &mut Read, folder: &OwnedFd, name: &[u8]) {
     let Ok(stat) = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else {
         read.left_out.unreadable += 1;
         return;
@@ -310,17 +306,20 @@ fn too_many() -> io::Error {
     io::Error::other("the folder holds more than can be listed")
 }
 
-fn join(path: &str, name: &str) -> String {
+fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
     match path {
-        "" => name.to_owned(),
-        path => format!("{path}/{name}"),
+        b"" => name.to_owned(),
+        path => [path, name].join(&b'/'),
     }
 }
 
 /// A folder's parent and name; None for the shared folder itself.
-fn split(path: &str) -> Option<(&str, &str)> {
-    match path {
-        "" => None,
-        path => Some(path.rsplit_once('/').unwrap_or(("", path))),
+fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    if path.is_empty() {
+        return None;
     }
+    Some(match path.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"", path),
+    })
 }

@@ -1,11 +1,13 @@
 //! The listing of a package, written as it goes: it can have a million entries.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::catalog::{Catalog, Shown};
+use crate::base::base64;
 
 /// A chunk has about this many bytes.
 const CHUNK: usize = 64 * 1024;
@@ -15,8 +17,14 @@ const CHUNK: usize = 64 * 1024;
 struct Item<'a> {
     id: &'a str,
     kind: &'a str,
-    name: &'a str,
-    path: &'a str,
+    /// Displayable; what is no UTF-8 in it is shown as U+FFFD.
+    name: Cow<'a, str>,
+    /// The name itself in base64, where it is no UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name_bytes: Option<String>,
+    path: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_bytes: Option<String>,
     size: u64,
     last_modified: String,
     virus_detected: bool,
@@ -63,12 +71,19 @@ fn item<'a>(entry: &'a Shown<'_>) -> Item<'a> {
             true => "directory",
             false => "file",
         },
-        name: entry.name,
-        path: entry.path,
+        name: String::from_utf8_lossy(entry.name),
+        name_bytes: bytes(entry.name),
+        path: String::from_utf8_lossy(entry.path),
+        path_bytes: bytes(entry.path),
         size: entry.size,
         last_modified: rfc3339(entry.modified),
         virus_detected: false,
     }
+}
+
+/// Names that are no UTF-8 cannot be told in JSON as they are.
+fn bytes(name: &[u8]) -> Option<String> {
+    str::from_utf8(name).is_err().then(|| base64::encode(name))
 }
 
 /// Milliseconds since 1970 as RFC 3339 with three digits of a second; what a four-digit year

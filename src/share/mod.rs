@@ -2,7 +2,7 @@
 //!
 //! The folder is walked at the start and again when its link is resolved, so a package is what the
 //! folder held at that moment. Regular files and empty folders are listed; symbolic links are neither
-//! listed nor followed. Whoever has the link (and the password) gets the files and nothing else.
+//! listed nor followed. A name that is not UTF-8 is listed in a form that can be shown, and in base64. Whoever has the link (and the password) gets the files and nothing else.
 
 mod answer;
 mod beneath;
@@ -202,7 +202,6 @@ fn warn(left_out: &LeftOut) {
     for (count, what) in [
         (left_out.links, "symbolic links"),
         (left_out.special, "sockets, pipes and devices"),
-        (left_out.not_utf8, "things whose names are not UTF-8"),
         (left_out.unreadable, "things that cannot be read"),
     ] {
         if count > 0 {

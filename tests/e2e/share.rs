@@ -1,6 +1,8 @@
 //! `haul share` to `haul serve`: a folder arrives as it is.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -178,4 +180,24 @@ fn what_is_no_folder_cannot_be_shared() {
     assert!(end.stderr.contains("/nowhere/at/all"), "{end:?}");
     assert_eq!(end.stdout, "");
     assert_eq!(refused(&[]).code(), Some(2));
+}
+
+/// From an old disk, or a Windows of another country: names that no JSON can hold arrive all the same.
+#[test]
+fn names_that_are_not_utf_8_arrive_displayable_and_nothing_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = |bytes: &'static [u8]| dir.path().join(OsStr::from_bytes(bytes));
+    tree::write_file(&name(b"Gr\xfc\xdfe.txt"), 1, 3000);
+    tree::write_file(&name(b"Gr\xfd\xdfe.txt"), 2, 4000);
+    tree::write_file(&name(b"B\xe4nder/m\xe4rz.mov"), 3, 5000);
+    let share = Share::of(dir, &[]);
+    let agent = share.agent();
+    let home = tempfile::tempdir().unwrap();
+    let dst = home.path().join("in");
+    let id = fetch(&agent, &share, &dst, &json!({})).expect(201)["download_id"].clone();
+    let record = agent.wait_state(id.as_str().unwrap(), "complete");
+    assert_eq!(record["files_complete"], 3, "{record:#}");
+    tree::assert_file(&dst.join("Gr\u{fffd}\u{fffd}e.txt"), 1, 3000);
+    tree::assert_file(&dst.join("Gr\u{fffd}\u{fffd}e (1).txt"), 2, 4000);
+    tree::assert_file(&dst.join("B\u{fffd}nder/m\u{fffd}rz.mov"), 3, 5000);
 }
