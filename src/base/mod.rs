@@ -12,6 +12,7 @@ pub mod id;
 pub mod intervals;
 pub mod json_uint;
 pub mod meter;
+pub mod permission;
 pub mod secret;
 pub mod suggest;
 pub mod system_words;

@@ -22,6 +22,7 @@ use std::fmt;
 use lexopt::Arg;
 
 use self::given::Given;
+use crate::base::suggest;
 
 /// `haul share`: its flags are the share's own options.
 pub use crate::share::Options as Share;
@@ -70,7 +71,12 @@ pub fn parse(
         Some(Arg::Value(word)) => Verb::ALL
             .into_iter()
             .find(|verb| word == verb.name())
-            .ok_or_else(|| UsageError::new(format!("there is no command {word:?}")))?,
+            .ok_or_else(|| {
+                let names = Verb::ALL.map(Verb::name);
+                let near = suggest::nearest(&word.to_string_lossy(), &names);
+                let hint = near.map_or(String::new(), |near| format!(": did you mean {near}?"));
+                UsageError::new(format!("there is no command {word:?}{hint}"))
+            })?,
         Some(other) => return Err(unusable(other.unexpected())),
         None => {
             return Err(UsageError::new(
@@ -88,7 +94,8 @@ pub fn parse(
             Arg::Long(name) => {
                 let flag = flags::of(verb).find(|flag| flag.name == name);
                 let Some(flag) = flag else {
-                    return Err(unusable(arg.unexpected()));
+                    let hint = flag_hint(name, verb);
+                    return Err(UsageError::new(format!("{}{hint}", arg.unexpected())));
                 };
                 let value = match flag.value {
                     "" => "true".into(),
@@ -112,6 +119,13 @@ pub fn parse(
         Verb::Completions => given.completions().map(Command::Help),
         Verb::Man => Ok(Command::Help(man::page())),
     }
+}
+
+/// Which flag of the command was perhaps meant.
+fn flag_hint(name: &str, verb: Verb) -> String {
+    let names: Vec<&str> = flags::of(verb).map(|flag| flag.name).collect();
+    let near = suggest::nearest(name, &names);
+    near.map_or(String::new(), |near| format!(": did you mean --{near}?"))
 }
 
 fn unusable(error: lexopt::Error) -> UsageError {

@@ -2,15 +2,14 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::UsageError;
+use crate::base::permission::explained;
 use crate::base::secret::Secret;
-use crate::base::system_words::words;
 use crate::model::request::IfExists;
 use crate::model::schedule::Rate;
 use crate::model::state::State;
@@ -202,18 +201,6 @@ pub fn base_path(text: &str) -> Result<String, String> {
     }
 }
 
-/// Why a file cannot be read: where permission is missing, who wants to read whose file.
-fn unreadable(path: &Path, error: &io::Error) -> String {
-    let owner = std::fs::metadata(path).map(|found| found.uid());
-    match (error.kind(), owner) {
-        (io::ErrorKind::PermissionDenied, Ok(owner)) => format!(
-            "haul runs as user {}, and the file is user {owner}'s; give it to user {0} (chown {0})",
-            rustix::process::geteuid().as_raw()
-        ),
-        _ => words(error),
-    }
-}
-
 /// Reads an API token: the file's first line, 1 to 1024 printable ASCII characters without spaces,
 /// which is what an `Authorization` header can carry.
 ///
@@ -226,7 +213,7 @@ pub fn read_token(path: &Path) -> Result<Secret, String> {
         .map_err(|error| {
             format!(
                 "cannot read the token file {path:?}: {}",
-                unreadable(path, &error)
+                explained(&error, path)
             )
         })?;
     let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();

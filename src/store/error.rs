@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::base::permission;
 use crate::base::system_words::words;
 
 /// Why the state could not be read or saved. What the failed call asked for was not done.
@@ -77,26 +78,26 @@ impl fmt::Display for StoreError {
                 doing,
                 path,
                 source,
+            } if source.kind() == io::ErrorKind::PermissionDenied => write!(
+                f,
+                "cannot {doing} {}: {}; give the state directory and what is in it to haul's user \
+                 (chown -R {}), or run haul as who it belongs to",
+                path.display(),
+                permission::explained(source, path),
+                permission::own_ids()
+            ),
+            StoreError::Io {
+                doing,
+                path,
+                source,
             } => write!(
                 f,
-                "cannot {doing} {}: {}; {}",
+                "cannot {doing} {}: {}; check that the disk is sound and that haul's user \
+                 may write there",
                 path.display(),
-                words(source),
-                advice(source)
+                words(source)
             ),
         }
-    }
-}
-
-fn advice(source: &io::Error) -> String {
-    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
-    match source.kind() {
-        PermissionDenied => format!(
-            "haul runs as user {}: give that user the folder (chown {0}), or name another with --state-dir",
-            rustix::process::geteuid().as_raw()
-        ),
-        ReadOnlyFilesystem => "mount it writable, or name another folder with --state-dir".into(),
-        _ => "check that the disk is sound and that haul's user may write there".into(),
     }
 }
 

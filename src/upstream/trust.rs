@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use crate::base::system_words::words;
+use crate::base::permission::explained;
 use ureq::tls::{Certificate, PemItem, parse_pem};
 
 /// Where distributions keep their bundle; the first that is there is taken.
@@ -32,7 +32,13 @@ pub fn read(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
     let mut pem = Vec::new();
     File::open(path)
         .and_then(|file| file.take(LARGEST_BUNDLE + 1).read_to_end(&mut pem))
-        .map_err(|error| format!("{} cannot be read: {}", path.display(), words(&error)))?;
+        .map_err(|error| {
+            format!(
+                "{} cannot be read: {}",
+                path.display(),
+                explained(&error, path)
+            )
+        })?;
     if pem.len() as u64 > LARGEST_BUNDLE {
         return Err(format!("{} is larger than 8 MiB", path.display()));
     }

@@ -297,6 +297,9 @@ fn a_link_that_expires_on_the_way_is_exit_3_too() {
     running.signal(Signal::INT);
     assert_eq!(end_of(running).code(), Some(130));
     desk.origin.refuse_link(410);
+    // While the token is good the link is not asked again.
+    desk.origin.revoke_token();
+    desk.origin.expire_addresses();
     let end = desk.expect(3, &["--json"]);
     let event = last_event(&end.stdout);
     assert_eq!(event["event"], "error");

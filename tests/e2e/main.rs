@@ -25,6 +25,7 @@ mod hooks;
 mod https;
 mod large_listings;
 mod list_and_inspect;
+mod messages;
 mod metrics;
 mod mounts;
 mod names;

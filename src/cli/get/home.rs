@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ring::digest::{Context, SHA256};
 
+use crate::base::permission::explained;
 use crate::base::secret::Secret;
 use crate::base::system_words::words;
 use crate::cli;
@@ -51,7 +52,10 @@ pub fn link_text(given: &Secret) -> Result<Secret, String> {
             None => return Ok(given.clone()),
             Some(path) => {
                 let file = File::open(path).map_err(|error| {
-                    format!("the link cannot be read from {path:?}: {}", words(&error))
+                    format!(
+                        "the link cannot be read from {path:?}: {}",
+                        explained(&error, path.as_ref())
+                    )
                 })?;
                 (path, Box::new(file))
             }
