@@ -233,6 +233,7 @@ fn new_download(
         problem: None,
     };
     let download = Arc::new(Download::new(id, key, order, clock::now(), view));
+    download.set_bytes_free(root.bytes_free());
     NewDownload {
         download,
         identity: root.identity(),

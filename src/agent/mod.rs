@@ -7,6 +7,7 @@ pub mod alarm;
 pub mod claims;
 pub mod cleaner;
 pub mod controller;
+pub mod free_space;
 pub mod governor;
 pub mod hooks;
 pub mod local;

@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use crate::agent::claims::Claims;
 use crate::agent::cleaner::{self, Cleaner};
 use crate::agent::controller::{Channels, Controller, Policy};
+use crate::agent::free_space;
 use crate::agent::governor::Governor;
 use crate::agent::hooks::{self, Programs};
 use crate::agent::local::LocalAgent;
@@ -316,6 +317,7 @@ fn engine(
         remembered,
         next_key,
     );
+    free_space::look(board);
     let defaults = Defaults {
         rate_limit: setup.transfers.rate_limit,
         workers: setup.transfers.workers,

@@ -12,7 +12,7 @@ use rustix::io::{Errno, retry_on_intr};
 use super::{DestError, Storage};
 
 /// Bytes in a block as `st_blocks` counts them, whatever the file system's own are: stat(2).
-const STAT_BLOCK: u64 = 512;
+pub(super) const STAT_BLOCK: u64 = 512;
 
 /// Files up to this size are written at once, which shows a full disk as soon as setting space aside would.
 const SMALL: u64 = 256 << 10;

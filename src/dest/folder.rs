@@ -278,6 +278,14 @@ impl Folder {
         }))
     }
 
+    /// Bytes that a regular file takes on the disk; 0 where there is none.
+    pub fn allocated(&self, name: &str) -> u64 {
+        let stat = checked(name).ok().and_then(|name| self.stat(name).ok()?);
+        let stat = stat.filter(|stat| Kind::of(stat) == Kind::File);
+        let blocks = stat.and_then(|stat| u64::try_from(stat.st_blocks).ok());
+        blocks.unwrap_or(0).saturating_mul(super::file::STAT_BLOCK)
+    }
+
     /// The length of a regular file, in bytes, links not followed. None: there is none of that name, or nothing
     /// that can be looked at.
     pub fn file_len(&self, name: &str) -> Option<u64> {

@@ -135,6 +135,11 @@ impl Root {
         self.traits
     }
 
+    /// Bytes that this user may still write there. None where the file system does not say.
+    pub fn bytes_free(&self) -> Option<u64> {
+        fs::fstatvfs(&self.dir).ok().and_then(free)
+    }
+
     pub fn storage(&self) -> Storage {
         self.storage
     }
@@ -205,6 +210,15 @@ impl Root {
                 .folder(parents, false)
                 .is_ok_and(|parent| parent.remove_folder(last))
     }
+}
+
+/// As [`Root::bytes_free`], of the folder at `path`. A mount that hangs does so here.
+pub fn bytes_free(path: &Path) -> Option<u64> {
+    fs::statvfs(path).ok().and_then(free)
+}
+
+fn free(disk: fs::StatVfs) -> Option<u64> {
+    (disk.f_blocks > 0).then(|| disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// One step down: `O_NOFOLLOW` makes a link an error, `O_PATH` needs no right to list.

@@ -12,6 +12,9 @@ use crate::model::request::Order;
 use crate::model::state::State;
 use crate::model::table::{Changed, Counts, FileTable};
 
+/// In place of a number of bytes that is not known.
+const UNKNOWN: u64 = u64::MAX;
+
 /// The part of a download that changes as a whole, by the controller's hand only.
 #[derive(Debug, Clone)]
 pub struct View {
@@ -41,6 +44,8 @@ pub struct Download {
     content: RwLock<Content>,
     /// Bytes per second over the last few seconds.
     rate: AtomicU64,
+    /// What is free at the destination, in bytes; [`UNKNOWN`] where that is not known.
+    bytes_free: AtomicU64,
     /// How often the view was changed or the table published.
     changes: AtomicU64,
     /// The board's, once it is on one.
@@ -71,6 +76,7 @@ pub struct Summary<'a> {
     pub bytes_done: u64,
     pub bytes_per_second: u64,
     pub eta_seconds: Option<u64>,
+    pub bytes_free: Option<u64>,
     pub files_total: Option<u64>,
     pub files_complete: u64,
     pub files_skipped: u64,
@@ -88,6 +94,7 @@ impl Download {
             view: RwLock::new(view),
             content: RwLock::new(Content::Unlisted),
             rate: AtomicU64::new(0),
+            bytes_free: AtomicU64::new(UNKNOWN),
             changes: AtomicU64::new(0),
             notifier: OnceLock::new(),
         }
@@ -189,6 +196,17 @@ impl Download {
         }
     }
 
+    /// What is free at the destination, as it was last looked at.
+    pub fn set_bytes_free(&self, bytes: Option<u64>) {
+        self.bytes_free
+            .store(bytes.unwrap_or(UNKNOWN), Ordering::Relaxed);
+    }
+
+    fn bytes_free(&self) -> Option<u64> {
+        let bytes = self.bytes_free.load(Ordering::Relaxed);
+        (bytes != UNKNOWN).then_some(bytes)
+    }
+
     /// Returns the rate until now.
     pub fn set_rate(&self, bytes_per_second: u64) -> u64 {
         self.rate.swap(bytes_per_second, Ordering::Relaxed)
@@ -220,6 +238,7 @@ impl Download {
             bytes_done: counts.bytes_done,
             bytes_per_second: rate,
             eta_seconds: (listed && rate > 0).then(|| left.div_ceil(rate)),
+            bytes_free: self.bytes_free(),
             files_total: listed.then_some(counts.files_total),
             files_complete: counts.files_complete,
             files_skipped: counts.files_skipped,

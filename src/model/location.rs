@@ -45,6 +45,11 @@ impl Location {
         self.relative_to(outer, Path::new("")).is_some()
     }
 
+    /// Whether both are known to be on one file system.
+    pub fn shares_disk(&self, other: &Location) -> bool {
+        !self.device.is_empty() && self.device == other.device
+    }
+
     /// Whether both are one folder.
     pub fn is_same(&self, other: &Location) -> bool {
         self.is_in(other) && other.is_in(self)

@@ -118,6 +118,7 @@ impl Run {
             return Ok(());
         }
         root.check(self.download.order.dst_folder.as_ref())?;
+        self.download.set_bytes_free(root.bytes_free());
         *looked = Some(now);
         Ok(())
     }

@@ -22,7 +22,7 @@ use crate::model::table::{FileState, FileTable, ROOT};
 use crate::store::StoreError;
 use crate::store::saved::{Change, PackageName};
 use crate::transfer::run::Run;
-use crate::transfer::{self, Place, WorkerContext};
+use crate::transfer::{self, Place, WorkerContext, space};
 use crate::upstream::session::SessionFault;
 use crate::upstream::{Fault, Package};
 
@@ -171,6 +171,10 @@ pub fn begin(
         Some(table) => table,
         None => list(run, &root, context, board)?,
     };
+    {
+        let _one_at_a_time = PLANNING.lock().unwrap_or_else(PoisonError::into_inner);
+        space::check(run, &root, &table, board).map_err(StartError::Broken)?;
+    }
     make_folders(&root, &table)?;
     let unnamed = match beginning.restarted {
         true => settle(beginning, &root, &table, context)?,

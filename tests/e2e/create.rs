@@ -15,8 +15,9 @@ use crate::support::rig::Rig;
 use crate::support::tree;
 
 /// Every field of a summary, sorted.
-pub const SUMMARY: [&str; 17] = [
+pub const SUMMARY: [&str; 18] = [
     "bytes_done",
+    "bytes_free",
     "bytes_per_second",
     "bytes_total",
     "completed_at",

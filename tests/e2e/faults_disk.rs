@@ -177,11 +177,18 @@ fn a_disk_that_fills_up_in_the_middle_is_an_error_until_there_is_room() {
 
 #[test]
 fn a_file_that_fits_arrives_though_another_does_not() {
-    let package = Package::new().file("fits", MIB).file("does not", 64 * MIB);
+    let package = Package::new().file("fits", MIB).file("does not", 12 * MIB);
     let Some(disk) = SmallDisk::new(package, 16) else {
         return;
     };
+    // It did when it was looked at; another program fills the disk then.
+    let gate = Gate::new();
+    disk.origin.always(Kind::Bytes, Reply::stall(&gate));
     let id = disk.agent.create(&disk.origin, &disk.dst());
+    disk.origin.await_requests(Kind::Bytes, 2);
+    disk.fill(3 * MIB);
+    disk.origin.heal(Kind::Bytes);
+    gate.open();
     let record = disk.agent.wait_state(&id, "error");
     assert_no_space(&record);
     disk.assert_file(&record, "F1");
@@ -381,7 +388,8 @@ fn a_download_does_not_end_well_before_every_file_has_its_name() {
         if restarted {
             agent.kill9();
             agent.restart();
-            assert_eq!(agent.inspect(&id), record);
+            assert_eq!(agent.standing(&id)["files"], record["files"]);
+            assert_eq!(agent.standing(&id)["error"], record["error"]);
         }
         set_mode(&dir, 0o755);
         agent.resume(&id).expect(200);
@@ -448,4 +456,62 @@ fn a_whole_file_that_could_not_get_its_name_needs_no_byte_again() {
         tree::assert_file(&dir.path().join("d/a"), 1, size);
         assert_eq!(origin.served_of("F1"), size, "no byte came twice");
     }
+}
+
+#[test]
+fn a_package_that_does_not_fit_is_told_before_a_byte_is_fetched() {
+    let package = Package::new().file("a", 5 * MIB).file("b", 7 * MIB);
+    let Some(disk) = SmallDisk::new(package, 10) else {
+        return;
+    };
+    let id = disk
+        .agent
+        .create(&disk.origin, &disk.mount.path().join("in"));
+    let record = disk.agent.wait_state(&id, "error");
+    assert_eq!(
+        record["error"]["code"], "insufficient_storage",
+        "{record:#}"
+    );
+    assert_eq!(record["error"]["recoverable"], true);
+    let message = record["error"]["message"].as_str().unwrap();
+    for figure in ["needs 13 MB", "10 MB free"] {
+        assert!(message.contains(figure), "{message}");
+    }
+    assert_eq!(disk.origin.count(Kind::Bytes), 0);
+    assert_eq!(record["files_failed"], 0);
+    let free = record["bytes_free"].as_u64().unwrap();
+    assert!((9 * MIB..=10 * MIB).contains(&free), "{free}");
+}
+
+#[test]
+fn downloads_into_one_disk_are_counted_together() {
+    let package = Package::new().file("a", 3 * MIB).file("b", 3 * MIB);
+    let Some(disk) = SmallDisk::new(package, 10) else {
+        return;
+    };
+    let gate = Gate::new();
+    disk.origin.always(Kind::Bytes, Reply::stall(&gate));
+    let first = disk
+        .agent
+        .create(&disk.origin, &disk.mount.path().join("1"));
+    disk.origin.await_requests(Kind::Bytes, 2);
+    let second = disk
+        .agent
+        .create(&disk.origin, &disk.mount.path().join("2"));
+    let record = disk.agent.wait_state(&second, "error");
+    assert_eq!(
+        record["error"]["code"], "insufficient_storage",
+        "{record:#}"
+    );
+    disk.origin.heal(Kind::Bytes);
+    gate.open();
+    disk.agent.wait_state(&first, "complete");
+    disk.agent
+        .delete(&format!(
+            "{}?remove_files=true",
+            crate::support::agent::one(&first)
+        ))
+        .expect(200);
+    disk.agent.resume(&second).expect(200);
+    disk.agent.wait_state(&second, "complete");
 }

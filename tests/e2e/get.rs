@@ -241,6 +241,7 @@ fn events_are_one_object_a_line() {
         "dst_folder",
         "bytes_per_second",
         "eta_seconds",
+        "bytes_free",
         "error",
     ] {
         assert!(last.get(field).is_some(), "{field}: {last}");

@@ -205,11 +205,11 @@ fn ends_survive_as_they_were() {
         });
     let bad = rig.agent.create(&rig.origin, &rig.dir().join("bad"));
     rig.agent.wait_state(&bad, "error");
-    let before = [&good, &bad].map(|id| rig.agent.inspect(id));
+    let before = [&good, &bad].map(|id| rig.agent.standing(id));
     rig.agent.kill9();
     let requests = rig.origin.ledger().read(|tally| tally.requests.len());
     rig.agent.restart();
-    assert_eq!([&good, &bad].map(|id| rig.agent.inspect(id)), before);
+    assert_eq!([&good, &bad].map(|id| rig.agent.standing(id)), before);
     let now = rig.origin.ledger().read(|tally| tally.requests.len());
     assert_eq!(now, requests, "what has ended asks for nothing");
     rig.origin.heal(Kind::Address);

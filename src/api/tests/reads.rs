@@ -23,7 +23,7 @@ fn the_list_has_every_field_and_the_oldest_first() {
         "download_id": "0100000001", "state": "paused", "name": null, "package_id": null,
         "link": "https://get.massive.app/L1", "dst_folder": "/in",
         "created_at": "1970-01-01T00:00:00Z", "completed_at": null,
-        "bytes_total": null, "bytes_done": 0, "bytes_per_second": 0, "eta_seconds": null,
+        "bytes_total": null, "bytes_done": 0, "bytes_per_second": 0, "eta_seconds": null, "bytes_free": null,
         "files_total": null, "files_complete": 0, "files_skipped": 0, "files_failed": 0,
         "error": null,
     });

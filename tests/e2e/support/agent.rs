@@ -182,6 +182,13 @@ impl Agent {
         self.get(&one(id)).expect(200)
     }
 
+    /// The record without what others change: how much is free on the disk.
+    pub fn standing(&self, id: &str) -> Value {
+        let mut record = self.inspect(id);
+        record.as_object_mut().unwrap().remove("bytes_free");
+        record
+    }
+
     pub fn pause(&self, id: &str) -> Answer {
         self.act(&format!("{}/pause", one(id)))
     }

@@ -1,9 +1,10 @@
 //! nginx as an upstream: everything is a file on its disk, served by a server we did not write.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -119,8 +120,18 @@ impl Nginx {
     }
 }
 
+/// An address that nobody listens on. Each is of a loopback address of its own, so that no agent of another test can
+/// take it meanwhile.
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let [.., a, b] = std::process::id().to_be_bytes();
+    let host = Ipv4Addr::new(
+        127,
+        a | 64,
+        b,
+        NEXT.fetch_add(1, Ordering::Relaxed) as u8 | 1,
+    );
+    let listener = TcpListener::bind((host, 0)).unwrap();
     listener.local_addr().unwrap()
 }
 
