@@ -9,10 +9,10 @@ use haul::cli::client;
 use haul::cli::get::{self, LogTarget};
 use haul::cli::ready;
 use haul::cli::serve::{ServeError, Serving};
-use haul::cli::{self, Command};
+use haul::cli::{self, Command, Verb};
 use haul::share::Share;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 /// A stop that takes longer is cut short: what matters is in the journal already.
@@ -83,19 +83,24 @@ fn raise_descriptor_limit() {
 fn serve(options: cli::Serve) -> ExitCode {
     raise_descriptor_limit();
     // Before anything can be acknowledged, so that a signal never finds the default action in place.
-    let mut signals = match Signals::new([SIGINT, SIGTERM]) {
+    let mut signals = match Signals::new([SIGINT, SIGTERM, SIGHUP]) {
         Ok(signals) => signals,
         Err(error) => return fail(1, &format!("signals cannot be handled: {error}")),
     };
     let serving = match Serving::start(options) {
         Ok(serving) => serving,
-        Err(error @ ServeError::Usage(_)) => return fail(2, &error.to_string()),
+        Err(ServeError::Usage(error)) => return fail(2, &error.of(Verb::Serve).to_string()),
         Err(error) => return fail(1, &error.to_string()),
     };
-    if let Err(error) = ready::announce(serving.address()) {
+    if let Err(error) = ready::announce(serving.urls()) {
         return fail(1, &format!("stdout is closed: {error}"));
     }
-    signals.forever().next();
+    for signal in signals.forever() {
+        match signal {
+            SIGHUP => serving.reload(),
+            _ => break,
+        }
+    }
     stop_by_force_later();
     match serving.stop() {
         Ok(()) => ExitCode::SUCCESS,

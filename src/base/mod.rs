@@ -8,6 +8,7 @@ pub mod exit_on_panic;
 pub mod id;
 pub mod intervals;
 pub mod json_uint;
+pub mod listen;
 pub mod meter;
 #[cfg(test)]
 pub mod test_strategies;

@@ -1,6 +1,5 @@
 //! Starts the threads, wires them together, and stops them: the engine, and for `haul serve` the API in front of it.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +18,7 @@ use crate::agent::restore::remember;
 use crate::agent::syncer::{self, Lost};
 use crate::api;
 use crate::base::exit_on_panic::exit_on_panic;
+use crate::base::listen::Address;
 use crate::cli::{self, UsageError};
 use crate::model::board::{Board, Download, Problem, State};
 use crate::model::link::Origins;
@@ -199,9 +199,14 @@ impl Serving {
             transfers: &options.transfers,
             programs,
         };
+        if token.is_some() && options.tls.is_none() {
+            warn_of_plain_http(&options.listen);
+        }
         let engine = Engine::start(&setup, |_, _| Ok(()))?;
         let config = api::Config {
             listen: options.listen,
+            socket_group: options.socket_group,
+            tls: options.tls,
             state_dir: options.state_dir,
             token,
             origins,
@@ -211,9 +216,14 @@ impl Serving {
         Ok(Serving { api, engine })
     }
 
-    /// Where the API listens.
-    pub fn address(&self) -> SocketAddr {
-        self.api.address()
+    /// Where the API listens, as a client would write it.
+    pub fn urls(&self) -> &[String] {
+        self.api.urls()
+    }
+
+    /// Reads again what may have changed on disk while the agent runs: the certificate and its key.
+    pub fn reload(&self) {
+        self.api.reload();
     }
 
     /// Stops taking requests, gives up the transfers and saves.
@@ -225,6 +235,20 @@ impl Serving {
         self.api.stop();
         self.engine.settle(&stopped);
         self.engine.close()
+    }
+}
+
+/// Whoever is on the way can read a token that is sent without TLS.
+fn warn_of_plain_http(listen: &[Address]) {
+    let open = listen.iter().find(|address| match address {
+        Address::Tcp(address) => !cli::is_loopback(*address),
+        Address::Unix(_) => false,
+    });
+    if let Some(address) = open {
+        log::warn!(
+            "the token travels unencrypted to {address}; give --tls-cert and --tls-key, \
+             or put a proxy with TLS before it"
+        );
     }
 }
 

@@ -1,6 +1,7 @@
 //! TODO room model
 
 pub mod board;
+pub mod glob;
 pub mod link;
 pub mod outcome;
 pub mod parts;

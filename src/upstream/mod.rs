@@ -18,7 +18,7 @@ mod pipeline;
 pub mod session;
 #[cfg(test)]
 mod tests;
-mod trust;
+pub mod trust;
 mod watch;
 
 use std::ops::Range;

@@ -5,6 +5,7 @@
 //! to be tested, such as the static build.
 #![forbid(unsafe_code)]
 
+mod all_at_once;
 mod cli;
 mod client;
 mod clock_jumps;
@@ -24,10 +25,12 @@ mod hooks;
 mod https;
 mod large_listings;
 mod list_and_inspect;
+mod listening;
 mod metrics;
 mod mounts;
 mod names;
 mod nginx;
+mod parts_of_lists;
 mod pause_resume;
 mod power_cut;
 mod resume_after_kill;
