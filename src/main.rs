@@ -11,7 +11,7 @@ use haul::cli::client;
 use haul::cli::get::{self, LogTarget};
 use haul::cli::ready;
 use haul::cli::serve::{ServeError, Serving};
-use haul::cli::{self, Command};
+use haul::cli::{self, Command, Verb};
 use haul::share::Share;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
@@ -104,10 +104,10 @@ fn serve(options: cli::Serve) -> ExitCode {
     };
     let serving = match Serving::start(options) {
         Ok(serving) => serving,
-        Err(error @ ServeError::Usage(_)) => return fail(2, &error.to_string()),
+        Err(ServeError::Usage(error)) => return fail(2, &error.of(Verb::Serve).to_string()),
         Err(error) => return fail(1, &error.to_string()),
     };
-    if let Err(error) = ready::announce(serving.address()) {
+    if let Err(error) = ready::announce(serving.urls()) {
         return fail(1, &format!("stdout is closed: {}", words(&error)));
     }
     for signal in signals.forever() {

@@ -175,6 +175,27 @@ impl Agent for LocalAgent {
         self.change_state(id, State::Transferring)
     }
 
+    fn change_all(&self, from: &[State], to: State) -> Result<Vec<String>, Refusal> {
+        let keys = self.ask(|reply| Command::PrepareStates {
+            from: from.to_vec(),
+            state: to,
+            reply,
+        })?;
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let saved = self.store.commit(&[Change::States(keys.clone(), to)]);
+        let committed = saved.is_ok();
+        let changed = self.ask(|reply| Command::ApplyStates {
+            keys,
+            state: to,
+            committed,
+            reply,
+        })?;
+        saved.map_err(|error| Refusal::StateUnwritable(error.to_string()))?;
+        Ok(changed)
+    }
+
     fn delete(&self, which: Which, remove_files: bool) -> Result<Deleted, Refusal> {
         let keys = self.ask(|reply| Command::PrepareDelete { which, reply })??;
         let committed = match keys.is_empty() {

@@ -30,6 +30,19 @@ pub enum Command {
         committed: bool,
         reply: Sender<Result<Arc<Download>, Refusal>>,
     },
+    /// Which downloads in one of `from` may be paused or resumed? Answers their keys, oldest first.
+    PrepareStates {
+        from: Vec<State>,
+        state: State,
+        reply: Sender<Vec<u32>>,
+    },
+    /// That is committed (or could not be): carry it out. Answers the identifiers of those that changed.
+    ApplyStates {
+        keys: Vec<u32>,
+        state: State,
+        committed: bool,
+        reply: Sender<Vec<String>>,
+    },
     /// May this be downloaded? Answers a key.
     PrepareCreate {
         order: Box<Order>,

@@ -125,6 +125,13 @@ pub trait Agent: Send + Sync {
     /// `DownloadNotFound`, `InvalidTransition` from `complete`, `Duplicate` from `error` while its link goes into its folder again.
     fn resume(&self, id: &str) -> Result<Arc<Download>, Refusal>;
 
+    /// Pauses (`to` is `Paused`) or resumes (`Transferring`) the downloads in one of these states, all or
+    /// none, and answers the identifiers of those that changed, oldest first.
+    ///
+    /// # Errors
+    /// `StateUnwritable`, `ShuttingDown`.
+    fn change_all(&self, from: &[State], to: State) -> Result<Vec<String>, Refusal>;
+
     /// Stops the transfers, removes `.part` files and, if asked, what the downloads made.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::error::ApiError;
 use super::routes::{self, Endpoint};
-use super::{fields, settings};
+use super::{fields, listing, settings};
 use crate::agent::Which;
 use crate::base::secret::Secret;
 use crate::base::suggest;
@@ -30,17 +30,23 @@ pub enum Call {
     Events {
         after: Option<u64>,
     },
-    /// The summaries of the downloads in these states; all where there are none.
-    List(Option<Vec<State>>),
+    /// The summaries of downloads.
+    List(listing::Downloads),
     /// One download, at once or once its state has changed.
     Details {
         id: String,
         /// Seconds to wait for a change, 0 to [`LONGEST_WAIT`].
         wait: u64,
+        files: listing::Files,
     },
     Create(NewDownload),
     Pause(String),
     Resume(String),
+    /// Pause (`to` is `Paused`) or resume (`Transferring`) every download in one of these states.
+    ChangeAll {
+        from: Vec<State>,
+        to: State,
+    },
     Delete {
         which: Which,
         remove_files: bool,
@@ -102,15 +108,30 @@ pub fn read(asked: Asked<'_>) -> Result<Call, ApiError> {
             after: asked.last_event_id.and_then(|id| id.parse().ok()),
         }),
         Endpoint::Create => create(asked).map(Call::Create),
-        Endpoint::List => Ok(Call::List(query.states)),
+        Endpoint::List => Ok(Call::List(listing::Downloads {
+            states: query.states,
+            target: listing::without(asked.target, "after"),
+            ..query.downloads
+        })),
         Endpoint::DeleteMany => delete(Which::States(query.states.unwrap_or(State::ALL.to_vec()))),
         Endpoint::Details => Ok(Call::Details {
             id: download_id,
             wait: query.wait.unwrap_or(0),
+            files: listing::Files {
+                hidden: query.files == Some(false),
+                target: listing::without(asked.target, "files_after"),
+                ..query.chosen_files
+            },
         }),
         Endpoint::DeleteOne => delete(Which::One(download_id)),
         Endpoint::Pause => no_body(asked).map(|()| Call::Pause(download_id)),
         Endpoint::Resume => no_body(asked).map(|()| Call::Resume(download_id)),
+        Endpoint::PauseMany => {
+            change_all(asked, query.states, &[State::Transferring], State::Paused)
+        }
+        Endpoint::ResumeMany => {
+            change_all(asked, query.states, &[State::Paused], State::Transferring)
+        }
         Endpoint::Settings => Ok(Call::Settings),
         Endpoint::ChangeSettings => json_body(asked)
             .and_then(settings::read)
@@ -118,11 +139,26 @@ pub fn read(asked: Asked<'_>) -> Result<Call, ApiError> {
     }
 }
 
+/// Pauses or resumes those in the states that were said, else in `usual`.
+fn change_all(
+    asked: Asked<'_>,
+    states: Option<Vec<State>>,
+    usual: &[State],
+    to: State,
+) -> Result<Call, ApiError> {
+    no_body(asked)?;
+    let from = states.unwrap_or_else(|| usual.to_vec());
+    Ok(Call::ChangeAll { from, to })
+}
+
 #[derive(Default)]
 struct Query {
     states: Option<Vec<State>>,
     remove_files: Option<bool>,
     wait: Option<u64>,
+    downloads: listing::Downloads,
+    files: Option<bool>,
+    chosen_files: listing::Files,
 }
 
 impl Query {
@@ -154,7 +190,9 @@ impl Query {
             let again = match name.as_ref() {
                 "states" => read.states.replace(states(&value)?).is_some(),
                 "wait" => read.wait.replace(seconds(&value)?).is_some(),
-                _ => read.remove_files.replace(boolean(&value)?).is_some(),
+                "remove_files" => read.remove_files.replace(boolean(&name, &value)?).is_some(),
+                "files" => read.files.replace(boolean(&name, &value)?).is_some(),
+                _ => read.choice(&name, &value)?,
             };
             if again {
                 return Err(ApiError::invalid_parameter(format!(
@@ -163,6 +201,23 @@ impl Query {
             }
         }
         Ok(read)
+    }
+}
+
+impl Query {
+    /// Reads a parameter that chooses a part of a list; whether it was there before.
+    fn choice(&mut self, name: &str, value: &str) -> Result<bool, ApiError> {
+        let (list, files) = (&mut self.downloads, &mut self.chosen_files);
+        Ok(match name {
+            "limit" => list.limit.replace(listing::limit(name, value)?).is_some(),
+            "after" => list.after.replace(listing::download_id(value)?).is_some(),
+            "fields" => list.fields.replace(listing::fields(value)?).is_some(),
+            "files_limit" => files.limit.replace(listing::limit(name, value)?).is_some(),
+            "files_after" => files.after.replace(value.to_owned()).is_some(),
+            "file_states" => files.states.replace(listing::file_states(value)?).is_some(),
+            // The last one of the table; a test asks for each.
+            _ => files.pattern.replace(listing::pattern(value)?).is_some(),
+        })
     }
 }
 
@@ -181,13 +236,13 @@ fn states(value: &str) -> Result<Vec<State>, ApiError> {
     Ok(states)
 }
 
-fn boolean(value: &str) -> Result<bool, ApiError> {
+fn boolean(name: &str, value: &str) -> Result<bool, ApiError> {
     match value {
         "true" => Ok(true),
         "false" => Ok(false),
-        _ => Err(ApiError::invalid_parameter(
-            "remove_files must be true or false",
-        )),
+        _ => Err(ApiError::invalid_parameter(format!(
+            "{name} must be true or false"
+        ))),
     }
 }
 

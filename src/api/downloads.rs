@@ -7,6 +7,7 @@ use super::answer::{Answer, Body};
 use super::calls::NewDownload;
 use super::error::ApiError;
 use super::events::Hub;
+use super::listing;
 use crate::agent::{Agent, Refusal};
 use crate::model::board::Board;
 use crate::model::download::Download;
@@ -20,18 +21,66 @@ const SMALL_TABLE: u32 = 2_000;
 /// Files rendered at a time beyond that.
 const SLICE: u32 = 256;
 
-/// The array of summaries, oldest first, of the downloads in these states; of all where there
-/// are none.
-pub fn list(board: &Board, states: Option<&[State]>) -> Answer {
-    Answer::json(200, summaries(board, states))
+/// The array of summaries, oldest first, of the downloads that are asked for.
+pub fn list(board: &Board, which: &listing::Downloads) -> Answer {
+    let all = board.all();
+    let after = which.after.as_deref();
+    let start = after.map_or(0, |after| {
+        all.partition_point(|download| download.id.as_str() <= after)
+    });
+    let wanted = |download: &&Arc<Download>| which.wants(download.state());
+    let total = all.iter().filter(wanted).count();
+    let most = which.limit.unwrap_or(usize::MAX);
+    let mut rest = all[start..].iter().filter(wanted);
+    let mut out = Vec::with_capacity(512);
+    out.push(b'[');
+    let (mut count, mut last) = (0, None);
+    for download in &mut rest {
+        let summary = download.summary();
+        // The state may have changed since the look before, which only saves work.
+        if which.wants(summary.state) {
+            if count > 0 {
+                out.push(b',');
+            }
+            let put = which.put(&summary, &mut out);
+            put.expect("strings and numbers can be written to memory");
+            count += 1;
+            last = Some(download);
+        }
+        if count == most {
+            break;
+        }
+    }
+    out.push(b']');
+    let more = last.filter(|_| rest.next().is_some());
+    let next = more.map(|last| listing::next_part(&which.target, "after", &last.id));
+    let mut answer = Answer::json(200, out);
+    listing::describe(&mut answer, total, next);
+    answer
+}
+
+/// The identifiers of downloads that were paused or resumed, under the name of what they are now.
+pub fn changed(to: State, ids: &[String]) -> Answer {
+    let name = match to {
+        State::Paused => "paused",
+        _ => "resumed",
+    };
+    answer(&serde_json::json!({ name: ids }))
 }
 
 /// One download with its files: as it is now, or once its state or its error has changed,
 /// `wait` seconds from now at the most. One that does not transfer has nothing to wait for.
 ///
 /// # Errors
-/// `DownloadNotFound`, then or now; `overloaded` without a thread to wait on.
-pub fn details(hub: &Arc<Hub>, agent: &dyn Agent, id: &str, wait: u64) -> Result<Answer, ApiError> {
+/// `DownloadNotFound`, then or now; `invalid_parameter` where `files.after` is no file of the package;
+/// `overloaded` without a thread to wait on.
+pub fn details(
+    hub: &Arc<Hub>,
+    agent: &dyn Agent,
+    id: &str,
+    wait: u64,
+    files: listing::Files,
+) -> Result<Answer, ApiError> {
     let board = agent.board();
     let find = || board.find(id).ok_or(Refusal::DownloadNotFound);
     let mut download = find()?;
@@ -43,6 +92,9 @@ pub fn details(hub: &Arc<Hub>, agent: &dyn Agent, id: &str, wait: u64) -> Result
             standing(&download) != before || board.find(id).is_none()
         });
         download = find()?;
+    }
+    if files.is_choice() {
+        return part(agent, &download, &files);
     }
     Ok(rendered(agent, download))
 }
@@ -98,23 +150,53 @@ fn put(value: &impl serde::Serialize, out: &mut Vec<u8>) {
     serde_json::to_writer(out, value).expect("strings and numbers can be written to memory");
 }
 
-fn summaries(board: &Board, states: Option<&[State]>) -> Vec<u8> {
-    let wanted = |state| states.is_none_or(|states| states.contains(&state));
-    let all = board.all();
-    let mut out = Vec::with_capacity(if states.is_none() { all.len() * 512 } else { 0 } + 2);
-    out.push(b'[');
-    for download in all.iter().filter(|download| wanted(download.state())) {
-        let summary = download.summary();
-        // The state may have changed since the look before, which only saves work.
-        if wanted(summary.state) {
-            if out.len() > 1 {
+/// The summary with those files that are asked for.
+fn part(
+    agent: &dyn Agent,
+    download: &Arc<Download>,
+    which: &listing::Files,
+) -> Result<Answer, ApiError> {
+    let summary = download.summary();
+    if which.hidden {
+        return Ok(answer(&summary));
+    }
+    let table = agent
+        .files(download)
+        .filter(|_| summary.files_total.is_some());
+    let mut out = json(&summary);
+    out.pop();
+    out.extend_from_slice(b",\"files\":[");
+    let (mut total, mut count, mut last) = (0, 0, None::<&str>);
+    let (mut begun, mut more) = (which.after.is_none(), false);
+    let most = which.limit.unwrap_or(usize::MAX);
+    for file in table.iter().flat_map(|table| table.rows(summary.state)) {
+        let wanted = which.wants(&file);
+        total += usize::from(wanted);
+        if !begun {
+            begun = which.after.as_deref() == Some(file.file_id);
+        } else if wanted && count < most {
+            if count > 0 {
                 out.push(b',');
             }
-            put(&summary, &mut out);
+            put(&file, &mut out);
+            count += 1;
+            last = Some(file.file_id);
+        } else {
+            more |= wanted;
         }
     }
-    out.push(b']');
-    out
+    if !begun {
+        return Err(ApiError::invalid_parameter(
+            "files_after must be the file_id of one of this download's files",
+        ));
+    }
+    out.extend_from_slice(b"]}");
+    let next = last
+        .filter(|_| more)
+        .map(|last| listing::next_part(&which.target, "files_after", last));
+    let mut answer = Answer::json(200, out);
+    listing::describe(&mut answer, total, next);
+    Ok(answer)
 }
 
 /// The summary with `files` at its end.

@@ -11,9 +11,14 @@ use ring::hmac;
 use super::error::ApiError;
 use crate::base::secret::Secret;
 
+/// What the gate tells of a request that came by a Unix socket.
+pub const LOCAL_FIELD: &str = "Haul-Local";
+/// The same as a line of the head.
+pub const LOCAL_LINE: &[u8] = b"Haul-Local: 1\r\n";
+
 /// The rules for who may call: `Host`, `Origin` and token.
 pub struct Guard {
-    listen: IpAddr,
+    listen: Vec<IpAddr>,
     token: Option<RwLock<TokenCheck>>,
 }
 
@@ -37,13 +42,19 @@ impl TokenCheck {
 }
 
 impl Guard {
-    /// A guard for requests to `listen`.
+    /// A guard for requests to these addresses.
     ///
     /// # Errors
     /// The system has no random numbers to give.
-    pub fn new(listen: IpAddr, token: Option<&Secret>) -> Result<Guard, ring::error::Unspecified> {
+    pub fn new(
+        listen: impl Into<Vec<IpAddr>>,
+        token: Option<&Secret>,
+    ) -> Result<Guard, ring::error::Unspecified> {
         let token = token.map(TokenCheck::new).transpose()?.map(RwLock::new);
-        Ok(Guard { listen, token })
+        Ok(Guard {
+            listen: listen.into(),
+            token,
+        })
     }
 
     /// Asks for another token from now on, where one is asked for.
@@ -71,6 +82,14 @@ impl Guard {
                  start it with --token-file to use another name",
             ));
         }
+        self.check_origin(host, origin)
+    }
+
+    /// Checks the site that a request is sent by. All that is asked of a caller by a Unix socket.
+    ///
+    /// # Errors
+    /// `forbidden_origin`.
+    pub fn check_origin(&self, host: Option<&str>, origin: Option<&str>) -> Result<(), ApiError> {
         if let Some(origin) = origin
             && !host.is_some_and(|host| is_origin_of(origin, host))
         {
@@ -113,7 +132,10 @@ impl Guard {
         };
         address.is_some_and(|address| {
             address.to_canonical().is_loopback()
-                || address.to_canonical() == self.listen.to_canonical()
+                || self
+                    .listen
+                    .iter()
+                    .any(|own| address.to_canonical() == own.to_canonical())
         })
     }
 }
@@ -195,7 +217,7 @@ mod tests {
     }
 
     fn open() -> Guard {
-        Guard::new("127.0.0.1".parse().unwrap(), None).unwrap()
+        Guard::new(["127.0.0.1".parse().unwrap()], None).unwrap()
     }
 
     #[test]
@@ -240,14 +262,14 @@ mod tests {
 
     #[test]
     fn the_listening_address_is_a_host() {
-        let guard = Guard::new("192.168.1.5".parse().unwrap(), None).unwrap();
+        let guard = Guard::new(["192.168.1.5".parse().unwrap()], None).unwrap();
         assert_eq!(code(guard.check(Some("192.168.1.5:8080"), None, None)), "");
     }
 
     #[test]
     fn a_default_port_counts_as_absent() {
         let token = Secret::new("s3cret");
-        let guard = Guard::new("0.0.0.0".parse().unwrap(), Some(&token)).unwrap();
+        let guard = Guard::new(["0.0.0.0".parse().unwrap()], Some(&token)).unwrap();
         let check = |host, origin| guard.check_site(Some(host), Some(origin)).is_ok();
         for (host, origin) in [
             ("nas.example", "https://nas.example"),
@@ -295,7 +317,7 @@ mod tests {
     #[test]
     fn with_a_token_any_host_will_do_but_not_any_origin() {
         let token = Secret::new("s3cret");
-        let guard = Guard::new("0.0.0.0".parse().unwrap(), Some(&token)).unwrap();
+        let guard = Guard::new(["0.0.0.0".parse().unwrap()], Some(&token)).unwrap();
         let check =
             |origin, authorization| code(guard.check(Some("nas.example"), origin, authorization));
         assert_eq!(check(None, Some("Bearer s3cret")), "");

@@ -7,6 +7,7 @@
 mod answer;
 mod backend;
 mod calls;
+mod compress;
 mod downloads;
 mod error;
 mod events;
@@ -15,6 +16,7 @@ mod gate;
 mod guard;
 mod health;
 mod inbox;
+mod listing;
 mod page;
 mod routes;
 mod settings;
@@ -24,7 +26,6 @@ mod thread_pool;
 
 use std::fmt;
 use std::io::{self, Read};
-use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,10 +39,13 @@ use self::error::ApiError;
 use self::events::Hub;
 use self::gate::Gate;
 use self::gate::limits::Limits;
+use self::gate::socket::Listener;
+use self::gate::tls::Certificate;
 use self::guard::Guard;
 use self::health::Tally;
 use self::thread_pool::ThreadPool;
 use crate::agent::Agent;
+use crate::base::listen::{Address, TlsFiles};
 use crate::base::secret::Secret;
 use crate::base::system_words::words;
 use crate::model::link::Origins;
@@ -58,8 +62,11 @@ const SHORT_ANSWER: usize = 64 << 10;
 
 /// What the API needs to know.
 pub struct Config {
-    /// Port 0 stands for any free one.
-    pub listen: SocketAddr,
+    pub listen: Vec<Address>,
+    /// The number of the group that may open the Unix sockets; the agent's own where there is none.
+    pub socket_group: Option<u32>,
+    /// With these the TCP listeners speak TLS.
+    pub tls: Option<TlsFiles>,
     /// Where the inner socket is put; nobody else may enter it.
     pub state_dir: PathBuf,
     /// Asked of every request, where there is one.
@@ -74,7 +81,9 @@ pub struct Config {
 #[derive(Debug)]
 pub enum ApiStartError {
     /// The address is taken, or not ours.
-    Listen(SocketAddr, io::Error),
+    Listen(Address, io::Error),
+    /// The certificate or its key cannot be used; the text says why.
+    Certificate(String),
     /// The inner socket or a thread cannot be made.
     Inner(PathBuf, io::Error),
     /// The system has no random numbers for comparing tokens.
@@ -89,6 +98,7 @@ impl fmt::Display for ApiStartError {
                 "cannot listen on {address}: {}; choose another address with --listen",
                 words(error)
             ),
+            ApiStartError::Certificate(message) => f.write_str(message),
             ApiStartError::Inner(folder, error) => write!(
                 f,
                 "the API cannot be started with its socket in {}: {}",
@@ -107,6 +117,7 @@ pub struct Server {
     service: Arc<Service>,
     hub: Arc<Hub>,
     gate: Gate,
+    certificate: Option<Arc<Certificate>>,
 }
 
 impl Server {
@@ -123,10 +134,18 @@ impl Server {
         config: Config,
         agent: Arc<dyn Agent>,
     ) -> Result<Server, ApiStartError> {
-        let listen = |error| ApiStartError::Listen(config.listen, error);
-        let listener = TcpListener::bind(config.listen).map_err(listen)?;
-        let guard = Guard::new(config.listen.ip(), config.token.as_ref())
-            .map_err(|_| ApiStartError::Random)?;
+        let certificate = config.tls.map(Certificate::read).transpose();
+        let certificate = certificate
+            .map_err(ApiStartError::Certificate)?
+            .map(Arc::new);
+        let bind = |address: &Address| {
+            Listener::bind(address, certificate.as_ref(), config.socket_group)
+                .map_err(|error| ApiStartError::Listen(address.clone(), error))
+        };
+        let listeners: Vec<_> = config.listen.iter().map(bind).collect::<Result<_, _>>()?;
+        let own = listeners.iter().filter_map(Listener::tcp_address);
+        let own: Vec<_> = own.map(|address| address.ip()).collect();
+        let guard = Guard::new(own, config.token.as_ref()).map_err(|_| ApiStartError::Random)?;
         let service = Arc::new(Service::new(
             &limits,
             guard,
@@ -139,13 +158,35 @@ impl Server {
         let handler: Handler = Arc::new(move |request| handling.handle(request));
         let inner = |error| ApiStartError::Inner(config.state_dir.clone(), error);
         let backend = Backend::start(&config.state_dir, handler).map_err(inner)?;
-        let gate = Gate::start(listener, backend, limits).map_err(inner)?;
-        Ok(Server { service, hub, gate })
+        let gate = Gate::start(listeners, backend, limits).map_err(inner)?;
+        Ok(Server {
+            service,
+            hub,
+            gate,
+            certificate,
+        })
     }
 
-    /// The address that it listens on, with the real port.
-    pub fn address(&self) -> SocketAddr {
+    /// The first TCP address that it listens on, with the real port.
+    #[cfg(test)]
+    pub fn address(&self) -> std::net::SocketAddr {
         self.gate.address()
+    }
+
+    /// Where it listens, as a client would write it.
+    pub fn urls(&self) -> &[String] {
+        self.gate.urls()
+    }
+
+    /// Reads the certificate and its key again, where there are any. Those that cannot be used change nothing.
+    pub fn reload(&self) {
+        let Some(certificate) = &self.certificate else {
+            return;
+        };
+        match certificate.reload() {
+            Ok(()) => log::info!("the certificate was read again"),
+            Err(error) => log::error!("the certificate stays as it was: {error}"),
+        }
     }
 
     /// Asks for another token from now on.
@@ -231,9 +272,13 @@ impl Service {
         };
         let pool = match &call {
             Call::Create(_) => &self.creators,
-            Call::Pause(_) | Call::Resume(_) | Call::Delete { .. } | Call::ChangeSettings(_) => {
-                &self.changers
-            }
+            Call::Pause(_)
+            | Call::Resume(_)
+            | Call::ChangeAll { .. }
+            | Call::Delete { .. }
+            | Call::ChangeSettings(_) => &self.changers,
+            // Looks at every file of the package: others are not to wait for it.
+            Call::Details { wait: 0, files, .. } if files.is_choice() => &self.writers,
             Call::Details { wait: 1.., .. } => {
                 if self.is_crowded(&self.waiters) {
                     return self.respond(request, ApiError::crowded().into());
@@ -286,8 +331,11 @@ impl Service {
     }
 
     fn admit(&self, request: &Request) -> Result<(), ApiError> {
-        self.guard
-            .check_site(field(request, "Host"), field(request, "Origin"))?;
+        let (host, origin) = (field(request, "Host"), field(request, "Origin"));
+        if field(request, guard::LOCAL_FIELD).is_some() {
+            return self.guard.check_origin(host, origin);
+        }
+        self.guard.check_site(host, origin)?;
         if routes::is_public(self.below_base(request.url())) {
             return Ok(());
         }
@@ -320,11 +368,16 @@ impl Service {
             Call::Events { after } => {
                 events::answer(&self.hub, after).map_err(|_| ApiError::overloaded())
             }
-            Call::List(states) => Ok(downloads::list(agent.board(), states.as_deref())),
-            Call::Details { id, wait } => downloads::details(&self.hub, agent, &id, wait),
+            Call::List(which) => Ok(downloads::list(agent.board(), &which)),
+            Call::Details { id, wait, files } => {
+                downloads::details(&self.hub, agent, &id, wait, files)
+            }
             Call::Create(new) => downloads::create(new, agent, &self.origins, &self.base_path),
             Call::Pause(id) => Ok(downloads::summary(200, &*agent.pause(&id)?)),
             Call::Resume(id) => Ok(downloads::summary(200, &*agent.resume(&id)?)),
+            Call::ChangeAll { from, to } => {
+                Ok(downloads::changed(to, &agent.change_all(&from, to)?))
+            }
             Call::Delete {
                 which,
                 remove_files,
@@ -349,6 +402,8 @@ impl Service {
     fn send(&self, request: Request, answer: Answer) {
         self.tally.count(answer.status);
         let head_only = *request.method() == Method::Head;
+        let gzip = compress::is_accepted(field(&request, "Accept-Encoding"));
+        let answer = compress::compress(answer, gzip);
         if let Err(error) = answer.send(head_only, &mut request.into_writer()) {
             log::debug!("an answer was not read: {error}");
         }

@@ -23,6 +23,8 @@ pub enum Endpoint {
     DeleteOne,
     Pause,
     Resume,
+    PauseMany,
+    ResumeMany,
     Settings,
     ChangeSettings,
 }
@@ -72,7 +74,12 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/api/v1/health", &[], Endpoint::Health),
     route("GET", "/api/v1/openapi.json", &[], Endpoint::OpenApi),
     route("GET", "/api/v1/events", &[], Endpoint::Events),
-    route("GET", DOWNLOADS, &["states"], Endpoint::List),
+    route(
+        "GET",
+        DOWNLOADS,
+        &["states", "limit", "after", "fields"],
+        Endpoint::List,
+    ),
     route("POST", DOWNLOADS, &[], Endpoint::Create),
     route(
         "DELETE",
@@ -80,7 +87,32 @@ pub const ROUTES: &[Route] = &[
         &["states", "remove_files"],
         Endpoint::DeleteMany,
     ),
-    route("GET", DOWNLOAD, &["wait"], Endpoint::Details),
+    // No identifier is one of these words: they have letters that none has.
+    route(
+        "POST",
+        "/api/v1/downloads/pause",
+        &["states"],
+        Endpoint::PauseMany,
+    ),
+    route(
+        "POST",
+        "/api/v1/downloads/resume",
+        &["states"],
+        Endpoint::ResumeMany,
+    ),
+    route(
+        "GET",
+        DOWNLOAD,
+        &[
+            "wait",
+            "files",
+            "files_limit",
+            "files_after",
+            "file_states",
+            "files_match",
+        ],
+        Endpoint::Details,
+    ),
     route("DELETE", DOWNLOAD, &["remove_files"], Endpoint::DeleteOne),
     route(
         "POST",

@@ -11,6 +11,7 @@ pub mod exit_on_panic;
 pub mod id;
 pub mod intervals;
 pub mod json_uint;
+pub mod listen;
 pub mod meter;
 pub mod permission;
 pub mod secret;

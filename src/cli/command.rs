@@ -1,9 +1,9 @@
 //! What can be asked for on the command line, with every flag read.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::base::listen::{Address, TlsFiles};
 use crate::base::secret::Secret;
 use crate::model::request::IfExists;
 use crate::model::schedule::Rate;
@@ -41,7 +41,10 @@ pub struct Transfers {
 /// `haul serve`.
 #[derive(Debug)]
 pub struct Serve {
-    pub listen: SocketAddr,
+    pub listen: Vec<Address>,
+    /// A group's number.
+    pub socket_group: Option<u32>,
+    pub tls: Option<TlsFiles>,
     pub state_dir: PathBuf,
     pub transfers: Transfers,
     /// `LINK_BASE=API_BASE` pairs, as given.
@@ -82,8 +85,9 @@ pub enum Output {
 /// A question to a running agent, or an order.
 #[derive(Debug)]
 pub struct Ask {
-    /// `http://host:port`, without a slash at its end.
+    /// `http://host:port` without a slash at its end, https too, or `unix:` and a socket's path.
     pub server: String,
+    pub ca_file: Option<PathBuf>,
     pub token_file: Option<PathBuf>,
     pub what: What,
 }
@@ -94,7 +98,11 @@ pub enum What {
     List {
         states: Vec<State>,
         json: bool,
+        watch: bool,
     },
+    Health,
+    /// Names, with dashes, and the JSON values that they get.
+    Settings(Vec<(&'static str, serde_json::Value)>),
     Add {
         /// As given; `-` and `@FILE` say where it is.
         link: Secret,
@@ -109,9 +117,11 @@ pub enum What {
     },
     Pause(Vec<String>),
     Resume(Vec<String>),
+    PauseAll,
+    ResumeAll,
     Remove {
         ids: Vec<String>,
         files: bool,
     },
-    Wait(String),
+    Wait(Vec<String>),
 }

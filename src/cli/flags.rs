@@ -16,8 +16,12 @@ pub enum Verb {
     Resume,
     Rm,
     Wait,
+    Settings,
+    Health,
     Completions,
     Man,
+    Help,
+    Version,
 }
 
 /// The commands that ask a running agent.
@@ -28,11 +32,13 @@ const CLIENTS: &[Verb] = &[
     Verb::Resume,
     Verb::Rm,
     Verb::Wait,
+    Verb::Settings,
+    Verb::Health,
 ];
 
 impl Verb {
     /// Every subcommand, in the order in which `--help` lists them.
-    pub const ALL: [Verb; 12] = [
+    pub const ALL: [Verb; 16] = [
         Verb::Get,
         Verb::Serve,
         Verb::Add,
@@ -42,9 +48,13 @@ impl Verb {
         Verb::Resume,
         Verb::Rm,
         Verb::Wait,
+        Verb::Settings,
+        Verb::Health,
         Verb::Share,
         Verb::Completions,
         Verb::Man,
+        Verb::Help,
+        Verb::Version,
     ];
 
     pub fn name(self) -> &'static str {
@@ -61,18 +71,25 @@ impl Verb {
             Verb::Wait => "wait",
             Verb::Completions => "completions",
             Verb::Man => "man",
+            Verb::Settings => "settings",
+            Verb::Health => "health",
+            Verb::Help => "help",
+            Verb::Version => "version",
         }
     }
 
     /// What follows the name on the command line, apart from flags.
     pub fn operand(self) -> &'static str {
         match self {
-            Verb::Serve | Verb::Ls | Verb::Man => "",
+            Verb::Serve | Verb::Ls | Verb::Man | Verb::Health | Verb::Version => "",
+            Verb::Settings => " [NAME=VALUE...]",
+            Verb::Help => " [COMMAND]",
             Verb::Share => " DIR",
             Verb::Get => " LINK [DIR]",
             Verb::Add => " LINK DIR",
-            Verb::Show | Verb::Wait => " ID",
-            Verb::Pause | Verb::Resume | Verb::Rm => " ID...",
+            Verb::Show => " ID",
+            Verb::Pause | Verb::Resume => " ID...|all",
+            Verb::Rm | Verb::Wait => " ID...",
             Verb::Completions => " SHELL",
         }
     }
@@ -80,13 +97,15 @@ impl Verb {
     /// How many words may follow, flags aside: at least and at most.
     pub fn operands(self) -> (usize, usize) {
         match self {
-            Verb::Serve | Verb::Ls | Verb::Man => (0, 0),
-            Verb::Share | Verb::Show | Verb::Wait => (1, 1),
+            Verb::Serve | Verb::Ls | Verb::Man | Verb::Health | Verb::Version => (0, 0),
+            Verb::Settings => (0, usize::MAX),
+            Verb::Help => (0, 1),
+            Verb::Share | Verb::Show => (1, 1),
             // Without the word the answer is what words there are.
             Verb::Completions => (0, 1),
             Verb::Get => (1, 2),
             Verb::Add => (2, 2),
-            Verb::Pause | Verb::Resume | Verb::Rm => (1, usize::MAX),
+            Verb::Pause | Verb::Resume | Verb::Rm | Verb::Wait => (1, usize::MAX),
         }
     }
 
@@ -102,9 +121,15 @@ impl Verb {
             Verb::Pause => "Pause downloads",
             Verb::Resume => "Let paused or failed downloads go on",
             Verb::Rm => "Remove downloads from the agent's list",
-            Verb::Wait => "Wait until a download is complete (exit 0), paused or in error (exit 1)",
+            Verb::Wait => {
+                "Wait until downloads are complete (exit 0), or one is paused or in error (exit 1)"
+            }
             Verb::Completions => "Print what completes haul's command line in bash, zsh or fish",
+            Verb::Settings => "Show the agent's settings, or change some",
+            Verb::Health => "Ask the agent whether all is well (exit 0 or 1), for containers",
             Verb::Man => "Print the manual page, for man -l -",
+            Verb::Help => "Print this, or a command's flags",
+            Verb::Version => "Print the version",
         }
     }
 }
@@ -128,7 +153,11 @@ impl Verb {
             Verb::Show | Verb::Pause | Verb::Resume | Verb::Rm | Verb::Wait => {
                 &["Of an ID its end, as ls shows it, or its beginning is enough."]
             }
-            Verb::Serve | Verb::Share | Verb::Ls | Verb::Completions | Verb::Man => &[],
+            Verb::Settings => &[
+                "Settings are rate-limit=RATE (rate-limit=10M, rate-limit=none) and workers=N. What is set so survives a \
+                 restart, and wins over the flags of haul serve.",
+            ],
+            _ => &[],
         }
     }
 }
@@ -185,15 +214,26 @@ const fn also(verbs: &'static [Verb], flag: Flag) -> Flag {
 /// Every flag there is.
 #[rustfmt::skip]
 pub const FLAGS: &[Flag] = &[
-    flag(Verb::Serve, "listen", "HOST:PORT", "HAUL_LISTEN", "127.0.0.1:8080",
-        "Where the API listens; port 0 takes a free one. Anything but a loopback address needs --token-file"),
+    Flag {
+        repeats: true,
+        ..flag(Verb::Serve, "listen", "ADDRESS", "HAUL_LISTEN", "127.0.0.1:8080",
+            "Where the API listens: HOST:PORT, [IPv6]:PORT or unix:/path/of/a/socket; may be repeated (in HAUL_LISTEN: \
+             separated by commas or spaces). Port 0 takes a free one. Anything but a loopback address or a socket \
+             needs --token-file; callers by a socket need no token")
+    },
+    flag(Verb::Serve, "socket-group", "GROUP", "HAUL_SOCKET_GROUP", "",
+        "The group, by name or number, that may open the Unix sockets beside their owner (default: the agent's)"),
+    flag(Verb::Serve, "tls-cert", "FILE", "HAUL_TLS_CERT", "",
+        "Speak TLS on TCP, with the certificate chain in this PEM file; it and the key are read again on SIGHUP"),
+    flag(Verb::Serve, "tls-key", "FILE", "HAUL_TLS_KEY", "",
+        "The certificate's key, a PEM file"),
     also(&[Verb::Get], flag(Verb::Serve, "state-dir", "DIR", "HAUL_STATE_DIR", "",
         "Where downloads are remembered (default: $STATE_DIRECTORY, else $XDG_STATE_HOME/haul, else ~/.local/state/haul)")),
     also(&[Verb::Get], flag(Verb::Serve, "workers", "N", "HAUL_WORKERS", "24",
         "Connections that transfer at the same time, 1 to 256")),
     also(&[Verb::Get], flag(Verb::Serve, "rate-limit", "RATE", "HAUL_RATE_LIMIT", "",
-        "Bytes of files per second, all downloads together; k, M and G stand for thousands, millions and billions: \
-         500k, 10M (default: no limit). What PUT /api/v1/settings has set wins, also after a restart; so it is \
+        "Bytes of files per second, all downloads together; k, M and G stand for thousands, millions and billions, \
+         Ki, Mi and Gi for powers of 1024: 500k, 10M, 10MB, 10MiB (default: no limit). What PUT /api/v1/settings has set wins, also after a restart; so it is \
          with --workers")),
     Flag {
         repeats: true,
@@ -208,7 +248,8 @@ pub const FLAGS: &[Flag] = &[
         "Give up a connection that brings no byte for this long")),
     also(&[Verb::Get], flag(Verb::Serve, "retry-for", "SECONDS", "HAUL_RETRY_FOR", "86400",
         "Retry for this long without a byte before a fault is final")),
-    also(&[Verb::Get], flag(Verb::Serve, "ca-file", "FILE", "HAUL_CA_FILE", "",
+    also(&[Verb::Get, Verb::Add, Verb::Ls, Verb::Show, Verb::Pause, Verb::Resume, Verb::Rm, Verb::Wait, Verb::Settings,
+        Verb::Health], flag(Verb::Serve, "ca-file", "FILE", "HAUL_CA_FILE", "",
         "Trust the certificate authorities in this PEM file as well, and servers whose own certificate is in it")),
     also(&[Verb::Get], flag(Verb::Serve, "no-pipelining", "", "HAUL_NO_PIPELINING", "",
         "Ask a server for one thing at a time on each connection. Slower with small files; for networks with a proxy \
@@ -245,13 +286,15 @@ pub const FLAGS: &[Flag] = &[
     flag(Verb::Get, "quiet", "", "HAUL_QUIET", "",
         "Print nothing but errors"),
     also(CLIENTS, flag(Verb::Add, "server", "URL", "HAUL_SERVER", "http://127.0.0.1:8080",
-        "The agent to ask")),
+        "The agent to ask: http://HOST:PORT, https://HOST:PORT, HOST:PORT or unix:/path/of/a/socket")),
     also(CLIENTS, flag(Verb::Add, "token-file", "FILE", "HAUL_TOKEN_FILE", "",
         "The agent's token is this file's first line")),
     flag(Verb::Ls, "states", "STATES", "HAUL_STATES", "",
         "Only downloads in these states, separated by commas: transferring, paused, complete, error"),
     also(&[Verb::Add, Verb::Show], flag(Verb::Ls, "json", "", "HAUL_JSON", "",
         "Print the API's answer as it is")),
+    flag(Verb::Ls, "watch", "", "HAUL_WATCH", "",
+        "Go on until interrupted, and show what changes"),
     flag(Verb::Rm, "remove-files", "", "HAUL_REMOVE_FILES", "",
         "Remove the files that they downloaded, too"),
 ];

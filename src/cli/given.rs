@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::command::{Ask, Get, Output, Serve, Transfers, What};
 use super::flags::{self, Flag, Verb};
 use super::{Share, UsageError, completions, values};
+use crate::base::listen::{Address, TlsFiles};
 
 /// A value, and where it came from for the error message.
 struct Found {
@@ -153,7 +154,9 @@ impl<'a> Given<'a> {
 
     pub(super) fn serve(self) -> Result<Serve, UsageError> {
         let serve = Serve {
-            listen: self.set("listen", values::listen)?,
+            listen: self.listen()?,
+            socket_group: self.one("socket-group", values::group)?,
+            tls: self.tls()?,
             state_dir: self.state_dir()?,
             transfers: self.transfers()?,
             origins: self.list("origin")?,
@@ -164,13 +167,36 @@ impl<'a> Given<'a> {
             on_complete: self.path("on-complete")?,
             on_error: self.path("on-error")?,
         };
-        if serve.token_file.is_none() && !values::is_loopback(serve.listen) {
+        let open = serve.listen.iter().find(|address| match address {
+            Address::Tcp(address) => !values::is_loopback(*address),
+            Address::Unix(_) => false,
+        });
+        if let Some(open) = open.filter(|_| serve.token_file.is_none()) {
             return Err(UsageError::new(format!(
-                "others can reach {}, so --token-file is needed: a file whose first line is the API's token",
-                serve.listen
+                "others can reach {open}, so --token-file is needed: a file whose first line is the API's token"
             )));
         }
         Ok(serve)
+    }
+
+    fn listen(&self) -> Result<Vec<Address>, UsageError> {
+        let list = self.list("listen")?;
+        let read = |text: &String| values::listen_or_path(text);
+        if list.is_empty() {
+            return Err(UsageError::new("--listen: there is no address"));
+        }
+        let addresses: Result<Vec<_>, String> = list.iter().map(read).collect();
+        addresses.map_err(|what| UsageError::new(format!("--listen: {what}")))
+    }
+
+    fn tls(&self) -> Result<Option<TlsFiles>, UsageError> {
+        match (self.path("tls-cert")?, self.path("tls-key")?) {
+            (Some(cert), Some(key)) => Ok(Some(TlsFiles { cert, key })),
+            (None, None) => Ok(None),
+            _ => Err(UsageError::new(
+                "--tls-cert and --tls-key belong together: give both or neither",
+            )),
+        }
     }
 
     pub(super) fn completions(self) -> Result<String, UsageError> {
@@ -245,20 +271,29 @@ impl<'a> Given<'a> {
                 id: values::id(operands.pop().unwrap_or_default())?,
                 json: self.is_set("json")?,
             },
-            Verb::Wait => What::Wait(values::id(operands.pop().unwrap_or_default())?),
+            Verb::Wait => What::Wait(values::ids(operands)?),
+            Verb::Pause if values::is_all(&operands) => What::PauseAll,
+            Verb::Resume if values::is_all(&operands) => What::ResumeAll,
             Verb::Pause => What::Pause(values::ids(operands)?),
             Verb::Resume => What::Resume(values::ids(operands)?),
             Verb::Rm => What::Remove {
                 ids: values::ids(operands)?,
                 files: self.is_set("remove-files")?,
             },
+            Verb::Health => What::Health,
+            Verb::Settings => {
+                let pairs = operands.into_iter().map(values::setting);
+                What::Settings(pairs.collect::<Result<_, _>>()?)
+            }
             _ => What::List {
                 states: self.one("states", values::states)?.unwrap_or_default(),
                 json: self.is_set("json")?,
+                watch: self.is_set("watch")?,
             },
         };
         Ok(Ask {
-            server: self.set("server", values::base_url)?,
+            server: self.set("server", values::server)?,
+            ca_file: self.path("ca-file")?,
             token_file: self.path("token-file")?,
             what,
         })

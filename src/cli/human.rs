@@ -131,6 +131,18 @@ fn width(c: char) -> usize {
     }
 }
 
+/// A rate as it is written on the command line: `10M`, with the largest unit that loses nothing.
+pub fn exact_rate(bytes_per_second: u64) -> String {
+    let units = [(1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")];
+    let fits = units
+        .into_iter()
+        .find(|(unit, _)| bytes_per_second > 0 && bytes_per_second.is_multiple_of(*unit));
+    match fits {
+        Some((unit, letter)) => format!("{}{letter}", bytes_per_second / unit),
+        None => bytes_per_second.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

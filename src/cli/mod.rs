@@ -16,7 +16,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 
 use lexopt::Arg;
@@ -32,7 +32,11 @@ pub use values::{is_loopback, read_token};
 
 /// Bad usage. Its text is one line, for stderr; the exit status is 2.
 #[derive(Debug)]
-pub struct UsageError(String);
+pub struct UsageError {
+    line: String,
+    /// The command that it is about, where there is one.
+    verb: Option<Verb>,
+}
 
 impl UsageError {
     /// `message` is what was wrong; control characters in it are escaped, so that it stays one line.
@@ -44,13 +48,24 @@ impl UsageError {
                 false => line.push(character),
             }
         }
-        UsageError(line)
+        UsageError { line, verb: None }
+    }
+
+    /// The same, about this command.
+    pub fn of(self, verb: Verb) -> UsageError {
+        UsageError {
+            verb: Some(verb),
+            ..self
+        }
     }
 }
 
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (try 'haul --help')", self.0)
+        match self.verb {
+            Some(verb) => write!(f, "{} (try 'haul {} --help')", self.line, verb.name()),
+            None => write!(f, "{} (try 'haul --help')", self.line),
+        }
     }
 }
 
@@ -68,15 +83,7 @@ pub fn parse(
     let verb = match parser.next().map_err(unusable)? {
         Some(Arg::Short('h') | Arg::Long("help")) => return Ok(Command::Help(overview())),
         Some(Arg::Short('V') | Arg::Long("version")) => return Ok(Command::Version),
-        Some(Arg::Value(word)) => Verb::ALL
-            .into_iter()
-            .find(|verb| word == verb.name())
-            .ok_or_else(|| {
-                let names = Verb::ALL.map(Verb::name);
-                let near = suggest::nearest(&word.to_string_lossy(), &names);
-                let hint = near.map_or(String::new(), |near| format!(": did you mean {near}?"));
-                UsageError::new(format!("there is no command {word:?}{hint}"))
-            })?,
+        Some(Arg::Value(word)) => verb_of(&word)?,
         Some(other) => return Err(unusable(other.unexpected())),
         None => {
             return Err(UsageError::new(
@@ -84,6 +91,36 @@ pub fn parse(
             ));
         }
     };
+    parse_rest(verb, parser, env).map_err(|error| error.of(verb))
+}
+
+fn verb_of(word: &OsStr) -> Result<Verb, UsageError> {
+    let found = Verb::ALL.into_iter().find(|verb| word == verb.name());
+    found.ok_or_else(|| {
+        let names = Verb::ALL.map(Verb::name);
+        let meant = suggest::nearest(&word.to_string_lossy(), &names);
+        let meant = meant.map(|name| format!("; did you mean {name}?"));
+        let meant = meant.unwrap_or_default();
+        UsageError::new(format!("there is no command {word:?}{meant}"))
+    })
+}
+
+fn unknown_flag(verb: Verb, name: &str) -> UsageError {
+    let known = flags::of(verb).map(|flag| flag.name);
+    let known: Vec<&str> = known.chain(["help", "version"]).collect();
+    let meant = suggest::nearest(name, &known);
+    let meant = meant.map(|name| format!("; did you mean --{name}?"));
+    UsageError::new(format!(
+        "invalid option '--{name}'{}",
+        meant.unwrap_or_default()
+    ))
+}
+
+fn parse_rest(
+    verb: Verb,
+    mut parser: lexopt::Parser,
+    env: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Command, UsageError> {
     // An empty variable counts as unset, wherever it is looked at.
     let env = |name: &str| env(name).filter(|value| !value.is_empty());
     let mut given = Given::new(verb, &env);
@@ -94,8 +131,7 @@ pub fn parse(
             Arg::Long(name) => {
                 let flag = flags::of(verb).find(|flag| flag.name == name);
                 let Some(flag) = flag else {
-                    let hint = flag_hint(name, verb);
-                    return Err(UsageError::new(format!("{}{hint}", arg.unexpected())));
+                    return Err(unknown_flag(verb, name));
                 };
                 let value = match flag.value {
                     "" => "true".into(),
@@ -113,19 +149,23 @@ pub fn parse(
         Verb::Serve => given.serve().map(Command::Serve),
         Verb::Share => given.share().map(Command::Share),
         Verb::Get => given.get().map(Command::Get),
-        Verb::Add | Verb::Ls | Verb::Show | Verb::Pause | Verb::Resume | Verb::Rm | Verb::Wait => {
-            given.ask().map(Command::Ask)
-        }
         Verb::Completions => given.completions().map(Command::Help),
         Verb::Man => Ok(Command::Help(man::page())),
+        Verb::Version => Ok(Command::Version),
+        Verb::Help => match given.operands.first() {
+            Some(word) => verb_of(word).map(|verb| Command::Help(help(verb))),
+            None => Ok(Command::Help(overview())),
+        },
+        Verb::Add
+        | Verb::Ls
+        | Verb::Show
+        | Verb::Pause
+        | Verb::Resume
+        | Verb::Rm
+        | Verb::Wait
+        | Verb::Settings
+        | Verb::Health => given.ask().map(Command::Ask),
     }
-}
-
-/// Which flag of the command was perhaps meant.
-fn flag_hint(name: &str, verb: Verb) -> String {
-    let names: Vec<&str> = flags::of(verb).map(|flag| flag.name).collect();
-    let near = suggest::nearest(name, &names);
-    near.map_or(String::new(), |near| format!(": did you mean --{near}?"))
 }
 
 fn unusable(error: lexopt::Error) -> UsageError {

@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
@@ -11,9 +10,11 @@ use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
 ///
 /// # Errors
 /// Stdout is closed.
-pub fn announce(address: SocketAddr) -> io::Result<()> {
+pub fn announce(urls: &[String]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "listening on http://{address}")?;
+    for url in urls {
+        writeln!(out, "listening on {url}")?;
+    }
     out.flush()?;
     if let Some(socket) = std::env::var_os("NOTIFY_SOCKET")
         && let Err(error) = notify(&socket)

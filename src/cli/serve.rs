@@ -1,6 +1,5 @@
 //! Starts the threads, wires them together, and stops them: the engine, and for `haul serve` the API in front of it.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,6 +20,7 @@ use crate::agent::restore::remember;
 use crate::agent::syncer::{self, Lost};
 use crate::api;
 use crate::base::exit_on_panic::exit_on_panic;
+use crate::base::listen::Address;
 use crate::base::system_words::words;
 use crate::cli::{self, UsageError};
 use crate::dest;
@@ -215,9 +215,14 @@ impl Serving {
             transfers: &options.transfers,
             programs,
         };
+        if token.is_some() && options.tls.is_none() {
+            warn_of_plain_http(&options.listen);
+        }
         let engine = Engine::start(&setup, |_, _| Ok(()))?;
         let config = api::Config {
             listen: options.listen,
+            socket_group: options.socket_group,
+            tls: options.tls,
             state_dir: options.state_dir,
             token,
             origins,
@@ -232,13 +237,18 @@ impl Serving {
         })
     }
 
-    /// Where the API listens.
-    pub fn address(&self) -> SocketAddr {
-        self.api.address()
+    /// Where the API listens, as a client would write it.
+    pub fn urls(&self) -> &[String] {
+        self.api.urls()
     }
 
-    /// Reads the token file again, as SIGHUP asks. Where it cannot be read the token stays what it was.
+    /// Reads token and certificate again, as SIGHUP asks. What cannot be read stays what it was.
     pub fn reload(&self) {
+        self.api.reload();
+        self.reload_token();
+    }
+
+    fn reload_token(&self) {
         let Some(path) = &self.token_file else {
             log::info!("there is no token file to be read again");
             return;
@@ -260,6 +270,20 @@ impl Serving {
         self.api.stop();
         self.engine.settle(&stopped);
         self.engine.close()
+    }
+}
+
+/// Whoever is on the way can read a token that is sent without TLS.
+fn warn_of_plain_http(listen: &[Address]) {
+    let open = listen.iter().find(|address| match address {
+        Address::Tcp(address) => !cli::is_loopback(*address),
+        Address::Unix(_) => false,
+    });
+    if let Some(address) = open {
+        log::warn!(
+            "the token travels unencrypted to {address}; give --tls-cert and --tls-key, \
+             or put a proxy with TLS before it"
+        );
     }
 }
 

@@ -35,14 +35,19 @@ fn share(args: &[&str], env: &[(&str, &str)]) -> Share {
 fn complaint(args: &[&str], env: &[(&str, &str)]) -> String {
     let text = run(args, env).unwrap_err().to_string();
     assert_eq!(text.lines().count(), 1, "{text}");
-    assert!(text.contains("haul --help"), "{text}");
+    let verb = args.first().copied().unwrap_or_default();
+    let verb = Verb::ALL.into_iter().find(|one| one.name() == verb);
+    let help = verb.map_or("haul --help".to_owned(), |verb| {
+        format!("haul {} --help", verb.name())
+    });
+    assert!(text.contains(&help), "{text}");
     text
 }
 
 #[test]
 fn serve_has_the_documented_defaults() {
     let serve = serve(&[], &[]);
-    assert_eq!(serve.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(serve.listen[0].to_string(), "127.0.0.1:8080");
     assert_eq!(serve.state_dir, PathBuf::from("/home/me/.local/state/haul"));
     assert_eq!(serve.transfers.workers, 24);
     assert_eq!(serve.transfers.silence_timeout, Duration::from_secs(30));
@@ -162,8 +167,9 @@ fn listening_addresses() {
         ("127.0.0.1:0", "127.0.0.1:0"),
         ("[::1]:8080", "[::1]:8080"),
         ("127.8.0.1:9", "127.8.0.1:9"),
+        ("unix:/run/haul.sock", "unix:/run/haul.sock"),
     ] {
-        assert_eq!(serve(&["--listen", said], &[]).listen.to_string(), meant);
+        assert_eq!(serve(&["--listen", said], &[]).listen[0].to_string(), meant);
     }
     for wrong in [
         ":8080",
@@ -172,6 +178,8 @@ fn listening_addresses() {
         "localhost:x",
         "example.com:80",
         "::1:8080x",
+        "unix:haul.sock",
+        "unix:/run/",
     ] {
         let text = complaint(&["serve", "--listen", wrong], &[("HOME", "/r")]);
         assert!(text.contains("--listen"), "{text}");
@@ -230,7 +238,7 @@ fn bad_usage_is_said_in_one_line() {
         (&["serve", "--rate-limit", "M"], "500k"),
         (&["serve", "--rate-limit", "1.5M"], "500k"),
         (&["serve", "--rate-limit", "-1"], "500k"),
-        (&["serve", "--rate-limit", "10MB"], "500k"),
+        (&["serve", "--rate-limit", "10XB"], "500k"),
         (&["serve", "--rate-limit", "99999999999G"], "at most"),
         (&["serve", "--retry-for", "-1"], "seconds"),
         (&["serve", "--state-dir", ""], "empty"),
@@ -253,7 +261,7 @@ fn bad_usage_is_said_in_one_line() {
         (&["get", "a", "--json=yes"], "--json"),
         (&["add", "link"], "LINK DIR"),
         (&["ls", "--states", "idle"], "idle"),
-        (&["ls", "--server", "localhost:8080"], "--server"),
+        (&["ls", "--server", "ftp://localhost"], "--server"),
         (&["rm"], "ID"),
         (&["rm", ""], "ID"),
         (&["wait", "../x"], "ID"),
@@ -332,7 +340,7 @@ fn questions_go_to_the_server_that_is_named() {
     let asked = ask(&["ls", "--states", "paused,error"], &[]);
     assert_eq!(asked.server, "http://127.0.0.1:8080");
     assert!(
-        matches!(asked.what, What::List { states, json: false } if states == [State::Paused, State::Error])
+        matches!(asked.what, What::List { states, json: false, watch: false } if states == [State::Paused, State::Error])
     );
     let asked = ask(
         &["rm", "01abc", "9Z", "--remove-files"],

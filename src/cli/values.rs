@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::UsageError;
+use crate::base::listen::Address;
 use crate::base::permission::explained;
 use crate::base::secret::Secret;
 use crate::model::request::IfExists;
@@ -32,6 +33,33 @@ pub fn listen(text: &str) -> Result<SocketAddr, String> {
             "{text:?} is no address and port such as 127.0.0.1:8080, [::1]:8080 or localhost:8080"
         )
     })
+}
+
+/// The same, or `unix:` and the path of a socket.
+pub fn listen_or_path(text: &str) -> Result<Address, String> {
+    match text.strip_prefix("unix:") {
+        Some(path) if path.starts_with('/') && !path.ends_with('/') => {
+            Ok(Address::Unix(path.into()))
+        }
+        Some(_) => Err(format!(
+            "{text:?} is no absolute path such as unix:/run/haul.sock"
+        )),
+        None => listen(text).map(Address::Tcp),
+    }
+}
+
+/// A group's number, by its name in /etc/group (group(5)) or as it is.
+pub fn group(text: &str) -> Result<u32, String> {
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let number = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let named = fields.next() == Some(text);
+        fields.nth(1).filter(|_| named)?.parse().ok()
+    });
+    number.ok_or_else(|| format!("there is no group {text:?} in /etc/group"))
 }
 
 /// Whether only this machine can reach the address.
@@ -104,27 +132,55 @@ pub fn id(word: OsString) -> Result<String, UsageError> {
     )))
 }
 
+/// Whether the word is `all`, which no identifier has in it: it has no L.
+pub fn is_all(words: &[OsString]) -> bool {
+    matches!(words, [word] if word == "all")
+}
+
 /// Several of them.
 pub fn ids(words: Vec<OsString>) -> Result<Vec<String>, UsageError> {
     words.into_iter().map(id).collect()
 }
 
-/// Bytes per second: `1000`, `500k`, `10M`, `1G`. The letters are decimal and their case does not matter; 0 is no
-/// limit.
+/// A rate limit, as [`Rate`] reads it.
 pub fn rate(text: &str) -> Result<Rate, String> {
-    let (digits, unit) = match text.chars().last() {
-        Some('k' | 'K') => (&text[..text.len() - 1], 1_000),
-        Some('m' | 'M') => (&text[..text.len() - 1], 1_000_000),
-        Some('g' | 'G') => (&text[..text.len() - 1], 1_000_000_000),
-        _ => (text, 1),
-    };
-    let number = Some(digits)
-        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
-        .and_then(|digits| digits.parse::<u64>().ok())
-        .ok_or_else(|| {
-            format!("{text:?} is no rate in bytes per second such as 1000, 500k or 10M")
-        })?;
-    Rate::new(number.saturating_mul(unit))
+    text.parse()
+}
+
+/// One of `rate-limit=RATE` and `workers=N`: its name, and its value in JSON.
+pub fn setting(word: OsString) -> Result<(&'static str, serde_json::Value), UsageError> {
+    let text = word.to_str().unwrap_or_default();
+    let wrong = |what: &str| UsageError::new(format!("{word:?}: {what}"));
+    match text.split_once('=') {
+        Some(("rate-limit", "none")) => Ok(("rate-limit", serde_json::Value::Null)),
+        Some(("rate-limit", value)) => match rate(value) {
+            Ok(_) => Ok(("rate-limit", value.into())),
+            Err(what) => Err(wrong(&what)),
+        },
+        Some(("workers", value)) => match number(value, 1, 256) {
+            Ok(workers) => Ok(("workers", workers.into())),
+            Err(what) => Err(wrong(&what)),
+        },
+        _ => Err(wrong(
+            "a setting is rate-limit=RATE, such as rate-limit=10M or rate-limit=none, or workers=N",
+        )),
+    }
+}
+
+/// The agent to be asked: a URL, `host:port` alone, or `unix:` and the path of a socket.
+pub fn server(text: &str) -> Result<String, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return match path.starts_with('/') {
+            true => Ok(text.to_owned()),
+            false => Err(format!(
+                "{text:?} is no absolute path such as unix:/run/haul.sock"
+            )),
+        };
+    }
+    match text.contains("://") {
+        true => base_url(text),
+        false => base_url(&format!("http://{text}")),
+    }
 }
 
 /// Text for people: a package's name.

@@ -61,6 +61,28 @@ pub struct Print {
     pub rate: u64,
 }
 
+/// The names of a [`Summary`]'s fields.
+pub const SUMMARY_FIELDS: &[&str] = &[
+    "download_id",
+    "state",
+    "name",
+    "package_id",
+    "link",
+    "dst_folder",
+    "created_at",
+    "completed_at",
+    "bytes_total",
+    "bytes_done",
+    "bytes_per_second",
+    "eta_seconds",
+    "bytes_free",
+    "files_total",
+    "files_complete",
+    "files_skipped",
+    "files_failed",
+    "error",
+];
+
 /// A download's summary, field for field as the API answers it.
 #[derive(Debug, Serialize)]
 pub struct Summary<'a> {
@@ -277,5 +299,19 @@ impl Download {
             problem: None,
         };
         Download::new("D".into(), 1, order, Timestamp(0), view)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_a_summarys_fields_are_all_there() {
+        let summary = serde_json::to_value(Download::sample().summary()).unwrap();
+        let names = summary.as_object().unwrap().keys();
+        let mut known = SUMMARY_FIELDS.to_vec();
+        known.sort_unstable();
+        assert!(names.eq(known));
     }
 }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::num::NonZeroU64;
+use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -23,7 +24,8 @@ const FARTHEST: i64 = 14 * 60;
 
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
-/// A limit in bytes per second; none is no limit. In JSON a whole number, 0 and null meaning none.
+/// A limit in bytes per second; none is no limit. In JSON a whole number or a
+/// string such as `"10M"`, 0 and null meaning none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rate(pub Option<NonZeroU64>);
 
@@ -58,10 +60,43 @@ impl Serialize for Rate {
     }
 }
 
+impl FromStr for Rate {
+    type Err = String;
+
+    /// Bytes per second: `1000`, `500k`, `10M`, `10MB`, `1G`, or in powers of 1024 `10MiB`. The case does not
+    /// matter; 0 is no limit.
+    fn from_str(text: &str) -> Result<Rate, String> {
+        let end = text.find(|c: char| !c.is_ascii_digit());
+        let (digits, unit) = text.split_at(end.unwrap_or(text.len()));
+        let factor: u64 = match unit.trim_start().to_ascii_lowercase().as_str() {
+            "" | "b" => 1,
+            "k" | "kb" => 1_000,
+            "m" | "mb" => 1_000_000,
+            "g" | "gb" => 1_000_000_000,
+            "ki" | "kib" => 1 << 10,
+            "mi" | "mib" => 1 << 20,
+            "gi" | "gib" => 1 << 30,
+            _ => 0,
+        };
+        let number = digits.parse::<u64>().ok().filter(|_| factor > 0);
+        let number = number.ok_or_else(|| {
+            format!("{text:?} is no rate in bytes per second such as 1000, 500k, 10M or 10MiB")
+        })?;
+        Rate::new(number.saturating_mul(factor))
+    }
+}
+
 impl<'de> Deserialize<'de> for Rate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Rate, D::Error> {
-        let number = Option::<JsonUint>::deserialize(deserializer)?;
-        Rate::new(number.map_or(0, |JsonUint(number)| number)).map_err(serde::de::Error::custom)
+        let rate = match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::Null => Ok(Rate(None)),
+            serde_json::Value::String(text) => text.parse(),
+            number => match JsonUint::deserialize(&number) {
+                Ok(JsonUint(number)) => Rate::new(number),
+                Err(error) => Err(format!("{error}, or a string such as \"10M\"")),
+            },
+        };
+        rate.map_err(serde::de::Error::custom)
     }
 }
 
@@ -256,6 +291,30 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_is_a_number_or_a_string_with_a_unit() {
+        for (json, number) in [
+            (json!(1000), 1000),
+            (json!("1000"), 1000),
+            (json!("500k"), 500_000),
+            (json!("10M"), 10_000_000),
+            (json!("10MB"), 10_000_000),
+            (json!("10 mib"), 10 << 20),
+            (json!("1GiB"), 1 << 30),
+            (json!("0"), 0),
+            (json!(null), 0),
+        ] {
+            let read: Rate = serde_json::from_value(json.clone()).unwrap();
+            assert_eq!(read, rate(number), "{json}");
+        }
+        for wrong in ["", "M", "-1", "1.5M", "10Mbit", "1 0", "99999999999G"] {
+            assert!(
+                serde_json::from_value::<Rate>(json!(wrong)).is_err(),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
     fn office_hours() {
         let office = [window(json!({"days": ["mon", "tue", "wed", "thu", "fri"],
             "from": "08:00", "to": "18:00", "utc_offset": "+02:00", "rate_limit": 1000}))];
@@ -345,7 +404,7 @@ mod tests {
             ("utc_offset", json!("02:00"), "utc_offset"),
             ("rate_limit", json!(-1), "-1"),
             ("rate_limit", json!(Rate::MAX + 1), "at most"),
-            ("rate_limit", json!("1M"), "1M"),
+            ("rate_limit", json!("1X"), "1X"),
             ("rate", json!(1), "rate"),
         ] {
             let mut json = good.clone();

@@ -134,6 +134,9 @@ pub enum Change {
     Listed(u32),
     #[serde(rename = "state")]
     State(u32, State, Option<Box<Problem>>),
+    /// Many downloads get this state at once, all or none: one line of the journal.
+    #[serde(rename = "states")]
+    States(Vec<u32>, State),
     /// Every file is in place since then.
     #[serde(rename = "complete")]
     Complete(u32, Timestamp, Box<Counts>),
@@ -221,6 +224,11 @@ impl store::State for Saved {
                 download.completed_at = None;
                 download.counts = None;
             }),
+            Change::States(keys, state) => {
+                for key in keys {
+                    self.apply(Change::State(key, state, None));
+                }
+            }
             Change::Complete(key, at, counts) => self.with(key, |download| {
                 download.state = State::Complete;
                 download.counts = Some(*counts);

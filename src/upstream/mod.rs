@@ -16,13 +16,13 @@ mod json;
 mod line;
 mod listing;
 mod obs_fold;
-mod pinned;
+pub mod pinned;
 mod pipeline;
 mod refusal;
 pub mod session;
 #[cfg(test)]
 mod tests;
-mod trust;
+pub mod trust;
 mod watch;
 mod web_page;
 

@@ -286,3 +286,90 @@ fn an_agent_that_is_started_anew_is_waited_for() {
     assert_eq!(waiting.wait_exit().code(), Some(0));
     again.kill9();
 }
+
+#[test]
+fn settings_are_shown_and_changed() {
+    let rig = Rig::new(Package::new().file("a", 1));
+    let server = format!("http://{}", rig.agent.address);
+    let ask = |words: &[&str]| {
+        let mut command = haul();
+        let output = command
+            .arg("settings")
+            .args(words)
+            .args(["--server", &server])
+            .output();
+        output.unwrap()
+    };
+    let changed = ask(&["rate-limit=10MB", "workers=8"]);
+    assert!(changed.status.success(), "{changed:?}");
+    assert_eq!(ask(&[]).stdout, b"rate-limit=10M\nworkers=8\n");
+    assert_eq!(
+        rig.agent.get("/api/v1/settings").expect(200)["rate_limit"],
+        10_000_000
+    );
+    assert_eq!(
+        ask(&["rate-limit=1MiB"]).stdout,
+        b"rate-limit=1048576\nworkers=8\n"
+    );
+    assert_eq!(
+        ask(&["rate-limit=none"]).stdout,
+        b"rate-limit=none\nworkers=8\n"
+    );
+    let headers = [("Content-Type", "application/json")];
+    let put = |body| {
+        crate::support::http::send(
+            rig.agent.address,
+            "PUT",
+            "/api/v1/settings",
+            &headers,
+            Some(body),
+        )
+    };
+    assert_eq!(
+        put(r#"{"rate_limit": "500k"}"#).expect(200)["rate_limit"],
+        500_000
+    );
+    put(r#"{"rate_limit": "fast"}"#).expect(400);
+    assert_eq!(ask(&["speed=1"]).status.code(), Some(2));
+}
+
+#[test]
+fn usage_errors_name_the_command_and_what_was_perhaps_meant() {
+    let said = |words: &[&str]| {
+        let output = haul().args(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(said(&["sevre"]).contains("did you mean serve?"));
+    let flag = said(&["ls", "--sate"]);
+    assert!(
+        flag.contains("did you mean --states?") || flag.contains("haul ls --help"),
+        "{flag}"
+    );
+    assert!(said(&["ls", "--statse", "x"]).contains("did you mean --states?"));
+    assert!(said(&["get"]).contains("haul get --help"));
+    assert!(said(&["help", "shar"]).contains("did you mean share?"));
+    let help = haul().args(["help", "ls"]).output().unwrap();
+    assert_eq!(
+        help.stdout,
+        haul().args(["ls", "--help"]).output().unwrap().stdout
+    );
+    let version = haul().arg("version").output().unwrap();
+    assert_eq!(
+        version.stdout,
+        haul().arg("--version").output().unwrap().stdout
+    );
+}
+
+#[test]
+fn ls_watch_shows_what_changes() {
+    let rig = Rig::new(Package::new().file("a", 1));
+    let server = format!("http://{}", rig.agent.address);
+    let mut command = haul();
+    command.args(["ls", "--watch", "--server", &server]);
+    let watching = crate::support::process::Running::start(&mut command);
+    assert!(watching.stdout.line().unwrap().starts_with("ID"));
+    rig.create();
+    assert!(watching.stdout.line().unwrap().starts_with("ID"));
+    assert!(watching.stdout.line().is_some());
+}

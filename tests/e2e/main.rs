@@ -5,6 +5,7 @@
 //! to be tested, such as the static build.
 #![forbid(unsafe_code)]
 
+mod all_at_once;
 mod cli;
 mod client;
 mod clock_jumps;
@@ -25,6 +26,7 @@ mod hooks;
 mod https;
 mod large_listings;
 mod list_and_inspect;
+mod listening;
 mod messages;
 mod metrics;
 mod mounts;
@@ -32,6 +34,7 @@ mod names;
 mod nginx;
 mod own_folders;
 mod packaging;
+mod parts_of_lists;
 mod pause_resume;
 mod power_cut;
 mod proxy;

@@ -60,7 +60,7 @@ fn a_refused_change_changes_nothing() {
     let agent = Setup::new().start();
     let before = agent.get(SETTINGS).expect(200);
     for wrong in [
-        json!({"rate_limit": "10M"}),
+        json!({"rate_limit": "10X"}),
         json!({"workers": 0}),
         json!({"workers": 4, "speed": 1}),
         json!({"workers": 4, "schedule": [{"days": ["mon"], "from": "1:00", "to": "2:00",

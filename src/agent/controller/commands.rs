@@ -16,6 +16,19 @@ impl Controller {
                 let _ = reply.send(result);
                 self.undefer(key);
             }
+            Command::PrepareStates { from, state, reply } => {
+                self.prepare_states(from, state, reply);
+            }
+            Command::ApplyStates {
+                keys,
+                state,
+                committed,
+                reply,
+            } => {
+                let changed = self.apply_states(&keys, state, committed);
+                let _ = reply.send(changed);
+                keys.into_iter().for_each(|key| self.undefer(key));
+            }
             Command::PrepareCreate { order, reply } => {
                 let _ = reply.send(self.prepare_create(*order));
             }
@@ -90,6 +103,39 @@ impl Controller {
         }
         let key = active.download.key;
         let _ = reply.send(self.prepared(key, state));
+    }
+
+    /// Looks for the downloads that can change; one that cannot, such as one whose link goes into its folder
+    /// again already, stays as it is. Waits for its turn while a change of one of them is being committed.
+    fn prepare_states(&mut self, from: Vec<State>, state: State, reply: Sender<Vec<u32>>) {
+        let keys: Vec<u32> = self
+            .board
+            .all()
+            .iter()
+            .map(|download| download.key)
+            .filter(|key| {
+                let active = self.active.get(key);
+                active.is_some_and(|active| from.contains(&active.record.state()))
+            })
+            .collect();
+        let is_busy = |key: &&u32| self.active.get(key).is_some_and(|active| active.committing);
+        let busy = keys.iter().find(is_busy).copied();
+        if let Some(active) = busy.and_then(|key| self.active.get_mut(&key)) {
+            let again = Command::PrepareStates { from, state, reply };
+            active.deferred.push_back(again);
+            return;
+        }
+        let may_change = |key: &u32| matches!(self.prepared(*key, state), Ok(Prepared::Commit(..)));
+        let _ = reply.send(keys.into_iter().filter(may_change).collect());
+    }
+
+    fn apply_states(&mut self, keys: &[u32], state: State, committed: bool) -> Vec<String> {
+        let applied = keys
+            .iter()
+            .map(|&key| self.apply_state(key, state, committed));
+        // One that ended while that was being committed has not changed by it.
+        let changed = applied.filter_map(Result::ok);
+        changed.map(|download| download.id.clone()).collect()
     }
 
     fn prepared(&mut self, key: u32, state: State) -> Result<Prepared, Refusal> {

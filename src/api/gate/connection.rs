@@ -1,18 +1,23 @@
 //! One client's connection, request by request.
 
 use std::io::{self, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::thread;
 use std::time::Instant;
 
-use super::Shared;
 use super::chunked::Chunked;
 use super::head::{self, Framing, Head, Scan};
 use super::registry::Slot;
 use super::relay::{Broken, Relayed, relay};
+use super::socket::{Door, Socket};
+use super::tls;
 use super::wait;
+use super::{STACK, Shared};
 use crate::api::answer::Answer;
 use crate::api::backend::Upstream;
 use crate::api::error::ApiError;
+use crate::api::guard;
 use crate::api::inbox::Inbox;
 
 /// First size of a connection's read buffer, bytes.
@@ -37,6 +42,8 @@ impl From<ApiError> for End {
 struct Connection<'a> {
     shared: &'a Shared,
     slot: &'a Slot,
+    /// What requests are read from: the client's own connection, or what TLS hands on.
+    stream: &'a Socket,
     inbox: Inbox,
     /// The request to be passed on, later the answer.
     out: Vec<u8>,
@@ -46,14 +53,51 @@ struct Connection<'a> {
 
 /// Serves the connection until it ends.
 pub fn serve(shared: &Shared, slot: &Slot) {
-    let mut connection = Connection {
-        shared,
-        slot,
-        inbox: Inbox::new(FIRST_BUFFER),
-        out: Vec::with_capacity(FIRST_BUFFER),
-        body: Vec::new(),
-        first: true,
+    let (Door::Tls(certificate), Socket::Tcp(client)) = (&slot.door, &slot.stream) else {
+        return serve_on(shared, slot, &slot.stream);
     };
+    match tls::is_spoken(client, &shared.limits) {
+        Some(true) => {}
+        Some(false) => {
+            let hint = "haul speaks TLS here: ask with https:// instead of http://";
+            let connection = Connection::new(shared, slot, &slot.stream);
+            return match connection.prepare() {
+                Ok(()) => connection.refuse(ApiError::invalid_request(hint)),
+                Err(error) => log::debug!("a connection could not be set up: {error}"),
+            };
+        }
+        None => return,
+    }
+    if let Err(error) = serve_tls(shared, slot, certificate, client) {
+        log::debug!("a TLS connection ended: {error}");
+    }
+}
+
+fn serve_tls(
+    shared: &Shared,
+    slot: &Slot,
+    certificate: &tls::Certificate,
+    client: &std::net::TcpStream,
+) -> io::Result<()> {
+    client.set_nodelay(true)?;
+    let (outer, inner) = UnixStream::pair()?;
+    thread::scope(|scope| {
+        thread::Builder::new()
+            .name("api-client".into())
+            .stack_size(STACK)
+            .spawn_scoped(scope, || {
+                let inner = Socket::Unix(inner);
+                serve_on(shared, slot, &inner);
+            })?;
+        let pumped = tls::pump(certificate, client, &outer, &shared.limits);
+        // Ends the other thread, which may be waiting for what will not come.
+        let _ = outer.shutdown(Shutdown::Both);
+        pumped
+    })
+}
+
+fn serve_on(shared: &Shared, slot: &Slot, stream: &Socket) {
+    let mut connection = Connection::new(shared, slot, stream);
     if let Err(error) = connection.prepare() {
         log::debug!("a connection could not be set up: {error}");
         return;
@@ -68,15 +112,23 @@ pub fn serve(shared: &Shared, slot: &Slot) {
     }
 }
 
-impl Connection<'_> {
-    fn stream(&self) -> &TcpStream {
-        &self.slot.stream
+impl<'a> Connection<'a> {
+    fn new(shared: &'a Shared, slot: &'a Slot, stream: &'a Socket) -> Connection<'a> {
+        Connection {
+            shared,
+            slot,
+            stream,
+            inbox: Inbox::new(FIRST_BUFFER),
+            out: Vec::with_capacity(FIRST_BUFFER),
+            body: Vec::new(),
+            first: true,
+        }
     }
+}
 
+impl Connection<'_> {
     fn prepare(&self) -> io::Result<()> {
-        let stream = self.stream();
-        stream.set_nodelay(true)?;
-        stream.set_write_timeout(Some(self.shared.limits.write_time))
+        self.stream.prepare(self.shared.limits.write_time)
     }
 
     /// One request and its answer; whether there may be another.
@@ -97,6 +149,10 @@ impl Connection<'_> {
         self.out.clear();
         let request = head::parse(&self.inbox.data()[..length], &mut self.out)?;
         self.inbox.consume(length);
+        if matches!(self.slot.door, Door::Local) {
+            // No client can say this: of its fields only those that are known are passed on.
+            self.out.extend_from_slice(guard::LOCAL_LINE);
+        }
         self.body.clear();
         match request.framing {
             Framing::Length(0) => {}
@@ -153,12 +209,12 @@ impl Connection<'_> {
     }
 
     fn fill(&mut self, deadline: Instant, most: usize) -> Result<Filled, End> {
-        match wait::readable(self.stream(), deadline) {
+        match wait::readable(self.stream, deadline) {
             Ok(true) => {}
             Ok(false) => return Ok(Filled::Late),
             Err(_) => return Err(End::Silent),
         }
-        let mut stream = &self.slot.stream;
+        let mut stream = self.stream;
         match self.inbox.fill(&mut stream, most) {
             Ok(0) => Ok(Filled::End),
             Ok(_) => Ok(Filled::Some),
@@ -222,7 +278,8 @@ impl Connection<'_> {
     }
 
     fn go_ahead(&self) -> Result<(), End> {
-        self.stream()
+        let mut stream = self.stream;
+        stream
             .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
             .map_err(|_| End::Silent)
     }
@@ -252,7 +309,7 @@ impl Connection<'_> {
             .write_all(&self.out)
             .map_err(|_| Broken::Upstream { head_sent: false })?;
         let keep = request.keep_alive && !self.shared.registry.is_stopping();
-        relay(upstream, &self.slot.stream, request, keep, &mut self.out)
+        relay(upstream, self.stream, request, keep, &mut self.out)
     }
 
     /// Tells the client why not, and hangs up.
@@ -260,7 +317,7 @@ impl Connection<'_> {
         log::debug!("refused a request: {} {}", error.status, error.code);
         let mut answer = Answer::from(error);
         answer.fields.push(("Connection", "close".into()));
-        let mut stream = &self.slot.stream;
+        let mut stream = self.stream;
         if answer.send(false, &mut stream).is_ok() {
             self.hang_up();
         }
@@ -269,7 +326,7 @@ impl Connection<'_> {
     /// Closes the connection so that the client gets to read what was sent: closing with
     /// unread bytes would reset it (RFC 9112, 9.6).
     fn hang_up(&mut self) {
-        if self.stream().shutdown(Shutdown::Write).is_err() {
+        if self.stream.shutdown(Shutdown::Write).is_err() {
             return;
         }
         let stopping = self.shared.registry.is_stopping();

@@ -12,6 +12,8 @@ pub struct Fields<'a> {
     authorization: Option<&'a [u8]>,
     content_type: Option<&'a [u8]>,
     last_event_id: Option<&'a [u8]>,
+    /// A list, which may be on several lines.
+    accept_encoding: Vec<&'a [u8]>,
     length: Option<u64>,
     transfer_coding: Option<&'a [u8]>,
     pub keep_alive: Option<bool>,
@@ -51,6 +53,9 @@ impl<'a> Fields<'a> {
             once(&mut self.content_type, value)
         } else if is("last-event-id") {
             once(&mut self.last_event_id, value)
+        } else if is("accept-encoding") {
+            self.accept_encoding.push(value);
+            Ok(())
         } else if is("transfer-encoding") {
             once(&mut self.transfer_coding, value)
         } else if is("content-length") {
@@ -128,7 +133,10 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// 400 where one is not ASCII.
     pub fn write(&self, out: &mut Vec<u8>) -> Result<(), ApiError> {
+        let accepted = self.accept_encoding.join(&b", "[..]);
+        let accepted = Some(&accepted[..]).filter(|list| !list.is_empty() && list.is_ascii());
         for (name, value) in [
+            ("Accept-Encoding: ", accepted),
             ("Host: ", self.host),
             ("Origin: ", self.origin),
             ("Authorization: ", self.authorization),

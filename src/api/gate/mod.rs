@@ -12,12 +12,15 @@ mod head;
 pub mod limits;
 mod registry;
 mod relay;
+pub mod socket;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 mod wait;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+#[cfg(test)]
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -27,10 +30,13 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 
 use self::limits::Limits;
 use self::registry::Registry;
+use self::socket::{Door, Listener, Socket};
 use super::backend::Backend;
 
 /// A connection's thread keeps its buffers on the heap.
 const STACK: usize = 128 << 10;
+/// A handshake takes more.
+const TLS_STACK: usize = 512 << 10;
 /// How long the accept thread waits for room at a time, so that it notices a stop.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
 /// How long closed connections may take to be gone.
@@ -44,7 +50,9 @@ struct Shared {
 
 /// The listener before the HTTP server, with the thread that accepts.
 pub struct Gate {
-    address: SocketAddr,
+    #[cfg(test)]
+    address: Option<SocketAddr>,
+    urls: Vec<String>,
     shared: Arc<Shared>,
     /// Written to when the accept thread is to end.
     end: Arc<OwnedFd>,
@@ -52,14 +60,14 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Takes connections from `listener` and passes their requests on to `backend`.
+    /// Takes connections from the listeners and passes their requests on to `backend`.
     ///
     /// # Errors
     /// The system is out of descriptors or threads.
-    pub fn start(listener: TcpListener, backend: Backend, limits: Limits) -> io::Result<Gate> {
-        let address = listener.local_addr()?;
-        // A connection can go between poll and accept.
-        listener.set_nonblocking(true)?;
+    pub fn start(listeners: Vec<Listener>, backend: Backend, limits: Limits) -> io::Result<Gate> {
+        #[cfg(test)]
+        let address = listeners.iter().find_map(Listener::tcp_address);
+        let urls = listeners.iter().map(Listener::url).collect();
         let end = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let shared = Arc::new(Shared {
             limits,
@@ -67,7 +75,7 @@ impl Gate {
             registry: Arc::default(),
         });
         let acceptor = Acceptor {
-            listener,
+            listeners,
             end: end.clone(),
             shared: shared.clone(),
             starved: false,
@@ -77,16 +85,24 @@ impl Gate {
             .stack_size(STACK)
             .spawn(move || acceptor.run())?;
         Ok(Gate {
+            #[cfg(test)]
             address,
+            urls,
             shared,
             end,
             thread: Some(thread),
         })
     }
 
-    /// The address that it listens on, with the real port.
+    /// The first TCP address that it listens on, with the real port.
+    #[cfg(test)]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.address.expect("tests listen on TCP")
+    }
+
+    /// Where it listens, as a client would write it.
+    pub fn urls(&self) -> &[String] {
+        &self.urls
     }
 
     /// Refuses further requests, waits for the answers under way, closes everything.
@@ -124,7 +140,7 @@ impl Drop for Gate {
 }
 
 struct Acceptor {
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     end: Arc<OwnedFd>,
     shared: Arc<Shared>,
     /// Whether the last attempt failed for want of descriptors or memory.
@@ -133,16 +149,24 @@ struct Acceptor {
 
 impl Acceptor {
     fn run(mut self) {
-        while self.wait(true, None) {
+        let mut next = 0;
+        while let Some(ready) = self.wait(true, None) {
             if !self.make_room() {
                 continue;
             }
-            match self.listener.accept() {
-                Ok((stream, _)) => {
+            // One connection at a time, from each listener in its turn.
+            let count = self.listeners.len();
+            let places = (0..count).map(|at| (next + at) % count);
+            let Some(at) = places.into_iter().find(|&at| ready.contains(&at)) else {
+                continue;
+            };
+            next = at + 1;
+            match self.listeners[at].accept() {
+                Ok(stream) => {
                     if std::mem::take(&mut self.starved) {
                         log::warn!("connections are accepted again");
                     }
-                    self.serve(stream);
+                    self.serve(stream, self.listeners[at].door.clone());
                 }
                 Err(error) if passes_by(&error) => {}
                 Err(error) => self.wait_out(&error),
@@ -150,20 +174,30 @@ impl Acceptor {
         }
     }
 
-    /// Waits for a connection where `listen`, and until the time has passed where there is one;
-    /// false when the thread is to end.
-    fn wait(&self, listen: bool, time: Option<Duration>) -> bool {
+    /// Waits for a connection where `listen`, and until the time has passed where there is one: the
+    /// listeners that have one. None when the thread is to end.
+    fn wait(&self, listen: bool, time: Option<Duration>) -> Option<Vec<usize>> {
         let mut sources = vec![PollFd::new(&*self.end, PollFlags::IN)];
         if listen {
-            sources.push(PollFd::new(&self.listener, PollFlags::IN));
+            let listeners = self.listeners.iter();
+            sources.extend(listeners.map(|one| PollFd::new(one, PollFlags::IN)));
         }
         let deadline = time.map(|time| Instant::now() + time);
         match wait::any(&mut sources, deadline) {
-            Ok(_) => sources[0].revents().is_empty(),
+            Ok(_) if !sources[0].revents().is_empty() => None,
+            Ok(_) => {
+                let ready = sources.iter().skip(1).map(|one| !one.revents().is_empty());
+                Some(
+                    ready
+                        .enumerate()
+                        .filter_map(|(at, is)| is.then_some(at))
+                        .collect(),
+                )
+            }
             Err(error) => {
                 log::error!("the API cannot wait for connections: {error}");
                 thread::sleep(self.shared.limits.accept_pause);
-                true
+                Some(Vec::new())
             }
         }
     }
@@ -184,12 +218,16 @@ impl Acceptor {
         self.wait(false, Some(self.shared.limits.accept_pause));
     }
 
-    fn serve(&self, stream: TcpStream) {
-        let entry = self.shared.registry.enter(stream);
+    fn serve(&self, stream: Socket, door: Door) {
+        let stack = match door {
+            Door::Tls(_) => TLS_STACK,
+            Door::Plain | Door::Local => STACK,
+        };
+        let entry = self.shared.registry.enter(stream, door);
         let shared = self.shared.clone();
         let thread = thread::Builder::new()
             .name("api-client".into())
-            .stack_size(STACK)
+            .stack_size(stack)
             .spawn(move || connection::serve(&shared, &entry.0));
         if let Err(error) = thread {
             log::error!("a connection was closed for want of a thread: {error}");

@@ -1,10 +1,12 @@
 //! The connections that are open, and which of them can be given up for a new one.
 
 use std::collections::HashMap;
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use super::socket::{Door, Socket};
 
 /// The client has to act next: nothing is lost if the connection goes.
 const WAITING: u8 = 0;
@@ -15,7 +17,8 @@ const EVICTED: u8 = 2;
 
 /// One connection.
 pub struct Slot {
-    pub stream: TcpStream,
+    pub stream: Socket,
+    pub door: Door,
     number: u64,
     state: AtomicU8,
     /// When it began to wait, on the registry's clock.
@@ -60,10 +63,11 @@ impl Registry {
     }
 
     /// Enters a connection.
-    pub fn enter(self: &Arc<Registry>, stream: TcpStream) -> Entry {
+    pub fn enter(self: &Arc<Registry>, stream: Socket, door: Door) -> Entry {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let slot = Arc::new(Slot {
             stream,
+            door,
             number,
             state: AtomicU8::new(WAITING),
             since: AtomicU64::new(self.clock()),

@@ -1,12 +1,12 @@
 //! An answer on its way back: from tiny_http's socket to the client's, by its framing.
 
 use std::io::Write;
-use std::net::TcpStream;
 
 use rustix::event::{PollFd, PollFlags};
 
 use super::chunked::Chunked;
 use super::head::Head;
+use super::socket::Socket;
 use super::wait;
 use crate::api::backend::{UPSTREAM_BUFFER, Upstream};
 
@@ -53,7 +53,7 @@ pub struct Relayed {
 /// See [`Broken`].
 pub fn relay(
     upstream: &mut Upstream,
-    client: &TcpStream,
+    client: &Socket,
     request: &Head,
     keep_client: bool,
     scratch: &mut Vec<u8>,
@@ -95,7 +95,7 @@ pub fn relay(
 
 fn read_head(
     upstream: &mut Upstream,
-    client: &TcpStream,
+    client: &Socket,
     request: &Head,
 ) -> Result<AnswerHead, Broken> {
     let broken = Broken::Upstream { head_sent: false };
@@ -116,7 +116,7 @@ fn read_head(
 }
 
 /// Waits until the server has something, or the client has gone.
-fn wait_for(upstream: &Upstream, client: &TcpStream, gone: PollFlags) -> Result<(), Broken> {
+fn wait_for(upstream: &Upstream, client: &Socket, gone: PollFlags) -> Result<(), Broken> {
     let mut sources = [
         PollFd::new(&upstream.stream, PollFlags::IN),
         PollFd::new(client, gone),
@@ -181,7 +181,7 @@ fn write_head(head: &[u8], request: &Head, keep: bool, decode: bool, out: &mut V
 /// leaves in one write with the body's beginning.
 struct Copy<'a> {
     upstream: &'a mut Upstream,
-    client: &'a TcpStream,
+    client: &'a Socket,
     /// What tells that the client has gone, beside errors.
     gone: PollFlags,
     out: &'a mut Vec<u8>,

@@ -1,15 +1,17 @@
 //! The gate in front of a server that does what its test tells it to.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::Gate;
 use super::limits::Limits;
+use super::socket::Listener;
 use crate::api::answer::{Answer, Body};
 use crate::api::backend::{Backend, Handler};
+use crate::base::listen::Address;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const LONG: Duration = Duration::from_secs(10);
@@ -21,8 +23,12 @@ fn gate(
     let folder = tempfile::tempdir().unwrap();
     let handler: Handler = Arc::new(handler);
     let backend = Backend::start(folder.path(), handler).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    (Gate::start(listener, backend, limits).unwrap(), folder)
+    let address = Address::Tcp("127.0.0.1:0".parse().unwrap());
+    let listener = Listener::bind(&address, None, None).unwrap();
+    (
+        Gate::start(vec![listener], backend, limits).unwrap(),
+        folder,
+    )
 }
 
 fn connect(gate: &Gate) -> TcpStream {

@@ -166,6 +166,18 @@ impl Agent for FakeAgent {
         Ok(download)
     }
 
+    fn change_all(&self, from: &[State], to: State) -> Result<Vec<String>, Refusal> {
+        self.begin()?;
+        let all = self.board.all();
+        let some = all.iter().filter(|one| from.contains(&one.state()));
+        Ok(some
+            .map(|one| {
+                one.update(|view| view.state = to);
+                one.id.clone()
+            })
+            .collect())
+    }
+
     fn delete(&self, which: Which, remove_files: bool) -> Result<Deleted, Refusal> {
         self.begin()?;
         if let Which::One(id) = &which {

@@ -349,7 +349,9 @@ fn the_inner_socket_is_ours_alone_and_replaces_a_leftover() {
     let socket = state_dir.path().join("api-1.sock");
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     let config = Config {
-        listen: "127.0.0.1:0".parse().unwrap(),
+        listen: vec![Address::Tcp("127.0.0.1:0".parse().unwrap())],
+        socket_group: None,
+        tls: None,
         state_dir: state_dir.path().to_owned(),
         token: None,
         origins: Origins::default(),
@@ -370,7 +372,9 @@ fn a_state_directory_too_deep_for_a_socket_will_do() {
     let deep = state_dir.path().join("d".repeat(120));
     std::fs::create_dir(&deep).unwrap();
     let config = Config {
-        listen: "127.0.0.1:0".parse().unwrap(),
+        listen: vec![Address::Tcp("127.0.0.1:0".parse().unwrap())],
+        socket_group: None,
+        tls: None,
         state_dir: deep,
         token: None,
         origins: Origins::default(),
@@ -385,7 +389,9 @@ fn a_state_directory_too_deep_for_a_socket_will_do() {
 fn an_address_that_is_taken_is_an_error_that_says_so() {
     let api = Api::start();
     let config = Config {
-        listen: api.server.address(),
+        listen: vec![Address::Tcp(api.server.address())],
+        socket_group: None,
+        tls: None,
         state_dir: api.state_dir.path().to_owned(),
         token: None,
         origins: Origins::default(),

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::gate::limits::Limits;
 use super::{Config, Server};
+use crate::base::listen::Address;
 use crate::base::secret::Secret;
 use crate::model::link::Origins;
 use agent::FakeAgent;
@@ -50,7 +51,9 @@ impl Api {
         let state_dir = tempfile::tempdir().unwrap();
         let agent = Arc::new(FakeAgent::default());
         let config = Config {
-            listen: "127.0.0.1:0".parse().unwrap(),
+            listen: vec![Address::Tcp("127.0.0.1:0".parse().unwrap())],
+            socket_group: None,
+            tls: None,
             state_dir: state_dir.path().to_owned(),
             token: token.map(Secret::new),
             origins: Origins::default(),

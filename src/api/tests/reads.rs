@@ -110,7 +110,7 @@ fn the_root_lists_the_calls() {
     let api = Api::start();
     for path in ["/api/v1", "/api/v1/"] {
         let calls = api.ask("GET", path).json();
-        assert_eq!(calls["calls"].as_array().unwrap().len(), 15);
+        assert_eq!(calls["calls"].as_array().unwrap().len(), 17);
     }
     assert_eq!(api.ask("GET", "/api/v1/health").json()["status"], "ok");
 }
@@ -141,4 +141,40 @@ fn slow_readers_of_long_answers_hold_up_nobody() {
         let list = client.reply(false).json();
         assert_eq!(list.as_array().unwrap().len(), 20_000);
     }
+}
+
+#[test]
+fn long_answers_are_compressed_for_those_who_accept_it() {
+    use std::io::Read as _;
+
+    let api = Api::start();
+    for files in [3000, 50] {
+        let download = agent::download(1, State::Complete);
+        agent::fill(&download, files);
+        api.agent.publish([download]);
+        let path = format!("{DOWNLOADS}/0100000001");
+        let ask = |accept: &str| {
+            let fields = format!("Accept-Encoding: {accept}\r\n");
+            api.client().ask("GET", &path, &fields, None)
+        };
+        let plain = ask("gzip;q=0");
+        assert_eq!(plain.field("Content-Encoding"), None);
+        assert_eq!(plain.field("Vary"), Some("Accept-Encoding"));
+        let small = ask("br, gzip");
+        assert_eq!(small.field("Content-Encoding"), Some("gzip"));
+        assert_eq!(small.field("Vary"), Some("Accept-Encoding"));
+        assert!(small.body.len() < plain.body.len() / 4);
+        let mut body = Vec::new();
+        let mut decoder = flate2::read::GzDecoder::new(&small.body[..]);
+        decoder.read_to_end(&mut body).unwrap();
+        assert!(body == plain.body, "{files} files");
+    }
+    let fields = "Accept-Encoding: gzip\r\n";
+    let short = api.client().ask("GET", "/api/v1/health", fields, None);
+    assert_eq!(short.field("Content-Encoding"), None);
+    let mut client = api.client();
+    client.send(format!(
+        "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"
+    ));
+    assert_eq!(client.head().field("Content-Encoding"), None);
 }

@@ -56,7 +56,7 @@ fn what_is_not_understood_changes_nothing_and_is_named() {
             "invalid_request",
             "rate_limit",
         ),
-        (r#"{"rate_limit":"10M"}"#, "invalid_request", "rate_limit"),
+        (r#"{"rate_limit":"10X"}"#, "invalid_request", "rate_limit"),
         (r#"{"rate_limit":-1}"#, "invalid_request", "rate_limit"),
         (r#"{"rate_limit":true}"#, "invalid_request", "rate_limit"),
         (r#"{"workers":0}"#, "invalid_request", "1 to 256"),

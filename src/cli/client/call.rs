@@ -7,12 +7,18 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use ureq::http::{Method, Request, Response};
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector, RustlsConnector, TcpConnector};
 use ureq::{Agent, AsSendBody, Body};
 
+use super::unix::{UnixConnector, Unresolved};
 use crate::base::secret::Secret;
 use crate::base::system_words::words;
 use crate::cli::human;
 use crate::cli::{self, Ask};
+use crate::upstream::pinned::{self, Pinned};
+use crate::upstream::trust;
 
 /// A POST may wait for the link's server for 10 s, a long poll for 30.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -55,7 +61,10 @@ struct ErrorFields {
 /// A running agent.
 pub struct Server {
     agent: Agent,
+    /// As it was given.
     base: String,
+    /// What URLs begin with.
+    root: String,
     token: Option<Secret>,
 }
 
@@ -69,18 +78,45 @@ impl Server {
             .map(cli::read_token)
             .transpose()
             .map_err(CallError::Usage)?;
+        let given = ask.ca_file.as_deref().map(trust::read).transpose();
+        let given = given.map_err(CallError::Usage)?.unwrap_or_default();
+        let all = trust::local_certificates(&given);
+        let pinned = match given.is_empty() {
+            true => Pinned::default(),
+            false => pinned::trusting(&all, &given),
+        };
+        let roots = match all.is_empty() {
+            true => RootCerts::WebPki,
+            false => RootCerts::from(all),
+        };
         let config = Agent::config_builder()
             .http_status_as_error(false)
             // An agent on this machine or in this house: no proxy knows it.
             .proxy(None)
             .max_redirects(0)
             .timeout_connect(Some(CONNECT_TIMEOUT))
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
             .user_agent(concat!("haul/", env!("CARGO_PKG_VERSION")))
             .build();
         let base = ask.server.strip_suffix("/api/v1").unwrap_or(&ask.server);
+        let (agent, root) = match base.strip_prefix("unix:") {
+            Some(path) => (
+                Agent::with_parts(config, UnixConnector(path.into()), Unresolved),
+                "http://localhost",
+            ),
+            None => {
+                let connector = TcpConnector::default()
+                    // Before ureq's own, which leaves alone what speaks TLS already.
+                    .chain(pinned)
+                    .chain(RustlsConnector::default());
+                let agent = Agent::with_parts(config, connector, DefaultResolver::default());
+                (agent, base)
+            }
+        };
         Ok(Server {
-            agent: Agent::new_with_config(config),
+            agent,
             base: base.to_owned(),
+            root: root.to_owned(),
             token,
         })
     }
@@ -108,6 +144,16 @@ impl Server {
     /// POST without a body.
     pub fn act<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
         self.read(self.send(Method::POST, path, (), Some(TIMEOUT))?)
+    }
+
+    /// PUT of JSON.
+    pub fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CallError> {
+        let body = serde_json::to_vec(body).map_err(|error| CallError::Usage(error.to_string()))?;
+        self.read(self.send(Method::PUT, path, &body[..], Some(TIMEOUT))?)
     }
 
     /// POST of JSON.
@@ -149,7 +195,7 @@ impl Server {
     ) -> Result<Request<B>, CallError> {
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("{}/api/v1{path}", self.base))
+            .uri(format!("{}/api/v1{path}", self.root))
             .header("content-type", "application/json");
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {}", token.reveal()));
@@ -196,6 +242,7 @@ impl Server {
     fn fault(&self, error: ureq::Error) -> CallError {
         let base = &self.base;
         let refused = matches!(&error, ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused)
+            || matches!(&error, ureq::Error::Io(error) if error.kind() == io::ErrorKind::NotFound && base.starts_with("unix:"))
             || matches!(error, ureq::Error::ConnectionFailed);
         CallError::Server(if refused {
             format!(

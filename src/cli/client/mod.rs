@@ -1,10 +1,11 @@
-//! `haul ls`, `add`, `show`, `pause`, `resume`, `rm` and `wait`: thin clients of a running agent's API, for
+//! `haul ls`, `add`, `show`, `pause`, `resume`, `rm`, `wait`, `settings` and `health`: thin clients of a running agent's API, for
 //! people and scripts.
 
 mod call;
 mod show;
+mod unix;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -37,7 +38,9 @@ pub fn run(ask: &Ask) -> u8 {
         Err(error) => {
             complain(&error.to_string());
             match error {
-                CallError::Usage(_) => 2,
+                // A container's health is 0 or 1, and nothing else.
+                CallError::Usage(_) if !matches!(ask.what, What::Health) => 2,
+                CallError::Usage(_) => 1,
                 CallError::Api { .. } | CallError::Server(_) => 1,
             }
         }
@@ -51,7 +54,14 @@ fn complain(message: &str) {
 
 fn perform(server: &Server, what: &What) -> Result<u8, CallError> {
     match what {
-        What::List { states, json } => list(server, states, *json),
+        What::List {
+            states,
+            watch: true,
+            ..
+        } => watch(server, states),
+        What::List { states, json, .. } => list(server, states, *json),
+        What::Health => health(server),
+        What::Settings(said) => settings(server, said),
         What::Add {
             link,
             dir,
@@ -68,17 +78,98 @@ fn perform(server: &Server, what: &What) -> Result<u8, CallError> {
         }
         What::Pause(ids) => each(server, ids, |id| change(server, id, "pause", "paused")),
         What::Resume(ids) => each(server, ids, |id| change(server, id, "resume", "resumed")),
+        What::PauseAll => change_all(server, "pause"),
+        What::ResumeAll => change_all(server, "resume"),
         What::Remove { ids, files } => each(server, ids, |id| remove(server, id, *files)),
-        What::Wait(id) => wait(server, &whole(server, id)?),
+        What::Wait(ids) => {
+            let ids: Result<Vec<_>, _> = ids.iter().map(|id| whole(server, id)).collect();
+            // One after the other: all have ended when the last one has.
+            let waited = ids?.into_iter().map(|id| wait(server, &id));
+            waited
+                .reduce(|one, other| Ok(one?.max(other?)))
+                .unwrap_or(Ok(0))
+        }
     }
 }
 
-fn list(server: &Server, states: &[State], json: bool) -> Result<u8, CallError> {
+fn list_path(states: &[State]) -> String {
     let mut path = "/downloads".to_owned();
     if !states.is_empty() {
         let names: Vec<&str> = states.iter().map(|state| state.name()).collect();
         path += &format!("?states={}", names.join(","));
     }
+    path
+}
+
+/// Shows the table until it is interrupted: in place on a terminal, else anew whenever it has changed.
+fn watch(server: &Server, states: &[State]) -> Result<u8, CallError> {
+    let path = list_path(states);
+    let terminal = io::stdout().is_terminal();
+    let mut shown = String::new();
+    loop {
+        let table = show::table(&server.get::<Vec<Summary>>(&path)?);
+        if table != shown {
+            // To the upper left corner, and nothing below (ECMA-48: CUP, ED).
+            let clear = if terminal { "\x1b[H\x1b[2J" } else { "" };
+            let exit = print(&format!("{clear}{table}"))?;
+            if exit != 0 {
+                return Ok(exit);
+            }
+            shown = table;
+        }
+        thread::sleep(POLL);
+    }
+}
+
+#[derive(Deserialize)]
+struct Health {
+    status: String,
+}
+
+fn health(server: &Server) -> Result<u8, CallError> {
+    let health: Health = server.get("/health")?;
+    if health.status == "ok" {
+        return print("ok\n");
+    }
+    let message = "the agent answers, but cannot save in its state directory; its log says why";
+    complain(&format!("{}: {message}", health.status));
+    Ok(1)
+}
+
+/// The settings, as far as they are shown.
+#[derive(Deserialize)]
+struct Settings {
+    rate_limit: Option<u64>,
+    workers: u64,
+    effective_rate_limit: Option<u64>,
+}
+
+fn settings(server: &Server, said: &[(&str, Value)]) -> Result<u8, CallError> {
+    let now: Settings = match said {
+        [] => server.get("/settings")?,
+        _ => {
+            let pairs = said.iter();
+            let fields: serde_json::Map<String, Value> = pairs
+                .map(|(name, value)| (name.replace('-', "_"), value.clone()))
+                .collect();
+            server.put("/settings", &fields)?
+        }
+    };
+    let rate = |rate: Option<u64>| rate.map_or("none".to_owned(), human::exact_rate);
+    let mut text = format!(
+        "rate-limit={}\nworkers={}\n",
+        rate(now.rate_limit),
+        now.workers
+    );
+    if now.effective_rate_limit != now.rate_limit {
+        let effective = rate(now.effective_rate_limit);
+        text += &format!("by its schedule the rate is limited now to: {effective}\n");
+    }
+    print(&text)
+}
+
+fn list(server: &Server, states: &[State], json: bool) -> Result<u8, CallError> {
+    let path = list_path(states);
     if json {
         return server.copy(&path, &mut io::stdout().lock()).map(|()| 0);
     }
@@ -93,7 +184,8 @@ fn add(
     if_exists: IfExists,
     json: bool,
 ) -> Result<u8, CallError> {
-    let here = Url::parse(server.base()).is_ok_and(|url| url.is_loopback());
+    let here = server.base().starts_with("unix:")
+        || Url::parse(server.base()).is_ok_and(|url| url.is_loopback());
     if !here && !dir.is_absolute() {
         return Err(CallError::Usage(format!(
             "{dir:?} is a folder on the agent's machine, so it has to begin with /"
@@ -140,6 +232,23 @@ fn each(
 fn change(server: &Server, id: &str, call: &str, done: &str) -> Result<String, CallError> {
     let summary: Summary = server.act(&format!("/downloads/{id}/{call}"))?;
     Ok(format!("{id} {done}: {}\n", summary.title()))
+}
+
+/// The identifiers of those that changed, under what they are now.
+#[derive(Deserialize)]
+struct Changed {
+    #[serde(alias = "resumed")]
+    paused: Vec<String>,
+}
+
+fn change_all(server: &Server, call: &str) -> Result<u8, CallError> {
+    let changed: Changed = server.act(&format!("/downloads/{call}"))?;
+    let lines: Vec<String> = changed
+        .paused
+        .iter()
+        .map(|id| format!("{} {call}d\n", human::clean(id)))
+        .collect();
+    print(&lines.concat())
 }
 
 #[derive(Deserialize)]

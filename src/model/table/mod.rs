@@ -7,6 +7,8 @@ mod build;
 mod lines;
 mod render;
 
+pub use render::Shown;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, BufRead, Write};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -37,6 +39,19 @@ pub enum FileState {
 }
 
 impl FileState {
+    /// The state of that name.
+    pub fn from_name(name: &str) -> Option<FileState> {
+        Some(match name {
+            "pending" => FileState::Pending,
+            "transferring" => FileState::Transferring,
+            "paused" => FileState::Paused,
+            "complete" => FileState::Complete,
+            "error" => FileState::Error,
+            "skipped" => FileState::Skipped,
+            _ => return None,
+        })
+    }
+
     fn from_u8(value: u8) -> FileState {
         match value {
             1 => FileState::Transferring,

@@ -11,23 +11,40 @@ impl FileTable {
         for file in from..to {
             let dir = self.dir_of(file);
             if dir_path.0 != dir {
-                let mut path = self.dir_components(dir).join("/");
-                if dir != ROOT {
-                    path.push('/');
-                }
-                dir_path = (dir, path);
+                dir_path = (dir, self.dir_path(dir));
             }
             if file > 0 {
                 out.push(b',');
             }
-            let row = self.row(file, &dir_path.1, state);
+            let row = self.shown(file, &dir_path.1, state);
             serde_json::to_writer(&mut *out, &row)
                 .expect("a row of strings and numbers can be written to memory");
         }
         to
     }
 
-    fn row<'a>(&'a self, file: u32, dir_path: &str, download: State) -> Row<'a> {
+    /// Every file as it is shown, in the order of the listing.
+    pub fn rows(&self, state: State) -> impl Iterator<Item = Shown<'_>> {
+        let mut dir_path = (u32::MAX, String::new());
+        (0..self.len()).map(move |file| {
+            let dir = self.dir_of(file);
+            if dir_path.0 != dir {
+                dir_path = (dir, self.dir_path(dir));
+            }
+            self.shown(file, &dir_path.1, state)
+        })
+    }
+
+    /// A folder's path, with a slash at its end unless it is the root.
+    fn dir_path(&self, dir: u32) -> String {
+        let mut path = self.dir_components(dir).join("/");
+        if dir != ROOT {
+            path.push('/');
+        }
+        path
+    }
+
+    fn shown<'a>(&'a self, file: u32, dir_path: &str, download: State) -> Shown<'a> {
         let planned = self.planned_name(file);
         let extras = self.extras.read().unwrap_or_else(PoisonError::into_inner);
         let extra = extras.get(&file);
@@ -38,7 +55,7 @@ impl FileTable {
         let original = extra
             .and_then(|extra| extra.original.clone())
             .or_else(|| renamed.map(|_| format!("{dir_path}{planned}")));
-        Row {
+        Shown {
             file_id: self.id(file),
             path: format!("{dir_path}{name}"),
             size: self.size(file),
@@ -67,15 +84,18 @@ impl FileTable {
     }
 }
 
-#[derive(Serialize)]
-struct Row<'a> {
-    file_id: &'a str,
-    path: String,
-    size: u64,
-    bytes_done: u64,
-    state: FileState,
+/// A file as the API shows it.
+#[derive(Debug, Serialize)]
+pub struct Shown<'a> {
+    pub file_id: &'a str,
+    /// As it is saved.
+    pub path: String,
+    pub size: u64,
+    pub bytes_done: u64,
+    pub state: FileState,
+    /// As it is listed, where that is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    original_path: Option<String>,
+    pub original_path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<FileProblem>,
+    pub error: Option<FileProblem>,
 }

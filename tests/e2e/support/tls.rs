@@ -50,6 +50,17 @@ impl Authority {
         path
     }
 
+    /// Writes a certificate for this name or address and its key into a folder, as PEM.
+    pub fn save_server(&self, name: &str, folder: &Path) -> (PathBuf, PathBuf) {
+        let params = CertificateParams::new([name.to_string()]).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        let (cert_path, key_path) = (folder.join("server.pem"), folder.join("server.key"));
+        std::fs::write(&cert_path, pem("CERTIFICATE", certificate.der())).unwrap();
+        std::fs::write(&key_path, pem("PRIVATE KEY", &key.serialize_der())).unwrap();
+        (cert_path, key_path)
+    }
+
     /// A server of this name or address, with a certificate of this authority.
     pub fn server(&self, name: &str) -> Arc<ServerConfig> {
         self.flawed(name, Flaw::None)
@@ -101,4 +112,14 @@ fn config(certificate: &CertificateDer<'static>, key: &KeyPair) -> Arc<ServerCon
         .with_no_client_auth()
         .with_single_cert(vec![certificate.clone()], key.into());
     Arc::new(config.unwrap())
+}
+
+fn pem(kind: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let lines = text.as_bytes().chunks(64);
+    let lines: Vec<_> = lines.map(|line| str::from_utf8(line).unwrap()).collect();
+    format!(
+        "-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n",
+        lines.join("\n")
+    )
 }
