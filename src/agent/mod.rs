@@ -12,10 +12,14 @@ pub mod syncer;
 pub mod throughput;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::model::board::{Board, Download, Order, State};
+use crate::dest::plan::Listed;
+use crate::model::board::{Board, Download, Order, Secret, State};
+use crate::model::link::Link;
 use crate::model::settings::{Settings, SettingsOverrides};
 use crate::model::table::FileTable;
+use crate::upstream::Package;
 
 /// The downloads a DELETE means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +37,13 @@ pub struct Deleted {
     pub deleted: Vec<String>,
     /// Completed files that were removed from the disk.
     pub files_removed: u64,
+}
+
+/// What a look into a package tells, one after the other.
+pub enum Inspected {
+    /// First, before the listing is asked for.
+    Package(Package),
+    Entry(Listed),
 }
 
 /// Why the agent did not do what was asked. Nothing was changed.
@@ -53,6 +64,13 @@ pub enum Refusal {
     /// The same link goes into the same folder already.
     Duplicate {
         download_id: String,
+    },
+    /// What is asked for can be told to be impossible before the link is read; the text says why.
+    Impossible(String),
+    /// The link's server cannot be asked now, or says nothing that makes sense; the text says why.
+    UpstreamUnavailable {
+        message: String,
+        retry_after: Option<Duration>,
     },
     ShuttingDown,
     /// The change could not be saved in the state directory; the text says why.
@@ -99,6 +117,24 @@ pub trait Agent: Send + Sync {
     /// # Errors
     /// `DownloadNotFound`, `InvalidTransition` from `complete`, `Duplicate` from `error` while its link goes into its folder again.
     fn resume(&self, id: &str) -> Result<Arc<Download>, Refusal>;
+
+    /// Gives a download another priority, whatever state it is in.
+    ///
+    /// # Errors
+    /// `DownloadNotFound`, `StateUnwritable`.
+    fn set_priority(&self, id: &str, priority: i32) -> Result<Arc<Download>, Refusal>;
+
+    /// Reads what a link leads to, and nothing is recorded: `entry` gets the package, then each entry of its listing,
+    /// until it answers false or all was told.
+    ///
+    /// # Errors
+    /// A refusal, or a fault that may pass: at any time, also after some entries.
+    fn inspect(
+        &self,
+        link: &Link,
+        password: Option<&Secret>,
+        entry: &mut dyn FnMut(Inspected) -> bool,
+    ) -> Result<(), Refusal>;
 
     /// Stops the transfers, removes `.part` files and, if asked, what the downloads made.
     ///

@@ -49,6 +49,7 @@ fn take_up(key: u32, saved: SavedDownload, store: &Store<Saved>, retry_for: Dura
         package_id: saved.package_id,
         completed_at: saved.completed_at,
         problem: problem.clone(),
+        priority: saved.order.options.priority,
     };
     let download = Arc::new(Download::new(
         saved.id,

@@ -61,6 +61,7 @@ pub fn create(new: NewDownload, agent: &dyn Agent, origins: &Origins) -> Result<
         password: new.password,
         dst_folder: new.dst_folder,
         if_exists: new.if_exists,
+        options: new.options,
     })?;
     let mut answer = summary(201, &download);
     let location = format!("/api/v1/downloads/{}", download.id);

@@ -14,6 +14,8 @@ mod fields;
 mod gate;
 mod guard;
 mod health;
+mod inspect;
+mod options;
 mod page;
 mod routes;
 mod settings;
@@ -193,10 +195,12 @@ impl Service {
             Err(error) => return self.respond(request, error.into()),
         };
         let pool = match &call {
-            Call::Create(_) => &self.creators,
-            Call::Pause(_) | Call::Resume(_) | Call::Delete { .. } | Call::ChangeSettings(_) => {
-                &self.changers
-            }
+            Call::Create(_) | Call::Inspect { .. } => &self.creators,
+            Call::Pause(_)
+            | Call::Resume(_)
+            | Call::SetPriority { .. }
+            | Call::Delete { .. }
+            | Call::ChangeSettings(_) => &self.changers,
             Call::Details { wait: 1.., .. } => {
                 if self.is_crowded(&self.waiters) {
                     return self.respond(request, ApiError::crowded().into());
@@ -281,6 +285,14 @@ impl Service {
                 which,
                 remove_files,
             } => Ok(downloads::answer(&agent.delete(which, remove_files)?)),
+            Call::SetPriority { id, priority } => Ok(downloads::summary(
+                200,
+                &*agent.set_priority(&id, priority)?,
+            )),
+            Call::Inspect { url, password } => {
+                let link = self.origins.parse(url.reveal())?;
+                inspect::answer(self.agent.clone(), link, password)
+            }
             Call::Settings => Ok(downloads::answer(&agent.settings())),
             Call::ChangeSettings(said) => Ok(downloads::answer(&agent.change_settings(said)?)),
         }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::board::{IfExists, Secret, State};
+use crate::model::board::{IfExists, OrderOptions, Secret, State};
 use crate::model::schedule::Rate;
 use crate::share::Options as Share;
 
@@ -59,6 +59,8 @@ pub struct Get {
     pub dir: PathBuf,
     pub password: Option<Secret>,
     pub if_exists: IfExists,
+    /// Which files, and how.
+    pub order_options: OrderOptions,
     pub state_dir: PathBuf,
     pub transfers: Transfers,
     /// `LINK_BASE=API_BASE` pairs, as given.
@@ -97,6 +99,14 @@ pub enum What {
         dir: PathBuf,
         password: Option<Secret>,
         if_exists: IfExists,
+        /// Which files, and how.
+        options: Box<OrderOptions>,
+        json: bool,
+    },
+    Inspect {
+        /// As given; `-` and `@FILE` say where it is.
+        link: Secret,
+        password: Option<Secret>,
         json: bool,
     },
     Show {

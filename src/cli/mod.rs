@@ -105,9 +105,14 @@ pub fn parse(
         Verb::Serve => given.serve().map(Command::Serve),
         Verb::Share => given.share().map(Command::Share),
         Verb::Get => given.get().map(Command::Get),
-        Verb::Add | Verb::Ls | Verb::Show | Verb::Pause | Verb::Resume | Verb::Rm | Verb::Wait => {
-            given.ask().map(Command::Ask)
-        }
+        Verb::Add
+        | Verb::Inspect
+        | Verb::Ls
+        | Verb::Show
+        | Verb::Pause
+        | Verb::Resume
+        | Verb::Rm
+        | Verb::Wait => given.ask().map(Command::Ask),
         Verb::Completions => given.completions().map(Command::Help),
         Verb::Man => Ok(Command::Help(man::page())),
     }

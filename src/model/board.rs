@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::change_notifier::ChangeNotifier;
 use crate::base::clock::Timestamp;
+use crate::dest::Owner;
 use crate::model::link::Link;
+use crate::model::selection::{Selection, SelectionSummary};
 use crate::model::table::{Counts, FileTable};
 use crate::store::saved::SavedFiles;
 
@@ -86,6 +88,12 @@ pub enum Code {
     ProtocolError,
     /// A flagged file was skipped.
     VirusDetected,
+    /// A package with a flagged file, which is not to be downloaded then.
+    PackageQuarantined,
+    /// The selection chooses no file.
+    NothingSelected,
+    /// The listing lacks a file that was chosen by its identifier.
+    FileNotFound,
     /// A fault in haul itself.
     InternalError,
 }
@@ -141,13 +149,49 @@ pub struct Order {
     pub dst_folder: String,
     #[serde(default)]
     pub if_exists: IfExists,
+    #[serde(default)]
+    pub options: OrderOptions,
+}
+
+/// What else can be asked for at POST. None is what was not said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OrderOptions {
+    #[serde(skip_serializing_if = "Selection::is_all")]
+    pub selection: Selection,
+    /// From -1000 to 1000; workers go to the highest first. As it was at POST or, in what is saved, as it is now.
+    pub priority: i32,
+    /// Whether files go into a folder named after the package.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub create_package_folder: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+    /// Whether a package with a flagged file is downloaded without that file; true where it was not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bypass_package_quarantine: Option<bool>,
+    /// The size of a large file's ranges, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chunk_size: Option<u64>,
+}
+
+impl OrderOptions {
+    /// Whom what the download makes is given to.
+    pub fn owner(&self) -> Owner {
+        Owner {
+            uid: self.uid,
+            gid: self.gid,
+        }
+    }
 }
 
 impl Order {
-    /// Whether both bring the same link into the same folder; one of them at a time may be on its way.
+    /// Whether both bring the same files of the same link into the same folder; one of them at a time may be on its way.
     pub fn same_target(&self, other: &Order) -> bool {
         (&self.link.api, &self.link.id) == (&other.link.api, &other.link.id)
             && self.dst_folder == other.dst_folder
+            && self.options.selection == other.options.selection
     }
 
     /// Whether one's destination is the other's or lies in it, by their text: only then can both have the same file.
@@ -165,6 +209,8 @@ pub struct View {
     pub package_id: Option<String>,
     pub completed_at: Option<Timestamp>,
     pub problem: Option<Problem>,
+    /// From -1000 to 1000.
+    pub priority: i32,
 }
 
 /// The package's files, as far as they are in memory.
@@ -221,6 +267,18 @@ pub struct Summary<'a> {
     pub files_skipped: u64,
     pub files_failed: u64,
     pub error: Option<Problem>,
+    pub priority: i32,
+    pub selection: Option<SelectionSummary<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub create_package_folder: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bypass_package_quarantine: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chunk_size: Option<u64>,
 }
 
 impl Download {
@@ -279,6 +337,14 @@ impl Download {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .state
+    }
+
+    /// From -1000 to 1000; workers go to the highest first.
+    pub fn priority(&self) -> i32 {
+        self.view
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .priority
     }
 
     /// Changes the view; the controller's privilege.
@@ -347,6 +413,7 @@ impl Download {
             0
         };
         let left = counts.bytes_total.saturating_sub(counts.bytes_done);
+        let options = &self.order.options;
         Summary {
             download_id: &self.id,
             state: view.state,
@@ -365,6 +432,13 @@ impl Download {
             files_skipped: counts.files_skipped,
             files_failed: counts.files_failed,
             error: view.problem,
+            priority: view.priority,
+            selection: (!options.selection.is_all()).then(|| (&options.selection).into()),
+            create_package_folder: options.create_package_folder,
+            uid: options.uid,
+            gid: options.gid,
+            bypass_package_quarantine: options.bypass_package_quarantine,
+            chunk_size: options.chunk_size,
         }
     }
 }
@@ -384,6 +458,7 @@ impl Download {
             password: None,
             dst_folder: "/nowhere".into(),
             if_exists: IfExists::Rename,
+            options: Default::default(),
         };
         let view = View {
             state: State::Transferring,
@@ -391,6 +466,7 @@ impl Download {
             package_id: None,
             completed_at: None,
             problem: None,
+            priority: 0,
         };
         Download::new("D".into(), 1, order, Timestamp(0), view)
     }

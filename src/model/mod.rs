@@ -7,5 +7,6 @@ pub mod parts;
 pub mod ranges;
 pub mod record;
 pub mod schedule;
+pub mod selection;
 pub mod settings;
 pub mod table;

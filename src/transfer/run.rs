@@ -98,7 +98,8 @@ impl Run {
         if let Some(root) = self.root.get() {
             return Ok(root);
         }
-        let root = Root::open(self.download.order.dst_folder.as_ref(), known)?;
+        let order = &self.download.order;
+        let root = Root::open(order.dst_folder.as_ref(), known)?.for_owner(order.options.owner());
         Ok(self.root.get_or_init(|| Arc::new(root)))
     }
 

@@ -15,7 +15,7 @@ use crate::support::rig::Rig;
 use crate::support::tree;
 
 /// Every field of a summary, sorted.
-pub const SUMMARY: [&str; 17] = [
+pub const SUMMARY: [&str; 19] = [
     "bytes_done",
     "bytes_per_second",
     "bytes_total",
@@ -32,6 +32,8 @@ pub const SUMMARY: [&str; 17] = [
     "link",
     "name",
     "package_id",
+    "priority",
+    "selection",
     "state",
 ];
 

@@ -65,9 +65,10 @@ impl Active {
 
     pub(super) fn open_file(&mut self, file: u32, size: u64) -> Arc<OpenFile> {
         let (partial, parts) = (&mut self.partial, &self.parts);
+        let chunk = self.download.order.options.chunk_size;
         let open = || {
             let known = partial.remove(&file).unwrap_or_default();
-            Arc::new(OpenFile::new(file, size, known, parts.has(file)))
+            Arc::new(OpenFile::new(file, size, known, parts.has(file), chunk))
         };
         self.open.entry(file).or_insert_with(open).clone()
     }
