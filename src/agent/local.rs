@@ -12,11 +12,14 @@ use crate::agent::claims::Claims;
 use crate::agent::governor::Governor;
 use crate::agent::messages::{Command, NewDownload, Prepared};
 use crate::agent::restore;
-use crate::agent::{Agent, Deleted, Refusal, Vitals, Which};
+use crate::agent::{Agent, Deleted, Inspected, Refusal, Vitals, Which};
 use crate::base::clock;
+use crate::base::secret::Secret;
+use crate::dest::Owner;
 use crate::dest::{self, Root};
 use crate::model::board::Board;
 use crate::model::download::{Download, View};
+use crate::model::link::Link;
 use crate::model::record::Event;
 use crate::model::request::Order;
 use crate::model::settings::{Settings, SettingsOverrides};
@@ -25,7 +28,7 @@ use crate::model::table::FileTable;
 use crate::store::Store;
 use crate::store::saved::{Change, Saved, SavedDownload, SavedFiles};
 use crate::transfer::WorkerContext;
-use crate::upstream::{Fault, Package, Watch};
+use crate::upstream::{Fault, Package, Place, Watch};
 
 /// A POST answers within this time, whatever the link's server does.
 const CHECK: Duration = Duration::from_millis(9_500);
@@ -142,6 +145,8 @@ impl Agent for LocalAgent {
         }
         let (root, mut claim) = self.claims.make(&folder).map_err(invalid)?;
         order.location = Some(root.location());
+        let owner = Owner::of(&order.options);
+        root.check_owner(owner).map_err(Refusal::Impossible)?;
         let (package, fault) = match self.check_link(&order)? {
             Ok(package) => (Some(package), None),
             Err(fault) => (None, Some(fault)),
@@ -152,6 +157,9 @@ impl Agent for LocalAgent {
             reply,
         })??;
         let new = new_download(key, id, order, &root, claim.take_over(), package);
+        if let Err(error) = Root::give_made(&new.made, owner) {
+            log::warn!("download {}: {error}", new.download.id);
+        }
         let change = Change::Created(key, Box::new(saved(&new)));
         let committed = self.store.commit(&[change]);
         let download = new.download.clone();
@@ -196,6 +204,64 @@ impl Agent for LocalAgent {
         Ok(changed)
     }
 
+    fn set_priority(&self, id: &str, priority: i32) -> Result<Arc<Download>, Refusal> {
+        let id = id.to_owned();
+        let key = self.ask(|reply| Command::PreparePriority { id, reply })??;
+        let saved = self.store.commit(&[Change::Priority(key, priority)]);
+        let applied = self.ask(|reply| Command::ApplyPriority {
+            key,
+            priority: saved.is_ok().then_some(priority),
+            reply,
+        })?;
+        saved.map_err(|error| Refusal::StateUnwritable(error.to_string()))?;
+        applied
+    }
+
+    fn inspect(
+        &self,
+        link: &Link,
+        password: Option<&Secret>,
+        entry: &mut dyn FnMut(Inspected) -> bool,
+    ) -> Result<(), Refusal> {
+        let client = &self.context.client;
+        let mut watch = Watch {
+            stop: self.stopping.clone(),
+            deadline: Some(Instant::now() + CHECK),
+        };
+        let refusal = |fault| refusal(fault, password.is_some());
+        let package = client.resolve(link, password, &watch).map_err(refusal)?;
+        if !entry(Inspected::Package(package.clone())) {
+            return Ok(());
+        }
+        let none = Secret::new("");
+        let place = Place {
+            api: &link.api,
+            package_id: &package.package_id,
+            token: package.token.as_ref().unwrap_or(&none),
+        };
+        watch.deadline = None;
+        let mut unread = false;
+        let listed = client.list(&place, &watch, &mut |listed| {
+            unread = !entry(Inspected::Entry(listed));
+            match unread {
+                true => Err("nobody reads it any more".into()),
+                false => Ok(()),
+            }
+        });
+        match listed {
+            _ if unread => Ok(()),
+            Err(Fault::Unauthorized) => Err(unavailable(
+                "the server refuses the list of files, also with a fresh token".into(),
+                None,
+            )),
+            Err(Fault::Refused { status }) => Err(unavailable(
+                format!("the server refuses the list of files (status {status})"),
+                None,
+            )),
+            result => result.map_err(refusal),
+        }
+    }
+
     fn delete(&self, which: Which, remove_files: bool) -> Result<Deleted, Refusal> {
         let keys = self.ask(|reply| Command::PrepareDelete { which, reply })??;
         let committed = match keys.is_empty() {
@@ -222,6 +288,30 @@ impl Agent for LocalAgent {
         self.governor
             .change(said)
             .map_err(|error| Refusal::StateUnwritable(error.to_string()))
+    }
+}
+
+fn unavailable(message: String, retry_after: Option<Duration>) -> Refusal {
+    Refusal::UpstreamUnavailable {
+        message,
+        retry_after,
+    }
+}
+
+/// What a fault means to who asks what a link leads to.
+fn refusal(fault: Fault, has_password: bool) -> Refusal {
+    match fault {
+        Fault::LinkRefused(reason) => Refusal::LinkRefused(reason),
+        Fault::Unauthorized if has_password => Refusal::LinkPasswordWrong,
+        Fault::Unauthorized => Refusal::LinkPasswordRequired,
+        Fault::Gone => Refusal::LinkExpired,
+        Fault::NotFound | Fault::Refused { .. } => Refusal::LinkNotFound,
+        Fault::Stopped => Refusal::ShuttingDown,
+        Fault::Transient {
+            message,
+            retry_after,
+        } => unavailable(message, retry_after),
+        Fault::Malformed(message) => unavailable(message, None),
     }
 }
 
@@ -252,6 +342,7 @@ fn new_download(
         package_id: package.as_ref().map(|package| package.package_id.clone()),
         completed_at: None,
         problem: None,
+        priority: order.options.priority,
     };
     let download = Arc::new(Download::new(id, key, order, clock::now(), view));
     download.set_bytes_free(root.bytes_free());

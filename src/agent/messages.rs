@@ -43,6 +43,17 @@ pub enum Command {
         committed: bool,
         reply: Sender<Vec<String>>,
     },
+    /// Is there such a download whose priority can be changed? Answers its key.
+    PreparePriority {
+        id: String,
+        reply: Sender<Result<u32, Refusal>>,
+    },
+    /// The change is committed; None: it could not be.
+    ApplyPriority {
+        key: u32,
+        priority: Option<i32>,
+        reply: Sender<Result<Arc<Download>, Refusal>>,
+    },
     /// May this be downloaded? Answers a key.
     PrepareCreate {
         order: Box<Order>,

@@ -17,13 +17,18 @@ pub mod syncer;
 pub mod throughput;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::base::secret::Secret;
 use crate::model::board::Board;
 use crate::model::download::Download;
+use crate::model::link::Link;
+use crate::model::listing::Listed;
 use crate::model::request::Order;
 use crate::model::settings::{Settings, SettingsOverrides};
 use crate::model::state::State;
 use crate::model::table::FileTable;
+use crate::upstream::Package;
 
 /// The downloads a DELETE means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +63,13 @@ pub struct Deleted {
     pub files_left: Vec<FileLeft>,
 }
 
+/// What a look into a package tells, one after the other.
+pub enum Inspected {
+    /// First, before the listing is asked for.
+    Package(Package),
+    Entry(Listed),
+}
+
 /// Why the agent did not do what was asked. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
@@ -78,6 +90,13 @@ pub enum Refusal {
     /// The same link goes into the same folder already.
     Duplicate {
         download_id: String,
+    },
+    /// What is asked for can be told to be impossible before the link is read; the text says why.
+    Impossible(String),
+    /// The link's server cannot be asked now, or says nothing that makes sense; the text says why.
+    UpstreamUnavailable {
+        message: String,
+        retry_after: Option<Duration>,
     },
     ShuttingDown,
     /// The change could not be saved in the state directory; the text says why.
@@ -131,6 +150,24 @@ pub trait Agent: Send + Sync {
     /// # Errors
     /// `StateUnwritable`, `ShuttingDown`.
     fn change_all(&self, from: &[State], to: State) -> Result<Vec<String>, Refusal>;
+
+    /// Gives a download another priority, whatever state it is in.
+    ///
+    /// # Errors
+    /// `DownloadNotFound`, `StateUnwritable`.
+    fn set_priority(&self, id: &str, priority: i32) -> Result<Arc<Download>, Refusal>;
+
+    /// Reads what a link leads to, and nothing is recorded: `entry` gets the package, then each entry of its listing,
+    /// until it answers false or all was told.
+    ///
+    /// # Errors
+    /// A refusal, or a fault that may pass: at any time, also after some entries.
+    fn inspect(
+        &self,
+        link: &Link,
+        password: Option<&Secret>,
+        entry: &mut dyn FnMut(Inspected) -> bool,
+    ) -> Result<(), Refusal>;
 
     /// Stops the transfers, removes `.part` files and, if asked, what the downloads made.
     ///

@@ -65,6 +65,7 @@ fn take_up(key: u32, saved: SavedDownload, store: &Store<Saved>, retry_for: Dura
         package_id: saved.package_id,
         completed_at: saved.completed_at,
         problem: problem.clone(),
+        priority: saved.order.options.priority,
     };
     let download = Arc::new(Download::new(
         saved.id,
@@ -103,6 +104,7 @@ fn kept_package(
         package_id: package_id.clone()?,
         name: name.clone(),
         token: Some(token?),
+        expires_at: None,
     })
 }
 

@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use super::error::ApiError;
 use super::routes::{self, Endpoint};
-use super::{fields, listing, settings};
+use super::{fields, listing, options, settings};
 use crate::agent::Which;
 use crate::base::secret::Secret;
 use crate::base::suggest;
-use crate::model::request::IfExists;
+use crate::model::request::{IfExists, OrderOptions};
 use crate::model::settings::SettingsOverrides;
 use crate::model::state::State;
 
@@ -53,6 +53,16 @@ pub enum Call {
     },
     Settings,
     ChangeSettings(SettingsOverrides),
+    SetPriority {
+        id: String,
+        /// From -1000 to 1000.
+        priority: i32,
+    },
+    Inspect {
+        /// Holds the link's secret.
+        url: Secret,
+        password: Option<Secret>,
+    },
 }
 
 /// The fields of a POST to /downloads, their types checked and nothing else.
@@ -63,6 +73,7 @@ pub struct NewDownload {
     pub dst_folder: String,
     pub password: Option<Secret>,
     pub if_exists: IfExists,
+    pub options: OrderOptions,
 }
 
 /// A request as far as its call depends on it.
@@ -132,6 +143,11 @@ pub fn read(asked: Asked<'_>) -> Result<Call, ApiError> {
         Endpoint::ResumeMany => {
             change_all(asked, query.states, &[State::Paused], State::Transferring)
         }
+        Endpoint::Change => change(asked).map(|priority| Call::SetPriority {
+            id: download_id,
+            priority,
+        }),
+        Endpoint::Inspect => inspect(asked),
         Endpoint::Settings => Ok(Call::Settings),
         Endpoint::ChangeSettings => json_body(asked)
             .and_then(settings::read)
@@ -302,6 +318,7 @@ fn json_body(asked: Asked<'_>) -> Result<&[u8], ApiError> {
 fn create(asked: Asked<'_>) -> Result<NewDownload, ApiError> {
     let (mut url, mut dst_folder, mut password) = (None, None, None);
     let mut if_exists = IfExists::default();
+    let mut options = OrderOptions::default();
     for (name, value) in fields::read(json_body(asked)?)? {
         match (name.as_str(), value) {
             ("url", Value::String(text)) => url = Some(Secret::new(text)),
@@ -314,19 +331,67 @@ fn create(asked: Asked<'_>) -> Result<NewDownload, ApiError> {
                     "\"{name}\" must be a string"
                 )));
             }
-            _ => {
-                let known = ["url", "dst_folder", "password", "if_exists"];
-                return Err(fields::unknown(&name, &known, "a download takes"));
+            (_, value) => {
+                if !options::take(&mut options, &name, value)? {
+                    let known = ["url", "dst_folder", "password", "if_exists"];
+                    let known: Vec<&str> = known.into_iter().chain(options::NAMES).collect();
+                    return Err(fields::unknown(&name, &known, "a download takes"));
+                }
             }
         }
     }
+    options::check(&options)?;
     let missing = |name| ApiError::invalid_request(format!("the field \"{name}\" is missing"));
     Ok(NewDownload {
         url: url.ok_or_else(|| missing("url"))?,
         dst_folder: dst_folder.ok_or_else(|| missing("dst_folder"))?,
         password,
         if_exists,
+        options,
     })
+}
+
+/// The priority that a PATCH sets.
+fn change(asked: Asked<'_>) -> Result<i32, ApiError> {
+    let mut priority = None;
+    for (name, value) in fields::read(json_body(asked)?)? {
+        match name.as_str() {
+            "priority" => priority = Some(options::priority(&value)?),
+            _ => {
+                return Err(fields::unknown(
+                    &name,
+                    &["priority"],
+                    "what can be changed is",
+                ));
+            }
+        }
+    }
+    priority.ok_or_else(|| ApiError::invalid_request("the field \"priority\" is missing"))
+}
+
+fn inspect(asked: Asked<'_>) -> Result<Call, ApiError> {
+    let (mut url, mut password) = (None, None);
+    for (name, value) in fields::read(json_body(asked)?)? {
+        match (name.as_str(), value) {
+            ("url", Value::String(text)) => url = Some(Secret::new(text)),
+            ("password", Value::Null) => {}
+            ("password", Value::String(text)) => password = checked_password(text)?,
+            ("url" | "password", _) => {
+                return Err(ApiError::invalid_request(format!(
+                    "\"{name}\" must be a string"
+                )));
+            }
+            _ => {
+                return Err(fields::unknown(
+                    &name,
+                    &["url", "password"],
+                    "to look into a package takes",
+                ));
+            }
+        }
+    }
+    let url = url.ok_or_else(|| ApiError::invalid_request("the field \"url\" is missing"))?;
+    Ok(Call::Inspect { url, password })
 }
 
 /// An empty password is none, as from a form that was not filled in. It travels in a header

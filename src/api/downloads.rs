@@ -123,6 +123,7 @@ pub fn create(
         dst_folder: new.dst_folder,
         if_exists: new.if_exists,
         location: None,
+        options: new.options,
     })?;
     let mut answer = summary(201, &download);
     let location = format!("{base_path}/api/v1/downloads/{}", download.id);

@@ -35,6 +35,7 @@ pub const CODES: &[(u16, &str)] = &[
     (431, "headers_too_large"),
     (500, "internal_error"),
     (501, "not_implemented"),
+    (502, "upstream_unavailable"),
     (503, "shutting_down"),
     (503, "overloaded"),
     (505, "http_version_not_supported"),
@@ -54,6 +55,8 @@ pub struct ApiError {
     pub download_id: Option<String>,
     /// The methods that would do, for `method_not_allowed`.
     pub allow: Option<String>,
+    /// Seconds to wait, for `upstream_unavailable`.
+    pub retry_after: Option<u64>,
 }
 
 impl ApiError {
@@ -66,6 +69,7 @@ impl ApiError {
             message: message.into(),
             download_id: None,
             allow: None,
+            retry_after: None,
         }
     }
 
@@ -167,6 +171,11 @@ impl From<ApiError> for Answer {
         if let Some(allow) = error.allow {
             answer.fields.push(("Allow", allow.into()));
         }
+        if let Some(seconds) = error.retry_after {
+            answer
+                .fields
+                .push(("Retry-After", seconds.to_string().into()));
+        }
         if error.status == 401 {
             // RFC 9110, 11.6.1: a 401 names the scheme that is asked for.
             answer.fields.push(("WWW-Authenticate", "Bearer".into()));
@@ -194,6 +203,18 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> ApiError {
         let new = |status, code, message: &str| ApiError::new(status, code, message);
         match refusal {
+            Refusal::Impossible(why) => ApiError::invalid_request(why),
+            Refusal::UpstreamUnavailable {
+                message,
+                retry_after,
+            } => ApiError {
+                retry_after: retry_after.map(|wait| wait.as_millis().div_ceil(1000) as u64),
+                ..new(
+                    502,
+                    "upstream_unavailable",
+                    &format!("the link cannot be looked into now: {message}; try again later"),
+                )
+            },
             Refusal::InvalidDestination(why) => new(400, "invalid_destination", &why),
             Refusal::LinkPasswordRequired => new(
                 403,

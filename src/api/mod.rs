@@ -16,7 +16,9 @@ mod gate;
 mod guard;
 mod health;
 mod inbox;
+mod inspect;
 mod listing;
+mod options;
 mod page;
 mod routes;
 mod settings;
@@ -271,10 +273,11 @@ impl Service {
             Err(error) => return self.respond(request, error.into()),
         };
         let pool = match &call {
-            Call::Create(_) => &self.creators,
+            Call::Create(_) | Call::Inspect { .. } => &self.creators,
             Call::Pause(_)
             | Call::Resume(_)
             | Call::ChangeAll { .. }
+            | Call::SetPriority { .. }
             | Call::Delete { .. }
             | Call::ChangeSettings(_) => &self.changers,
             // Looks at every file of the package: others are not to wait for it.
@@ -382,6 +385,14 @@ impl Service {
                 which,
                 remove_files,
             } => Ok(downloads::answer(&agent.delete(which, remove_files)?)),
+            Call::SetPriority { id, priority } => Ok(downloads::summary(
+                200,
+                &*agent.set_priority(&id, priority)?,
+            )),
+            Call::Inspect { url, password } => {
+                let link = self.origins.parse(url.reveal())?;
+                inspect::answer(self.agent.clone(), link, password)
+            }
             Call::Settings => Ok(downloads::answer(&agent.settings())),
             Call::ChangeSettings(said) => Ok(downloads::answer(&agent.change_settings(said)?)),
         }

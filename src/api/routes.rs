@@ -27,6 +27,8 @@ pub enum Endpoint {
     ResumeMany,
     Settings,
     ChangeSettings,
+    Change,
+    Inspect,
 }
 
 /// One row of the table.
@@ -126,6 +128,8 @@ pub const ROUTES: &[Route] = &[
         &[],
         Endpoint::Resume,
     ),
+    route("PATCH", DOWNLOAD, &[], Endpoint::Change),
+    route("POST", "/api/v1/links/inspect", &[], Endpoint::Inspect),
     route("GET", "/api/v1/settings", &[], Endpoint::Settings),
     route("PUT", "/api/v1/settings", &[], Endpoint::ChangeSettings),
 ];

@@ -7,6 +7,7 @@ pub mod base64;
 pub mod change_notifier;
 pub mod clock;
 pub mod copy_buffer;
+pub mod display;
 pub mod exit_on_panic;
 pub mod id;
 pub mod intervals;

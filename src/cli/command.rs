@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::base::listen::{Address, TlsFiles};
 use crate::base::secret::Secret;
-use crate::model::request::IfExists;
+use crate::model::request::{IfExists, OrderOptions};
 use crate::model::schedule::Rate;
 use crate::model::state::State;
 use crate::share::Options as Share;
@@ -66,6 +66,8 @@ pub struct Get {
     pub dir: PathBuf,
     pub password: Option<Secret>,
     pub if_exists: IfExists,
+    /// Which files, and how.
+    pub order_options: OrderOptions,
     pub state_dir: PathBuf,
     pub transfers: Transfers,
     /// `LINK_BASE=API_BASE` pairs, as given.
@@ -109,6 +111,14 @@ pub enum What {
         dir: PathBuf,
         password: Option<Secret>,
         if_exists: IfExists,
+        /// Which files, and how.
+        options: Box<OrderOptions>,
+        json: bool,
+    },
+    Inspect {
+        /// As given; `-` and `@FILE` say where it is.
+        link: Secret,
+        password: Option<Secret>,
         json: bool,
     },
     Show {

@@ -10,6 +10,7 @@ pub enum Verb {
     Share,
     Get,
     Add,
+    Inspect,
     Ls,
     Show,
     Pause,
@@ -26,6 +27,7 @@ pub enum Verb {
 
 /// The commands that ask a running agent.
 const CLIENTS: &[Verb] = &[
+    Verb::Inspect,
     Verb::Ls,
     Verb::Show,
     Verb::Pause,
@@ -38,10 +40,11 @@ const CLIENTS: &[Verb] = &[
 
 impl Verb {
     /// Every subcommand, in the order in which `--help` lists them.
-    pub const ALL: [Verb; 16] = [
+    pub const ALL: [Verb; 17] = [
         Verb::Get,
         Verb::Serve,
         Verb::Add,
+        Verb::Inspect,
         Verb::Ls,
         Verb::Show,
         Verb::Pause,
@@ -63,6 +66,7 @@ impl Verb {
             Verb::Share => "share",
             Verb::Get => "get",
             Verb::Add => "add",
+            Verb::Inspect => "inspect",
             Verb::Ls => "ls",
             Verb::Show => "show",
             Verb::Pause => "pause",
@@ -87,6 +91,7 @@ impl Verb {
             Verb::Share => " DIR",
             Verb::Get => " LINK [DIR]",
             Verb::Add => " LINK DIR",
+            Verb::Inspect => " LINK",
             Verb::Show => " ID",
             Verb::Pause | Verb::Resume => " ID...|all",
             Verb::Rm | Verb::Wait => " ID...",
@@ -100,7 +105,7 @@ impl Verb {
             Verb::Serve | Verb::Ls | Verb::Man | Verb::Health | Verb::Version => (0, 0),
             Verb::Settings => (0, usize::MAX),
             Verb::Help => (0, 1),
-            Verb::Share | Verb::Show => (1, 1),
+            Verb::Share | Verb::Show | Verb::Inspect => (1, 1),
             // Without the word the answer is what words there are.
             Verb::Completions => (0, 1),
             Verb::Get => (1, 2),
@@ -116,6 +121,7 @@ impl Verb {
             Verb::Share => "Offer a folder as a package that a haul can download",
             Verb::Get => "Download a package here and now; the same command again goes on",
             Verb::Add => "Have the running agent download a package; prints its ID",
+            Verb::Inspect => "List the files of a package, before anything is downloaded",
             Verb::Ls => "List the agent's downloads",
             Verb::Show => "Show one download and its files",
             Verb::Pause => "Pause downloads",
@@ -149,6 +155,10 @@ impl Verb {
             Verb::Add => &[
                 "LINK can be - (the first line of stdin) or @FILE (the first line of FILE): others on this machine \
                  can see arguments, and the link's secret in them. DIR is on the agent's machine.",
+            ],
+            Verb::Inspect => &[
+                "LINK can be - (the first line of stdin) or @FILE (the first line of FILE): others on this machine \
+                 can see arguments, and the link's secret in them. The running agent is asked.",
             ],
             Verb::Show | Verb::Pause | Verb::Resume | Verb::Rm | Verb::Wait => {
                 &["Of an ID its end, as ls shows it, or its beginning is enough."]
@@ -248,7 +258,7 @@ pub const FLAGS: &[Flag] = &[
         "Give up a connection that brings no byte for this long")),
     also(&[Verb::Get], flag(Verb::Serve, "retry-for", "SECONDS", "HAUL_RETRY_FOR", "86400",
         "Retry for this long without a byte before a fault is final")),
-    also(&[Verb::Get, Verb::Add, Verb::Ls, Verb::Show, Verb::Pause, Verb::Resume, Verb::Rm, Verb::Wait, Verb::Settings,
+    also(&[Verb::Get, Verb::Add, Verb::Inspect, Verb::Ls, Verb::Show, Verb::Pause, Verb::Resume, Verb::Rm, Verb::Wait, Verb::Settings,
         Verb::Health], flag(Verb::Serve, "ca-file", "FILE", "HAUL_CA_FILE", "",
         "Trust the certificate authorities in this PEM file as well, and servers whose own certificate is in it")),
     also(&[Verb::Get], flag(Verb::Serve, "no-pipelining", "", "HAUL_NO_PIPELINING", "",
@@ -277,10 +287,42 @@ pub const FLAGS: &[Flag] = &[
          (default: http:// and the listening address)"),
     flag(Verb::Share, "address-lifetime", "SECONDS", "HAUL_ADDRESS_LIFETIME", "3600",
         "How long the address of a file's bytes is good for"),
-    also(&[Verb::Add], flag(Verb::Get, "password", "PASSWORD", "HAUL_PASSWORD", "",
+    also(&[Verb::Add, Verb::Inspect], flag(Verb::Get, "password", "PASSWORD", "HAUL_PASSWORD", "",
         "The link's password. Others on this machine can see flags: rather set HAUL_PASSWORD")),
     also(&[Verb::Add], flag(Verb::Get, "if-exists", "WHAT", "HAUL_IF_EXISTS", "rename",
         "What to do where a file of that name is there already: rename, overwrite or skip")),
+    Flag {
+        repeats: true,
+        also: &[Verb::Add],
+        ..flag(Verb::Get, "include", "PATTERN", "HAUL_INCLUDE", "",
+            "Only files that a pattern matches: ? * ** [a-z] [!a-z] {a,b}, and \\ before a literal; without / the \
+             file's name, with / at its end all below; may be repeated (in HAUL_INCLUDE: one a line)")
+    },
+    Flag {
+        repeats: true,
+        also: &[Verb::Add],
+        ..flag(Verb::Get, "exclude", "PATTERN", "HAUL_EXCLUDE", "",
+            "No file that a pattern matches; may be repeated (in HAUL_EXCLUDE: one a line)")
+    },
+    Flag {
+        repeats: true,
+        also: &[Verb::Add],
+        ..flag(Verb::Get, "file-id", "ID", "HAUL_FILE_ID", "",
+            "Only the file with this identifier, as inspect --json shows it; may be repeated (in HAUL_FILE_ID: one \
+             a line)")
+    },
+    also(&[Verb::Add], flag(Verb::Get, "create-package-folder", "", "HAUL_CREATE_PACKAGE_FOLDER", "",
+        "Put the files into a folder of the package's name")),
+    also(&[Verb::Add], flag(Verb::Get, "priority", "N", "HAUL_PRIORITY", "",
+        "From -1000 to 1000 (default: 0): the agent's workers go to the highest that has work")),
+    also(&[Verb::Add], flag(Verb::Get, "uid", "UID", "HAUL_UID", "",
+        "Give files and folders that are made to this user, by number")),
+    also(&[Verb::Add], flag(Verb::Get, "gid", "GID", "HAUL_GID", "",
+        "Give files and folders that are made to this group, by number")),
+    also(&[Verb::Add], flag(Verb::Get, "bypass-package-quarantine", "BOOL", "HAUL_BYPASS_PACKAGE_QUARANTINE", "",
+        "true: download a package without its flagged files (default); false: not at all")),
+    also(&[Verb::Add], flag(Verb::Get, "chunk-size", "BYTES", "HAUL_CHUNK_SIZE", "",
+        "The size of a large file's ranges, 1048576 to 1073741824 (default: adapted)")),
     flag(Verb::Get, "json", "", "HAUL_JSON", "",
         "Print one JSON object a line for each event"),
     flag(Verb::Get, "quiet", "", "HAUL_QUIET", "",
@@ -291,7 +333,7 @@ pub const FLAGS: &[Flag] = &[
         "The agent's token is this file's first line")),
     flag(Verb::Ls, "states", "STATES", "HAUL_STATES", "",
         "Only downloads in these states, separated by commas: transferring, paused, complete, error"),
-    also(&[Verb::Add, Verb::Show], flag(Verb::Ls, "json", "", "HAUL_JSON", "",
+    also(&[Verb::Add, Verb::Show, Verb::Inspect], flag(Verb::Ls, "json", "", "HAUL_JSON", "",
         "Print the API's answer as it is")),
     flag(Verb::Ls, "watch", "", "HAUL_WATCH", "",
         "Go on until interrupted, and show what changes"),

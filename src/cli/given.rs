@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use super::command::{Ask, Get, Output, Serve, Transfers, What};
 use super::flags::{self, Flag, Verb};
+use crate::model::request::OrderOptions;
+use crate::model::selection::Selection;
+
 use super::{Share, UsageError, completions, values};
 use crate::base::listen::{Address, TlsFiles};
 
@@ -128,6 +131,48 @@ impl<'a> Given<'a> {
         Ok(list)
     }
 
+    /// The values of a flag that repeats and may hold commas and spaces: one a line in the environment.
+    fn lines(&self, name: &str) -> Result<Vec<String>, UsageError> {
+        let mut list = Vec::new();
+        for found in self.all(name)? {
+            let text = found.text()?;
+            match found.source.starts_with("--") {
+                true => list.push(text.to_owned()),
+                false => list.extend(
+                    text.lines()
+                        .filter(|line| !line.is_empty())
+                        .map(str::to_owned),
+                ),
+            }
+        }
+        Ok(list)
+    }
+
+    fn order_options(&self) -> Result<OrderOptions, UsageError> {
+        let selection = Selection {
+            file_ids: self.lines("file-id")?,
+            include: self.lines("include")?,
+            exclude: self.lines("exclude")?,
+        };
+        if let Err((pattern, error)) = selection.compile() {
+            return Err(UsageError::new(format!(
+                "the pattern {pattern:?} is malformed: {error}"
+            )));
+        }
+        let id = |text: &str| values::integer(text, 0, u32::MAX - 1);
+        Ok(OrderOptions {
+            selection,
+            priority: self
+                .one("priority", |text| values::integer(text, -1000, 1000))?
+                .unwrap_or_default(),
+            create_package_folder: self.is_set("create-package-folder")?.then_some(true),
+            uid: self.one("uid", id)?,
+            gid: self.one("gid", id)?,
+            bypass_package_quarantine: self.one("bypass-package-quarantine", values::boolean)?,
+            chunk_size: self.one("chunk-size", |text| values::integer(text, 1 << 20, 1 << 30))?,
+        })
+    }
+
     /// Whether a flag without a value is set.
     fn is_set(&self, name: &str) -> Result<bool, UsageError> {
         Ok(self.one(name, values::boolean)?.unwrap_or(false))
@@ -247,6 +292,7 @@ impl<'a> Given<'a> {
             dir: operands.next().unwrap_or_else(|| ".".into()).into(),
             password: self.one("password", values::secret)?,
             if_exists: self.set("if-exists", values::if_exists)?,
+            order_options: self.order_options()?,
             state_dir: self.state_dir()?,
             transfers: self.transfers()?,
             origins: self.list("origin")?,
@@ -264,9 +310,15 @@ impl<'a> Given<'a> {
                     dir,
                     password: self.one("password", values::secret)?,
                     if_exists: self.set("if-exists", values::if_exists)?,
+                    options: Box::new(self.order_options()?),
                     json: self.is_set("json")?,
                 }
             }
+            Verb::Inspect => What::Inspect {
+                link: values::link(operands.pop().unwrap_or_default())?,
+                password: self.one("password", values::secret)?,
+                json: self.is_set("json")?,
+            },
             Verb::Show => What::Show {
                 id: values::id(operands.pop().unwrap_or_default())?,
                 json: self.is_set("json")?,

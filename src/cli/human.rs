@@ -1,5 +1,7 @@
 //! Numbers and foreign text as people read them on a terminal.
 
+pub use crate::base::display::clean;
+
 use crate::model::download::Summary;
 
 /// `512 B`, `1.5 MiB`: three or four digits, so that columns stay narrow.
@@ -77,18 +79,6 @@ pub fn pace(summary: &Summary<'_>, files: u64) -> String {
         text += &format!(", {} left", time(left));
     }
     text
-}
-
-/// Foreign text, fit for a terminal: what could move the cursor, start an escape sequence or turn the direction
-/// of writing round becomes `?`.
-pub fn clean(text: &str) -> String {
-    let harmful = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars()
-        .map(|c| if harmful(c) { '?' } else { c })
-        .collect()
 }
 
 /// Columns that a text takes on a terminal; close enough for scripts that are written from left to right.

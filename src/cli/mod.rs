@@ -157,6 +157,7 @@ fn parse_rest(
             None => Ok(Command::Help(overview())),
         },
         Verb::Add
+        | Verb::Inspect
         | Verb::Ls
         | Verb::Show
         | Verb::Pause

@@ -1,10 +1,12 @@
 //! From a flag's text to what it means. Every error is a short text without the flag's name.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::fs::File;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::UsageError;
@@ -72,6 +74,18 @@ pub fn number(text: &str, min: usize, max: usize) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if (min..=max).contains(&number) => Ok(number),
         _ => Err(format!("{text:?} is no number from {min} to {max}")),
+    }
+}
+
+/// A whole number in a range, of any type.
+pub fn integer<T: FromStr + PartialOrd + Display + Copy>(
+    text: &str,
+    min: T,
+    max: T,
+) -> Result<T, String> {
+    match text.parse() {
+        Ok(number) if (min..=max).contains(&number) => Ok(number),
+        _ => Err(format!("{text:?} is no whole number from {min} to {max}")),
     }
 }
 

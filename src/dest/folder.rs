@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
-use super::{DestError, own};
+use super::{DestError, Owner, own};
 
 /// What a name stands for, links not followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub struct Folder {
     dir: OwnedFd,
     /// For messages only.
     path: PathBuf,
+    /// Whom the files that are made in it are given to.
+    owner: Owner,
 }
 
 /// A name that can only mean an entry of the folder itself.
@@ -72,8 +74,8 @@ pub(super) fn checked(name: &str) -> Result<&str, DestError> {
 }
 
 impl Folder {
-    pub(super) fn new(dir: OwnedFd, path: PathBuf) -> Folder {
-        Folder { dir, path }
+    pub(super) fn new(dir: OwnedFd, path: PathBuf, owner: Owner) -> Folder {
+        Folder { dir, path, owner }
     }
 
     /// The folder's path, for messages.
@@ -116,7 +118,15 @@ impl Folder {
         let flags =
             OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;
         match fs::openat(&self.dir, checked(name)?, flags, Mode::from_raw_mode(0o666)) {
-            Ok(file) => Ok(Some(file.into())),
+            Ok(file) => {
+                let given = self.owner.give(&file);
+                if let Err(errno) = given {
+                    // Nobody else can have put anything into it yet.
+                    let _ = fs::unlinkat(&self.dir, name, AtFlags::empty());
+                    return Err(self.fail("give away", name, errno));
+                }
+                Ok(Some(file.into()))
+            }
             Err(Errno::EXIST) => Ok(None),
             Err(errno) => Err(self.fail("create", name, errno)),
         }

@@ -8,6 +8,7 @@ mod file;
 mod folder;
 mod locate;
 mod own;
+mod owner;
 pub mod paths;
 mod place;
 pub mod plan;
@@ -19,10 +20,12 @@ pub use file::{extents, mtime, reserve, reserve_new, set_mtime, write_failed};
 pub use folder::{Folder, Found, Kind, Published};
 pub use locate::location;
 pub use own::{keep_file, keep_folder};
+pub use owner::Owner;
 pub use place::{Identity, unmake};
 pub use storage::Storage;
 pub use traits::{NAME_MAX, Traits};
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -40,9 +43,45 @@ pub struct Root {
     identity: Identity,
     traits: Traits,
     storage: Storage,
+    owner: Owner,
 }
 
 impl Root {
+    /// The same folder, whose files and folders are given to `owner` as they are made.
+    #[must_use]
+    pub fn for_owner(self, owner: Owner) -> Root {
+        Root { owner, ..self }
+    }
+
+    /// Tries whether what is made here can be given away.
+    ///
+    /// # Errors
+    /// Why not, for a user.
+    pub fn check_owner(&self, owner: Owner) -> Result<(), String> {
+        owner::may_give(self, owner).map_err(|errno| {
+            let why = match errno {
+                Errno::PERM | Errno::ACCESS => "the agent does not have the right to".to_owned(),
+                errno => io::Error::from(errno).to_string(),
+            };
+            let path = self.path.display();
+            format!("files in {path} cannot be given to that uid and gid: {why}")
+        })
+    }
+
+    /// Gives away folders that were made above it and itself.
+    ///
+    /// # Errors
+    /// One cannot be given away.
+    pub fn give_made(made: &[PathBuf], owner: Owner) -> Result<(), DestError> {
+        for path in made {
+            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+            let fail = |errno| DestError::of("give away", path, errno);
+            let dir = fs::open(path, flags, Mode::empty()).map_err(fail)?;
+            owner.give(dir).map_err(fail)?;
+        }
+        Ok(())
+    }
+
     /// Reads a `dst_folder` as a caller wrote it: absolute and without NUL. `.`, `..` and doubled
     /// slashes are resolved by their text alone, as a shell's `cd` does, so that the folder that is
     /// shown is the folder that is used. Touches no disk.
@@ -123,6 +162,7 @@ impl Root {
             storage: Storage::of(&dir),
             path: path.to_owned(),
             dir,
+            owner: Owner::default(),
         })
     }
 
@@ -192,12 +232,12 @@ impl Root {
         for &component in components {
             path.push(folder::checked(component)?);
             let fail = |errno| DestError::of("open the folder", &path, errno);
-            at = descend(&at, component, make).map_err(fail)?;
+            at = descend(&at, component, make, self.owner).map_err(fail)?;
             if own::is_own_folder(&at).map_err(fail)? {
                 return Err(own::refusal(&path));
             }
         }
-        Ok(Folder::new(at, path))
+        Ok(Folder::new(at, path, self.owner))
     }
 
     /// Removes the folder at `components` where it is empty, and no link. Whatever hinders is no error: false.
@@ -222,14 +262,18 @@ fn free(disk: fs::StatVfs) -> Option<u64> {
 }
 
 /// One step down: `O_NOFOLLOW` makes a link an error, `O_PATH` needs no right to list.
-fn descend(at: &OwnedFd, component: &str, make: bool) -> Result<OwnedFd, Errno> {
+fn descend(at: &OwnedFd, component: &str, make: bool, owner: Owner) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let step = || fs::openat(at, component, flags, Mode::empty());
     match step() {
         Err(Errno::NOENT) if make => {
             match fs::mkdirat(at, component, Mode::from_raw_mode(0o777)) {
                 // Another worker was faster.
-                Ok(()) | Err(Errno::EXIST) => step(),
+                Ok(()) => {
+                    owner.give_at(at, component)?;
+                    step()
+                }
+                Err(Errno::EXIST) => step(),
                 Err(errno) => Err(errno),
             }
         }

@@ -9,6 +9,7 @@ use crate::base::change_notifier::ChangeNotifier;
 use crate::base::clock::Timestamp;
 use crate::model::problem::Problem;
 use crate::model::request::Order;
+use crate::model::selection::SelectionSummary;
 use crate::model::state::State;
 use crate::model::table::{Changed, Counts, FileTable};
 
@@ -23,6 +24,8 @@ pub struct View {
     pub package_id: Option<String>,
     pub completed_at: Option<Timestamp>,
     pub problem: Option<Problem>,
+    /// From -1000 to 1000.
+    pub priority: i32,
 }
 
 /// The package's files, as far as they are in memory.
@@ -81,6 +84,13 @@ pub const SUMMARY_FIELDS: &[&str] = &[
     "files_skipped",
     "files_failed",
     "error",
+    "priority",
+    "selection",
+    "create_package_folder",
+    "uid",
+    "gid",
+    "bypass_package_quarantine",
+    "chunk_size",
 ];
 
 /// A download's summary, field for field as the API answers it.
@@ -104,6 +114,18 @@ pub struct Summary<'a> {
     pub files_skipped: u64,
     pub files_failed: u64,
     pub error: Option<Problem>,
+    pub priority: i32,
+    pub selection: Option<SelectionSummary<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub create_package_folder: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bypass_package_quarantine: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chunk_size: Option<u64>,
 }
 
 impl Download {
@@ -168,6 +190,14 @@ impl Download {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .state
+    }
+
+    /// From -1000 to 1000; workers go to the highest first.
+    pub fn priority(&self) -> i32 {
+        self.view
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .priority
     }
 
     /// Changes the view; the controller's privilege.
@@ -247,6 +277,7 @@ impl Download {
             0
         };
         let left = counts.bytes_total.saturating_sub(counts.bytes_done);
+        let options = &self.order.options;
         Summary {
             download_id: &self.id,
             state: view.state,
@@ -266,6 +297,13 @@ impl Download {
             files_skipped: counts.files_skipped,
             files_failed: counts.files_failed,
             error: view.problem,
+            priority: view.priority,
+            selection: (!options.selection.is_all()).then(|| (&options.selection).into()),
+            create_package_folder: options.create_package_folder,
+            uid: options.uid,
+            gid: options.gid,
+            bypass_package_quarantine: options.bypass_package_quarantine,
+            chunk_size: options.chunk_size,
         }
     }
 }
@@ -289,6 +327,7 @@ impl Download {
             password: None,
             dst_folder: "/nowhere".into(),
             if_exists: IfExists::Rename,
+            options: Default::default(),
             location: None,
         };
         let view = View {
@@ -297,6 +336,7 @@ impl Download {
             package_id: None,
             completed_at: None,
             problem: None,
+            priority: 0,
         };
         Download::new("D".into(), 1, order, Timestamp(0), view)
     }
@@ -308,7 +348,17 @@ mod tests {
 
     #[test]
     fn the_names_of_a_summarys_fields_are_all_there() {
-        let summary = serde_json::to_value(Download::sample().summary()).unwrap();
+        let mut download = Download::sample();
+        // What is shown only where it was said.
+        download.order.options = crate::model::request::OrderOptions {
+            create_package_folder: Some(true),
+            uid: Some(1),
+            gid: Some(1),
+            bypass_package_quarantine: Some(true),
+            chunk_size: Some(1),
+            ..Default::default()
+        };
+        let summary = serde_json::to_value(download.summary()).unwrap();
         let names = summary.as_object().unwrap().keys();
         let mut known = SUMMARY_FIELDS.to_vec();
         known.sort_unstable();

@@ -1,5 +1,7 @@
 //! What a package's server lists.
 
+use std::borrow::Cow;
+
 /// One entry of a listing, as upstream wrote it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listed {
@@ -16,4 +18,14 @@ pub struct Listed {
     pub mtime: Option<i64>,
     /// Upstream found a virus in it.
     pub virus: bool,
+}
+
+impl Listed {
+    /// The path inside the package, as listed, without slashes around the folder's.
+    pub fn full_path(&self) -> Cow<'_, str> {
+        match self.path.as_deref().unwrap_or_default().trim_matches('/') {
+            "" => Cow::Borrowed(&self.name),
+            folder => Cow::Owned([folder, "/", &self.name].concat()),
+        }
+    }
 }

@@ -16,6 +16,7 @@ pub mod ranges;
 pub mod record;
 pub mod request;
 pub mod schedule;
+pub mod selection;
 pub mod settings;
 pub mod state;
 pub mod table;

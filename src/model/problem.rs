@@ -24,6 +24,12 @@ pub enum Code {
     ProtocolError,
     /// A flagged file was skipped.
     VirusDetected,
+    /// A package with a flagged file, which is not to be downloaded then.
+    PackageQuarantined,
+    /// The selection chooses no file.
+    NothingSelected,
+    /// The listing lacks a file that was chosen by its identifier.
+    FileNotFound,
     /// A fault in haul itself.
     InternalError,
 }

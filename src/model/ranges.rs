@@ -176,6 +176,7 @@ impl Range {
 #[derive(Debug)]
 pub struct Ranges {
     size: u64,
+    chunk: Option<u64>,
     done: Intervals,
     running: Vec<Arc<Range>>,
     /// What failed requests asked for: not free until the file's next attempt is due.
@@ -191,11 +192,14 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    pub fn new(size: u64, done: Intervals) -> Ranges {
+    /// The ranges of a file of `size` bytes of which `done` are in place. `chunk` is the length of its ranges, in
+    /// bytes, where that was asked for.
+    pub fn new(size: u64, done: Intervals, chunk: Option<u64>) -> Ranges {
         let mut done = done;
         done.truncate(size);
         Ranges {
             size,
+            chunk,
             done,
             running: Vec::new(),
             resting: Intervals::default(),
@@ -253,9 +257,15 @@ impl Ranges {
         }
         let (start, gap_end) = self.free()?;
         let share = self.free_total() / (2 * workers.max(1));
-        let length = share.clamp(SMALLEST_RANGE, LARGEST_RANGE);
-        let fits_in_one =
-            self.size <= 2 * SMALLEST_RANGE || gap_end - start < length + SMALLEST_RANGE / 2;
+        let gap = gap_end - start;
+        let (length, fits_in_one) = match self.chunk {
+            Some(chunk) => (chunk, gap <= chunk),
+            None => {
+                let length = share.clamp(SMALLEST_RANGE, LARGEST_RANGE);
+                let small = self.size <= 2 * SMALLEST_RANGE;
+                (length, small || gap < length + SMALLEST_RANGE / 2)
+            }
+        };
         let end = if self.single || fits_in_one {
             gap_end
         } else {
@@ -423,13 +433,13 @@ mod tests {
 
     #[test]
     fn a_small_file_is_one_range() {
-        let mut ranges = Ranges::new(8 * MIB, Intervals::default());
+        let mut ranges = Ranges::new(8 * MIB, Intervals::default(), None);
         assert_eq!(drain(&mut ranges, 16), [(0, 8 * MIB)]);
     }
 
     #[test]
     fn a_large_file_is_cut_into_shrinking_ranges_that_cover_it() {
-        let mut ranges = Ranges::new(4096 * MIB + 1, Intervals::default());
+        let mut ranges = Ranges::new(4096 * MIB + 1, Intervals::default(), None);
         let taken = drain(&mut ranges, 8);
         assert_eq!(taken[0], (0, 64 * MIB));
         assert!(taken.windows(2).all(|pair| pair[0].1 == pair[1].0));
@@ -440,7 +450,7 @@ mod tests {
 
     #[test]
     fn what_was_written_stays_and_the_rest_is_free_again() {
-        let mut ranges = Ranges::new(10, Intervals::default());
+        let mut ranges = Ranges::new(10, Intervals::default(), None);
         let range = ranges.take(1).unwrap();
         assert_eq!(write(&range, 4), 4);
         ranges.put_back(&range);
@@ -455,7 +465,7 @@ mod tests {
 
     #[test]
     fn what_failed_rests_while_the_others_go_on() {
-        let mut ranges = Ranges::new(64 * MIB, Intervals::default());
+        let mut ranges = Ranges::new(64 * MIB, Intervals::default(), None);
         let (failing, fine) = (ranges.take(8).unwrap(), ranges.take(8).unwrap());
         write(&failing, 10);
         write(&fine, MIB);
@@ -473,7 +483,7 @@ mod tests {
 
     #[test]
     fn news_come_once() {
-        let mut ranges = Ranges::new(10, Intervals::default());
+        let mut ranges = Ranges::new(10, Intervals::default(), None);
         let range = ranges.take(1).unwrap();
         write(&range, 3);
         assert_eq!(ranges.news(), [(0, 3)]);
@@ -485,7 +495,7 @@ mod tests {
 
     #[test]
     fn a_slow_range_gives_its_tail_but_a_fast_one_does_not() {
-        let mut ranges = Ranges::new(8 * MIB, Intervals::default());
+        let mut ranges = Ranges::new(8 * MIB, Intervals::default(), None);
         let range = ranges.take(1).unwrap();
         let begun = Instant::now();
         assert!(ranges.take_tail(begun).is_none(), "not begun");
@@ -511,7 +521,7 @@ mod tests {
 
     #[test]
     fn starting_over_voids_what_runs() {
-        let mut ranges = Ranges::new(64 * MIB, Intervals::default());
+        let mut ranges = Ranges::new(64 * MIB, Intervals::default(), None);
         let old = ranges.take(8).unwrap();
         write(&old, MIB);
         let whole = ranges.become_single(false).unwrap();
@@ -524,7 +534,7 @@ mod tests {
 
     #[test]
     fn one_connection_goes_on_behind_what_is_in_place_at_the_start() {
-        let mut ranges = Ranges::new(64 * MIB, Intervals::default());
+        let mut ranges = Ranges::new(64 * MIB, Intervals::default(), None);
         let taken: Vec<_> = (0..3).filter_map(|_| ranges.take(8)).collect();
         write(&taken[0], MIB);
         write(&taken[2], MIB);
@@ -539,7 +549,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_brings_the_whole_file_is_left_to_it() {
-        let mut ranges = Ranges::new(8 * MIB, Intervals::default());
+        let mut ranges = Ranges::new(8 * MIB, Intervals::default(), None);
         let begun = Instant::now();
         let whole = ranges.take(8).unwrap();
         whole.comes_whole();
@@ -556,7 +566,7 @@ mod tests {
 
     #[test]
     fn nothing_is_written_over_by_what_counts_no_more() {
-        let mut ranges = Ranges::new(64 * MIB, Intervals::default());
+        let mut ranges = Ranges::new(64 * MIB, Intervals::default(), None);
         let old = ranges.take(8).unwrap();
         assert_eq!(old.claim(MIB), MIB);
         ranges.start_over();
@@ -570,13 +580,13 @@ mod tests {
     fn a_file_on_disk_that_is_short_is_fetched_from_there() {
         let mut done = Intervals::default();
         done.insert(0, 100);
-        let mut ranges = Ranges::new(100, done);
+        let mut ranges = Ranges::new(100, done, None);
         ranges.keep(&[(0, 40)].into_iter().collect());
         assert_eq!(ranges.take(1).unwrap().start, 40);
     }
 
     #[test]
     fn an_empty_file_is_complete_at_once() {
-        assert!(Ranges::new(0, Intervals::default()).is_complete());
+        assert!(Ranges::new(0, Intervals::default(), None).is_complete());
     }
 }

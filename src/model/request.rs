@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::secret::Secret;
 use crate::model::link::Link;
 use crate::model::location::Location;
+use crate::model::selection::Selection;
 
 /// What to do with a final name that is taken by a file that this download did not make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -32,15 +33,41 @@ pub struct Order {
     pub dst_folder: String,
     #[serde(default)]
     pub if_exists: IfExists,
+    #[serde(default)]
+    pub options: OrderOptions,
     /// Where `dst_folder` really is. None until it was opened, and in states of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<Location>,
 }
 
+/// What else can be asked for at POST. None is what was not said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OrderOptions {
+    #[serde(skip_serializing_if = "Selection::is_all")]
+    pub selection: Selection,
+    /// From -1000 to 1000; workers go to the highest first. As it was at POST or, in what is saved, as it is now.
+    pub priority: i32,
+    /// Whether files go into a folder named after the package.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub create_package_folder: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+    /// Whether a package with a flagged file is downloaded without that file; true where it was not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bypass_package_quarantine: Option<bool>,
+    /// The size of a large file's ranges, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chunk_size: Option<u64>,
+}
+
 impl Order {
-    /// Whether both bring the same link into the same folder; one of them at a time may be on its way.
+    /// Whether both bring the same files of the same link into the same folder; one of them at a time may be on its way.
     pub fn same_target(&self, other: &Order) -> bool {
         (&self.link.api, &self.link.id) == (&other.link.api, &other.link.id)
+            && self.options.selection == other.options.selection
             && (self.dst_folder == other.dst_folder || self.location().is_same(&other.location()))
     }
 

@@ -140,6 +140,9 @@ pub enum Change {
     /// Every file is in place since then.
     #[serde(rename = "complete")]
     Complete(u32, Timestamp, Box<Counts>),
+    /// It has this priority from now on.
+    #[serde(rename = "priority")]
+    Priority(u32, i32),
     /// Failed files are to be tried again.
     #[serde(rename = "again")]
     Again(u32),
@@ -235,6 +238,9 @@ impl store::State for Saved {
                 download.completed_at = Some(at);
                 download.problem = None;
             }),
+            Change::Priority(key, priority) => {
+                self.with(key, |download| download.order.options.priority = priority);
+            }
             Change::Again(key) => self.files(key, |files| files.failed.clear()),
             Change::Begun(key, upto) => {
                 self.files(key, |files| files.begun = files.begun.max(upto))

@@ -57,10 +57,17 @@ pub struct Part {
 }
 
 impl OpenFile {
-    /// A file of `size` bytes of which `partial` are in place; `has_part` tells whether the journal knows of a `.part`.
-    pub fn new(index: u32, size: u64, partial: Partial, has_part: bool) -> OpenFile {
+    /// A file of `size` bytes of which `partial` are in place; `has_part` tells whether the journal knows of a `.part`. `chunk`: see
+    /// [`Ranges::new`].
+    pub fn new(
+        index: u32,
+        size: u64,
+        partial: Partial,
+        has_part: bool,
+        chunk: Option<u64>,
+    ) -> OpenFile {
         let progress = Progress {
-            ranges: Ranges::new(size, partial.bytes),
+            ranges: Ranges::new(size, partial.bytes, chunk),
             etag_reported: partial.etag.is_some(),
             etag: partial.etag,
             refusals: 0,

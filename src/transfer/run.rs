@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::dest::{DestError, Folder, Root};
+use crate::dest::{DestError, Folder, Owner, Root};
 use crate::model::download::Download;
 use crate::model::parts::Parts;
 use crate::model::table::FileTable;
@@ -98,7 +98,9 @@ impl Run {
         if let Some(root) = self.root.get() {
             return Ok(root);
         }
-        let root = Root::open(self.download.order.dst_folder.as_ref(), known)?;
+        let order = &self.download.order;
+        let root =
+            Root::open(order.dst_folder.as_ref(), known)?.for_owner(Owner::of(&order.options));
         Ok(self.root.get_or_init(|| Arc::new(root)))
     }
 

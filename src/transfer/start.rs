@@ -10,13 +10,17 @@ use std::time::Duration;
 use rayon::prelude::*;
 
 use crate::base::clock::Timestamp;
-use crate::dest::plan::{Planner, RootDisk};
+use crate::base::display::clean;
+use crate::dest::paths;
+use crate::dest::plan::{PlanError, Planner, RootDisk};
 use crate::dest::{DestError, Folder, Found, Identity, Published, Root};
 use crate::model::board::Board;
 use crate::model::download::Download;
+use crate::model::listing::Listed;
 use crate::model::outcome::Outcome;
 use crate::model::problem::{Code, Problem};
-use crate::model::request::IfExists;
+use crate::model::request::{IfExists, OrderOptions};
+use crate::model::selection::Chooser;
 use crate::model::state::State;
 use crate::model::table::{FileState, FileTable, ROOT};
 use crate::store::StoreError;
@@ -194,20 +198,23 @@ fn list(
         .session
         .package(&context.client, &download.order, &run.watch())?;
     show_package(download, &package, context)?;
-    let mut planner = Planner::new(root.traits());
+    let unusable = |error: PlanError| broken(Code::ProtocolError, error.to_string());
+    let mut reading = Reading::new(download, &package, root).map_err(unusable)?;
     run.session
         .call(&context.client, &download.order, &run.watch(), |place| {
-            planner = Planner::new(root.traits());
+            reading = Reading::new(download, &package, root)
+                .map_err(|error| Fault::Malformed(error.to_string()))?;
             context.client.list(place, &run.watch(), &mut |listed| {
-                planner.add(listed).map_err(|error| error.to_string())
+                reading.add(listed).map_err(|error| error.to_string())
             })
         })?;
     context.keep_token(run)?;
+    let planner = reading.finish(&download.order.options)?;
     let _one_at_a_time = PLANNING.lock().unwrap_or_else(PoisonError::into_inner);
     let disk = RootDisk::new(root, reserved(download, board));
     let table = planner
         .finish(&disk, download.order.if_exists)
-        .map_err(|error| broken(Code::ProtocolError, error.to_string()))?;
+        .map_err(unusable)?;
     let table = Arc::new(table);
     let saved = context
         .store
@@ -218,6 +225,77 @@ fn list(
     saved?;
     download.set_table(table.clone());
     Ok(table)
+}
+
+/// What a listing has been found to hold so far.
+struct Reading {
+    planner: Planner,
+    chooser: Chooser,
+    /// The first flagged file.
+    flagged: Option<String>,
+    chosen: bool,
+}
+
+impl Reading {
+    fn new(download: &Download, package: &Package, root: &Root) -> Result<Reading, PlanError> {
+        let options = &download.order.options;
+        let planner = match options.create_package_folder {
+            Some(true) => {
+                let name = package.name.as_deref().unwrap_or_default();
+                Planner::into_package_folder(root.traits(), name)?
+            }
+            _ => Planner::new(root.traits()),
+        };
+        // They were looked at when the download was asked for.
+        let chooser = options
+            .selection
+            .compile()
+            .map_err(|_| PlanError::Selection)?;
+        Ok(Reading {
+            planner,
+            chooser,
+            flagged: None,
+            chosen: false,
+        })
+    }
+
+    fn add(&mut self, listed: Listed) -> Result<(), PlanError> {
+        if listed.virus && listed.kind == "file" && self.flagged.is_none() {
+            self.flagged = Some(clean(&listed.full_path()));
+        }
+        if !self.chooser.wants(&listed) {
+            return Ok(());
+        }
+        self.chosen = true;
+        self.planner.add(listed)
+    }
+
+    /// The plan, where there is something that may be downloaded.
+    fn finish(self, options: &OrderOptions) -> Result<Planner, StartError> {
+        if options.bypass_package_quarantine == Some(false)
+            && let Some(path) = self.flagged
+        {
+            let message = format!(
+                "the sender's service found a virus in {path}, and a package with one is not to be \
+                 downloaded; ask the sender, or download it with bypass_package_quarantine"
+            );
+            return Err(gone(Code::PackageQuarantined, &message));
+        }
+        if let Some(id) = self.chooser.first_missing(&options.selection) {
+            let message = format!(
+                "the package has no file with the identifier {}; look at what it has, and choose again",
+                clean(paths::cut(id, 200))
+            );
+            return Err(gone(Code::FileNotFound, &message));
+        }
+        if !self.chosen && !options.selection.is_all() {
+            return Err(gone(
+                Code::NothingSelected,
+                "no file of the package is chosen; look at what it has, and choose again",
+            ));
+        }
+        Ok(self.planner)
+    }
 }
 
 /// The name of the file beside `downloads.json` that holds a download's file list.

@@ -51,7 +51,7 @@ impl Desk {
             Arc::new(session),
             Arc::default(),
         );
-        let file = OpenFile::new(0, SIZE, Partial::default(), false);
+        let file = OpenFile::new(0, SIZE, Partial::default(), false, None);
         let job = Job::new(Arc::new(run), Arc::new(table.finish()), file.into(), None);
         Desk { dir, context, job }
     }

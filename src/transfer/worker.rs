@@ -320,6 +320,7 @@ mod tests {
             10,
             crate::store::saved::Partial::default(),
             false,
+            None,
         ));
         let range = file.take(1);
         Job::new(

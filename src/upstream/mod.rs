@@ -99,6 +99,8 @@ pub struct Package {
     pub name: Option<String>,
     /// None where the server gave none, which no server of MASV's does: the next calls may then go without one.
     pub token: Option<Secret>,
+    /// When the link expires, as the server wrote it, where it says so.
+    pub expires_at: Option<String>,
 }
 
 /// A package at its server.
@@ -291,6 +293,9 @@ struct LinkAnswer {
     package_id: Option<Text>,
     name: Option<Text>,
     package_token: Option<Text>,
+    expires_at: Option<Text>,
+    /// What the server's own answers about links call it.
+    expiry: Option<Text>,
 }
 
 #[derive(Deserialize)]
@@ -329,6 +334,9 @@ fn package(answer: LinkAnswer) -> Result<Package, Fault> {
         package_id,
         name,
         token,
+        expires_at: text(answer.expires_at)
+            .or(text(answer.expiry))
+            .filter(|text| text.len() <= 64),
     })
 }
 

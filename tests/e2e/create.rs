@@ -15,7 +15,7 @@ use crate::support::rig::Rig;
 use crate::support::tree;
 
 /// Every field of a summary, sorted.
-pub const SUMMARY: [&str; 18] = [
+pub const SUMMARY: [&str; 20] = [
     "bytes_done",
     "bytes_free",
     "bytes_per_second",
@@ -33,6 +33,8 @@ pub const SUMMARY: [&str; 18] = [
     "link",
     "name",
     "package_id",
+    "priority",
+    "selection",
     "state",
 ];
 

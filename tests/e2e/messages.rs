@@ -107,7 +107,13 @@ fn as_user(user: u32, group: u32, dir: &Path) -> Option<Command> {
     }
     // The build's folder may be closed to others.
     let program = dir.join("haul");
-    fs::copy(haul().get_program(), &program).unwrap();
+    // By another process: a file that this one has open for writing may be inherited by a child of another test, and then
+    // cannot be run.
+    let copied = Command::new("cp")
+        .arg(haul().get_program())
+        .arg(&program)
+        .status();
+    assert!(copied.unwrap().success());
     fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = Command::new(program);
     command.uid(user).gid(group).env_clear();

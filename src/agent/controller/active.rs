@@ -70,9 +70,10 @@ impl Active {
         let root = self.run.as_ref().and_then(|run| run.root());
         let has_holes = root.is_none_or(|root| root.storage().has_holes);
         let (partial, parts) = (&mut self.partial, &self.parts);
+        let chunk = self.download.order.options.chunk_size;
         let open = || {
             let known = partial.remove(&file).unwrap_or_default();
-            let file = OpenFile::new(file, size, known, parts.has(file));
+            let file = OpenFile::new(file, size, known, parts.has(file), chunk);
             if !has_holes {
                 file.keep_order();
             }

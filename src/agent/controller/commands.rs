@@ -29,6 +29,15 @@ impl Controller {
                 let _ = reply.send(changed);
                 keys.into_iter().for_each(|key| self.undefer(key));
             }
+            Command::PreparePriority { id, reply } => self.prepare_priority(id, reply),
+            Command::ApplyPriority {
+                key,
+                priority,
+                reply,
+            } => {
+                let _ = reply.send(self.apply_priority(key, priority));
+                self.undefer(key);
+            }
             Command::PrepareCreate { order, reply } => {
                 let _ = reply.send(self.prepare_create(*order));
             }
@@ -198,6 +207,35 @@ impl Controller {
         };
         self.event(key, event);
         Ok(download)
+    }
+
+    fn prepare_priority(&mut self, id: String, reply: Sender<Result<u32, Refusal>>) {
+        let key = self.key_of(&id);
+        let active = key.and_then(|key| self.active.get_mut(&key));
+        let Some(active) = active.filter(|active| active.deleting.is_none()) else {
+            let _ = reply.send(Err(Refusal::DownloadNotFound));
+            return;
+        };
+        if active.committing {
+            let command = Command::PreparePriority { id, reply };
+            active.deferred.push_back(command);
+            return;
+        }
+        active.committing = true;
+        let _ = reply.send(Ok(active.download.key));
+    }
+
+    fn apply_priority(
+        &mut self,
+        key: u32,
+        priority: Option<i32>,
+    ) -> Result<Arc<Download>, Refusal> {
+        let active = self.active.get_mut(&key).ok_or(Refusal::DownloadNotFound)?;
+        active.committing = false;
+        if let Some(priority) = priority {
+            active.download.update(|view| view.priority = priority);
+        }
+        Ok(active.download.clone())
     }
 
     pub(super) fn undefer(&mut self, key: u32) {

@@ -1,15 +1,19 @@
 //! Workers are shared among downloads, also where one's connections hold them for as long as its server likes.
 
+use std::cmp::Reverse;
+
 use super::*;
 
 /// A download that has had no worker for so long gets one of another's.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Controller {
-    /// Where a download waits for a worker, asks the one that has the most of them to give one up.
+    /// Where a download waits for a worker, asks the one that has the most of them to give one up: not one of a higher
+    /// priority.
     pub(super) fn share(&mut self, now: Instant) {
         let full = self.out >= AHEAD * self.policy.workers;
-        let (mut starving, mut most, mut working) = (false, None::<Arc<Run>>, 0);
+        let (mut starving, mut working) = (None::<i32>, 0);
+        let mut runs: Vec<(i32, usize, Arc<Run>)> = Vec::new();
         for key in &self.busy {
             let Some(active) = self.active.get_mut(key) else {
                 continue;
@@ -18,16 +22,21 @@ impl Controller {
             if !active.waits_for_worker(here, full, now) {
                 active.waits_since = None;
             }
-            starving |= active
-                .waits_since
-                .is_some_and(|since| now.duration_since(since) >= PATIENCE);
-            working += here;
-            if most.as_ref().is_none_or(|run| run.working() < here) {
-                most = active.run.clone();
+            let priority = active.download.priority();
+            let waits = active.waits_since;
+            if waits.is_some_and(|since| now.duration_since(since) >= PATIENCE) {
+                starving = starving.max(Some(priority));
             }
+            working += here;
+            runs.extend(active.run.clone().map(|run| (priority, here, run)));
         }
-        if starving && working >= self.policy.workers {
-            most.iter().for_each(|run| run.request_worker());
+        if let Some(starving) = starving.filter(|_| working >= self.policy.workers) {
+            // The lowest priority first, then the one that has the most.
+            let most = runs
+                .into_iter()
+                .filter(|&(priority, here, _)| priority <= starving && here > 0)
+                .min_by_key(|&(priority, here, _)| (priority, Reverse(here)));
+            most.iter().for_each(|(.., run)| run.request_worker());
         }
     }
 }

@@ -3,7 +3,8 @@
 use super::*;
 
 impl Controller {
-    /// Hands out work as long as the threads can take it, one job a download in turn.
+    /// Hands out work as long as the threads can take it: to the downloads of the highest priority first, and among
+    /// equal ones one job each in turn.
     pub(super) fn dispatch(&mut self) {
         if self.stopping.is_some() {
             return;
@@ -13,29 +14,44 @@ impl Controller {
         if self.out >= 2 * AHEAD * self.policy.workers {
             return;
         }
-        let mut keys: Vec<u32> = self
-            .busy()
-            .filter(|(key, active)| active.wants_work() && !self.lost.contains(key))
-            .map(|(key, _)| key)
-            .collect();
-        let first = keys.partition_point(|&key| key <= self.turn);
-        keys.rotate_left(first);
-        while !keys.is_empty() {
-            keys.retain(|&key| {
-                if !self.has_room(key) {
-                    return false;
-                }
-                let given = self.give(key, now);
-                if given {
-                    self.turn = key;
-                }
-                given
+        let mut levels: BTreeMap<i32, Vec<u32>> = BTreeMap::new();
+        for (key, active) in self.busy() {
+            if active.wants_work() && !self.lost.contains(&key) {
+                let level = levels.entry(active.download.priority()).or_default();
+                level.push(key);
+            }
+        }
+        let mut above = false;
+        for (_, mut keys) in levels.into_iter().rev() {
+            let first = keys.partition_point(|&key| key <= self.turn);
+            keys.rotate_left(first);
+            let all = keys.clone();
+            while !keys.is_empty() {
+                keys.retain(|&key| {
+                    if !self.has_room(key, above) {
+                        return false;
+                    }
+                    let given = self.give(key, now);
+                    if given {
+                        self.turn = key;
+                    }
+                    given
+                });
+            }
+            above |= all.iter().any(|key| {
+                let active = self.active.get(key);
+                active.is_some_and(|active| !active.record.is_idle())
             });
         }
     }
 
     /// Whether this download may have another job out. One that has none may have one, whoever has taken all the room.
-    fn has_room(&self, key: u32) -> bool {
+    /// But what is at work `above` it, with a higher priority, finds no job of it before its own: it gets the workers
+    /// that have nothing else to do.
+    fn has_room(&self, key: u32, above: bool) -> bool {
+        if above {
+            return self.out < self.policy.workers;
+        }
         let most = AHEAD * self.policy.workers;
         let has_none = || {
             let active = self.active.get(&key);

@@ -24,6 +24,7 @@ fn ended(folder: &Path, state: State, name: &str) -> Ended {
         dst_folder: folder.to_str().unwrap().into(),
         if_exists: IfExists::default(),
         location: None,
+        options: Default::default(),
     };
     let problem = (state == State::Error).then(|| Problem {
         code: Code::FileFailed,
@@ -37,6 +38,7 @@ fn ended(folder: &Path, state: State, name: &str) -> Ended {
         package_id: None,
         completed_at: None,
         problem,
+        priority: 0,
     };
     let download = Download::new("01A".into(), 1, order, Timestamp(0), view);
     let mut table = TableBuilder::default();

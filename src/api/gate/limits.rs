@@ -36,7 +36,7 @@ impl Default for Limits {
             connections: connections(),
             grace: Duration::from_millis(20),
             head_bytes: 16 << 10,
-            body_bytes: 64 << 10,
+            body_bytes: 1 << 20,
             head_time: Duration::from_secs(10),
             body_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(60),

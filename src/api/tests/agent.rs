@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
-use crate::agent::{Agent, Deleted, Refusal, Vitals, Which};
+use crate::agent::{Agent, Deleted, Inspected, Refusal, Vitals, Which};
 use crate::base::clock::Timestamp;
 use crate::base::secret::Secret;
 use crate::model::board::Board;
@@ -14,6 +14,7 @@ use crate::model::schedule::Rate;
 use crate::model::settings::{Defaults, Settings, SettingsOverrides};
 use crate::model::state::State;
 use crate::model::table::{NewFile, ROOT, TableBuilder};
+use crate::upstream::Package;
 
 #[derive(Default)]
 pub struct FakeAgent {
@@ -51,6 +52,7 @@ pub fn download(number: u32, state: State) -> Download {
         dst_folder: "/in".into(),
         if_exists: Default::default(),
         location: None,
+        options: Default::default(),
     };
     let view = View {
         state,
@@ -58,6 +60,7 @@ pub fn download(number: u32, state: State) -> Download {
         package_id: None,
         completed_at: None,
         problem: None,
+        priority: 0,
     };
     Download::new(format!("01{number:08}"), number, order, Timestamp(0), view)
 }
@@ -176,6 +179,29 @@ impl Agent for FakeAgent {
                 one.id.clone()
             })
             .collect())
+    }
+
+    fn set_priority(&self, id: &str, priority: i32) -> Result<Arc<Download>, Refusal> {
+        self.begin()?;
+        let download = self.find(id)?;
+        download.update(|view| view.priority = priority);
+        Ok(download)
+    }
+
+    fn inspect(
+        &self,
+        _: &Link,
+        _: Option<&Secret>,
+        entry: &mut dyn FnMut(Inspected) -> bool,
+    ) -> Result<(), Refusal> {
+        self.begin()?;
+        entry(Inspected::Package(Package {
+            package_id: "P".into(),
+            name: None,
+            token: None,
+            expires_at: None,
+        }));
+        Ok(())
     }
 
     fn delete(&self, which: Which, remove_files: bool) -> Result<Deleted, Refusal> {

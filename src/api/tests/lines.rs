@@ -76,7 +76,7 @@ fn a_request_that_is_being_answered_is_never_given_up() {
 #[test]
 fn more_body_than_allowed_is_refused_unread() {
     let api = Api::start();
-    for length in ["1000000000000000", "65537", "99999999999999999999999999"] {
+    for length in ["1000000000000000", "1048577", "99999999999999999999999999"] {
         for expect in ["", "Expect: 100-continue\r\n"] {
             let mut client = api.client();
             client.send(format!(
@@ -102,7 +102,7 @@ fn a_client_that_sends_all_of_a_large_body_still_reads_the_answer() {
 #[test]
 fn a_body_of_just_the_limit_is_read() {
     let api = Api::start();
-    let body = " ".repeat(65_536);
+    let body = " ".repeat(1 << 20);
     assert_eq!(api.post(DOWNLOADS, &body).error(), is(400, "invalid_json"));
 }
 
@@ -203,7 +203,7 @@ fn chunked_bodies_are_put_together() {
 
     let mut client = api.client();
     let chunk = format!("4000\r\n{}\r\n", "x".repeat(0x4000));
-    client.send(format!("{head}{}", chunk.repeat(5)));
+    client.send(format!("{head}{}", chunk.repeat(65)));
     assert_eq!(client.reply(false).error(), is(413, "body_too_large"));
 }
 

@@ -127,10 +127,18 @@ fn summaries_and_files_have_the_fields_that_are_described() {
     let one = download(1, State::Paused);
     fill(&one, 1);
     let summary = serde_json::to_value(one.summary()).unwrap();
-    assert_eq!(
-        names(&schemas["SummaryFields"]["properties"]),
-        names(&summary)
-    );
+    let said = [
+        "create_package_folder",
+        "uid",
+        "gid",
+        "bypass_package_quarantine",
+        "chunk_size",
+    ];
+    let all: BTreeSet<String> = names(&summary)
+        .into_iter()
+        .chain(said.map(str::to_owned))
+        .collect();
+    assert_eq!(names(&schemas["SummaryFields"]["properties"]), all);
     assert_eq!(
         strings(&schemas["SummaryFields"]["required"]),
         names(&summary)
@@ -158,6 +166,9 @@ fn every_state_and_every_problem_is_described() {
         Code::UpstreamUnavailable,
         Code::ProtocolError,
         Code::VirusDetected,
+        Code::PackageQuarantined,
+        Code::NothingSelected,
+        Code::FileNotFound,
         Code::InternalError,
     ];
     let names = codes.map(|code| {

@@ -25,7 +25,7 @@ fn the_list_has_every_field_and_the_oldest_first() {
         "created_at": "1970-01-01T00:00:00Z", "completed_at": null,
         "bytes_total": null, "bytes_done": 0, "bytes_per_second": 0, "eta_seconds": null, "bytes_free": null,
         "files_total": null, "files_complete": 0, "files_skipped": 0, "files_failed": 0,
-        "error": null,
+        "error": null, "priority": 0, "selection": null,
     });
     assert_eq!(list[0], expected);
     let text = String::from_utf8(reply.body).unwrap();
@@ -110,7 +110,7 @@ fn the_root_lists_the_calls() {
     let api = Api::start();
     for path in ["/api/v1", "/api/v1/"] {
         let calls = api.ask("GET", path).json();
-        assert_eq!(calls["calls"].as_array().unwrap().len(), 17);
+        assert_eq!(calls["calls"].as_array().unwrap().len(), 19);
     }
     assert_eq!(api.ask("GET", "/api/v1/health").json()["status"], "ok");
 }

@@ -141,6 +141,21 @@ impl Server {
             .map_err(|error| self.broken(&error))
     }
 
+    /// POST of JSON, the answer written to `out` as it is, with a newline at its end.
+    pub fn post_copy(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        out: &mut dyn io::Write,
+    ) -> Result<(), CallError> {
+        let body = serde_json::to_vec(body).map_err(|error| CallError::Usage(error.to_string()))?;
+        let answer = self.send(Method::POST, path, &body[..], Some(TIMEOUT))?;
+        io::copy(&mut reader(answer), out)
+            .and_then(|_| out.write_all(b"\n"))
+            .and_then(|()| out.flush())
+            .map_err(|error| self.broken(&error))
+    }
+
     /// POST without a body.
     pub fn act<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
         self.read(self.send(Method::POST, path, (), Some(TIMEOUT))?)

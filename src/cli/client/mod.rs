@@ -1,4 +1,4 @@
-//! `haul ls`, `add`, `show`, `pause`, `resume`, `rm`, `wait`, `settings` and `health`: thin clients of a running agent's API, for
+//! `haul ls`, `add`, `inspect`, `show`, `pause`, `resume`, `rm`, `wait`, `settings` and `health`: thin clients of a running agent's API, for
 //! people and scripts.
 
 mod call;
@@ -20,7 +20,7 @@ use crate::base::url::Url;
 use crate::cli::get;
 use crate::cli::human;
 use crate::cli::{Ask, What};
-use crate::model::request::IfExists;
+use crate::model::request::{IfExists, OrderOptions};
 use crate::model::state::State;
 
 /// Characters of a whole identifier.
@@ -67,8 +67,23 @@ fn perform(server: &Server, what: &What) -> Result<u8, CallError> {
             dir,
             password,
             if_exists,
+            options,
             json,
-        } => add(server, link, dir, password.as_ref(), *if_exists, *json),
+        } => {
+            let order = Wanted {
+                link,
+                dir,
+                password: password.as_ref(),
+                if_exists: *if_exists,
+                options,
+            };
+            add(server, &order, *json)
+        }
+        What::Inspect {
+            link,
+            password,
+            json,
+        } => inspect(server, link, password.as_ref(), *json),
         What::Show { id, json } => {
             let path = format!("/downloads/{}", whole(server, id)?);
             if *json {
@@ -176,14 +191,76 @@ fn list(server: &Server, states: &[State], json: bool) -> Result<u8, CallError> 
     print(&show::table(&server.get::<Vec<Summary>>(&path)?))
 }
 
-fn add(
+/// What `add` was told.
+struct Wanted<'a> {
+    link: &'a Secret,
+    dir: &'a Path,
+    password: Option<&'a Secret>,
+    if_exists: IfExists,
+    options: &'a OrderOptions,
+}
+
+/// The fields that were given. An agent of before does not know them, and is not sent what was not.
+fn put_options(order: &mut Value, options: &OrderOptions) {
+    let selection = &options.selection;
+    for (name, list) in [
+        ("file_ids", &selection.file_ids),
+        ("include", &selection.include),
+        ("exclude", &selection.exclude),
+    ] {
+        if !list.is_empty() {
+            order[name] = json!(list);
+        }
+    }
+    for (name, value) in [
+        (
+            "priority",
+            json!((options.priority != 0).then_some(options.priority)),
+        ),
+        (
+            "create_package_folder",
+            json!(options.create_package_folder),
+        ),
+        ("uid", json!(options.uid)),
+        ("gid", json!(options.gid)),
+        (
+            "bypass_package_quarantine",
+            json!(options.bypass_package_quarantine),
+        ),
+        ("chunk_size", json!(options.chunk_size)),
+    ] {
+        if !value.is_null() {
+            order[name] = value;
+        }
+    }
+}
+
+fn inspect(
     server: &Server,
     link: &Secret,
-    dir: &Path,
     password: Option<&Secret>,
-    if_exists: IfExists,
     json: bool,
 ) -> Result<u8, CallError> {
+    let link = get::link_text(link).map_err(CallError::Usage)?;
+    let mut asked = json!({ "url": link.reveal() });
+    if let Some(password) = password {
+        asked["password"] = password.reveal().into();
+    }
+    if json {
+        let out = &mut io::stdout().lock();
+        return server.post_copy("/links/inspect", &asked, out).map(|()| 0);
+    }
+    print(&show::package(&server.post("/links/inspect", &asked)?))
+}
+
+fn add(server: &Server, wanted: &Wanted<'_>, json: bool) -> Result<u8, CallError> {
+    let &Wanted {
+        link,
+        dir,
+        password,
+        if_exists,
+        options,
+    } = wanted;
     let here = server.base().starts_with("unix:")
         || Url::parse(server.base()).is_ok_and(|url| url.is_loopback());
     if !here && !dir.is_absolute() {
@@ -200,6 +277,7 @@ fn add(
     if let Some(password) = password {
         order["password"] = password.reveal().into();
     }
+    put_options(&mut order, options);
     let summary: Value = server.post("/downloads", &order)?;
     if json {
         return print(&format!("{summary}\n"));

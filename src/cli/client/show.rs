@@ -133,6 +133,46 @@ fn short(id: &str, all: &[&str]) -> String {
     human::clean(&found.unwrap_or_else(|| id.to_owned()))
 }
 
+/// A package as the API answers it, as far as it is shown.
+#[derive(Debug, Deserialize)]
+pub struct Package {
+    name: Option<String>,
+    bytes_total: u64,
+    files_total: u64,
+    files: Vec<PackageEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PackageEntry {
+    path: String,
+    size: u64,
+    kind: String,
+    virus_detected: bool,
+}
+
+/// What `haul inspect` prints: a line for each file, then their sum.
+pub fn package(package: &Package) -> String {
+    let mut text = String::new();
+    for entry in &package.files {
+        let path = human::clean(&entry.path);
+        text += &match entry.kind.as_str() {
+            "directory" => format!("{:>10}  {path}/", "-"),
+            _ => format!("{:>10}  {path}", human::size(entry.size)),
+        };
+        text += match entry.virus_detected {
+            true => "  (a virus was found in it)\n",
+            false => "\n",
+        };
+    }
+    let name = package.name.as_deref().map(human::clean);
+    text + &format!(
+        "{}: {}, {}\n",
+        name.as_deref().unwrap_or("a package without a name"),
+        human::files(package.files_total),
+        human::size(package.bytes_total),
+    )
+}
+
 /// What `haul show` prints.
 pub fn details(one: &Summary) -> String {
     let mut text = String::new();

@@ -37,6 +37,7 @@ pub fn order(options: &cli::Get) -> Result<Order, String> {
         dst_folder: absolute(&options.dir)?,
         if_exists: options.if_exists,
         location: None,
+        options: options.order_options.clone(),
     })
 }
 
@@ -96,13 +97,31 @@ pub fn absolute(dir: &Path) -> Result<String, String> {
     Ok(clean.to_string_lossy().into_owned())
 }
 
-/// The state directory of one link into one folder, whatever the link's secret is.
+/// The state directory of one choice of a link's files into one folder, whatever the link's secret is.
 pub fn state_dir(base: &Path, order: &Order) -> PathBuf {
     let mut hash = Context::new(&SHA256);
     for part in [&order.link.api, &order.link.id, &order.dst_folder] {
         hash.update(part.as_bytes());
         // None of them can hold a NUL, so no two orders look alike.
         hash.update(&[0]);
+    }
+    // Other files of the same package are another download, and so are files in other places.
+    let options = &order.options;
+    let selection = &options.selection;
+    for (kind, list) in [
+        ("file_ids", &selection.file_ids),
+        ("include", &selection.include),
+        ("exclude", &selection.exclude),
+    ] {
+        let words: std::collections::BTreeSet<&String> = list.iter().collect();
+        for word in words {
+            hash.update(kind.as_bytes());
+            hash.update(&(word.len() as u64).to_le_bytes());
+            hash.update(word.as_bytes());
+        }
+    }
+    if options.create_package_folder == Some(true) {
+        hash.update(b"create_package_folder");
     }
     let mut name = String::with_capacity(32);
     for byte in &hash.finish().as_ref()[..16] {
@@ -124,6 +143,7 @@ mod tests {
             dst_folder: dst_folder.into(),
             if_exists: IfExists::Rename,
             location: None,
+            options: Default::default(),
         }
     }
 

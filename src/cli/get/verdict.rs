@@ -131,6 +131,10 @@ pub(super) fn refused(refusal: &Refusal) -> FileProblem {
             "this link has expired or was deleted: ask the sender for a new one".into(),
         ),
         Refusal::StateUnwritable(why) => (Code::InsufficientStorage, why.clone()),
+        Refusal::Impossible(why) => (Code::DestinationUnwritable, why.clone()),
+        Refusal::UpstreamUnavailable { message, .. } => {
+            (Code::UpstreamUnavailable, message.clone())
+        }
         Refusal::DownloadNotFound
         | Refusal::InvalidTransition { .. }
         | Refusal::Duplicate { .. }

@@ -35,6 +35,8 @@ pub(super) struct Folders {
     /// The names of those that had to give way.
     renamed: HashMap<u32, String>,
     keys: Keys,
+    /// The package's own folder: [`ROOT`], or one right in it.
+    base: u32,
 }
 
 /// Hashes a folder and a name in it, so that names that the disk takes for one have one hash.
@@ -92,7 +94,17 @@ impl Folders {
             index: HashMap::new(),
             renamed: HashMap::new(),
             keys: Keys::new(traits),
+            base: ROOT,
         }
+    }
+
+    /// The folder that listed paths begin in.
+    pub fn base(&self) -> u32 {
+        self.base
+    }
+
+    pub fn set_base(&mut self, base: u32) {
+        self.base = base;
     }
 
     /// The folder of a (mended) name in `parent`, added if it is new; `parent` itself where that is too deep.
@@ -164,7 +176,8 @@ impl Folders {
 
     /// Settles a folder, after the one that it is in. `name`: another than the mended one.
     pub fn settle(&mut self, folder: u32, ours: bool, name: Option<String>) {
-        let moved = name.is_some() || self.is_moved(self.parent(folder));
+        // Another name of the package's folder is none of its files' doing.
+        let moved = folder != self.base && (name.is_some() || self.is_moved(self.parent(folder)));
         let entry = &mut self.folders[folder as usize];
         entry.ours = ours;
         entry.moved = moved;
@@ -175,12 +188,12 @@ impl Folders {
 
     /// Saved names from `dst_folder` down.
     pub fn saved_components(&self, folder: u32) -> Vec<&str> {
-        self.components(folder, Folders::saved_name)
+        self.components(folder, ROOT, Folders::saved_name)
     }
 
     /// The mended path of a file.
     pub fn listed_path(&self, folder: u32, name: &str) -> String {
-        let mut components = self.components(folder, Folders::name);
+        let mut components = self.components(folder, self.base, Folders::name);
         components.push(name);
         components.join("/")
     }
@@ -188,11 +201,12 @@ impl Folders {
     fn components<'a>(
         &'a self,
         folder: u32,
+        above: u32,
         name: impl Fn(&'a Folders, u32) -> &'a str,
     ) -> Vec<&'a str> {
         let mut names = Vec::new();
         let mut at = folder;
-        while at != ROOT {
+        while at != above {
             names.push(name(self, at));
             at = self.parent(at);
         }

@@ -49,6 +49,8 @@ pub enum PlanError {
     TooMany,
     /// More than 256 MiB of identifiers, names and paths.
     TooLong,
+    /// The patterns that choose its files cannot be read.
+    Selection,
     Table(TableError),
 }
 
@@ -63,6 +65,9 @@ impl fmt::Display for PlanError {
                 f,
                 "the package's names and paths are longer than {} MiB in all; ask the sender to split it",
                 TEXT_MAX >> 20
+            ),
+            PlanError::Selection => f.write_str(
+                "the patterns that choose its files cannot be read; delete this download",
             ),
             PlanError::Table(error) => {
                 write!(f, "the package's list of files is unusable: {error}")
@@ -110,6 +115,15 @@ impl Planner {
             last: None,
             text_left: TEXT_MAX,
         }
+    }
+
+    /// The same, for files that go into a folder named after their package, below `dst_folder`.
+    pub fn into_package_folder(traits: Traits, package: &str) -> Result<Planner, PlanError> {
+        let mut planner = Planner::new(traits);
+        let name = paths::mend_file(package, traits);
+        let base = planner.enter(ROOT, &name)?;
+        planner.folders.set_base(base);
+        Ok(planner)
     }
 
     /// Takes the listing's next entry.
@@ -182,7 +196,7 @@ impl Planner {
         }
         let relative = path.trim_matches('/');
         let mut place = Place {
-            folder: ROOT,
+            folder: self.folders.base(),
             // Of slashes alone, it is the package's own folder.
             exact: relative.is_empty() || !path.starts_with('/'),
         };

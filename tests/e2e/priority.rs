@@ -1,0 +1,68 @@
+//! Workers go to the highest priority that has work.
+
+use serde_json::{Value, json};
+
+use crate::support::agent::{Agent, one};
+use crate::support::http::{self, Answer};
+use crate::support::origin::{Gate, Kind, Reply};
+use crate::support::package::Package;
+use crate::support::rig::Rig;
+
+fn patch(agent: &Agent, id: &str, body: &str) -> Answer {
+    let headers = [("Content-Type", "application/json")];
+    http::send(agent.address, "PATCH", &one(id), &headers, Some(body))
+}
+
+#[test]
+fn a_priority_can_be_changed_in_any_state_and_survives_a_kill() {
+    let mut rig = Rig::new(Package::new().file("a", 10));
+    let id = rig.create();
+    assert_eq!(rig.complete(&id)["priority"], 0);
+    let summary = patch(&rig.agent, &id, r#"{"priority": -1000}"#).expect(200);
+    assert_eq!(summary["priority"], -1000);
+    assert_eq!(summary["state"], "complete");
+    rig.agent.kill9();
+    rig.agent.restart();
+    assert_eq!(rig.agent.inspect(&id)["priority"], -1000);
+}
+
+#[test]
+fn what_is_no_priority_is_refused() {
+    let rig = Rig::new(Package::new().file("a", 10));
+    let id = rig.create();
+    rig.complete(&id);
+    for body in [
+        "{}",
+        r#"{"priority": null}"#,
+        r#"{"priority": 1001}"#,
+        r#"{"priority": "1"}"#,
+        r#"{"priority": 1, "state": "paused"}"#,
+    ] {
+        patch(&rig.agent, &id, body).assert_error(400, "invalid_request");
+    }
+    patch(&rig.agent, "01A", r#"{"priority": 1}"#).assert_error(404, "download_not_found");
+    assert_eq!(rig.agent.inspect(&id)["priority"], 0);
+}
+
+/// With one worker, whose first file waits at the origin, what comes next is known for certain.
+#[test]
+fn the_higher_priority_comes_next_and_the_lower_one_after_it() {
+    let rig = Rig::with(Package::new().many(40, 400_000), &["--workers", "1"]);
+    let gate = Gate::new();
+    rig.origin.first(1, Kind::Bytes, Reply::stall(&gate));
+    let low = rig.create_with(json!({"priority": -1}));
+    rig.origin.await_requests(Kind::Bytes, 1);
+    let dst = rig.dir().join("high");
+    let high = rig
+        .agent
+        .create_with(&rig.origin, &dst, json!({"priority": 5}));
+    let listed = |record: &Value| !record["files_total"].is_null();
+    rig.agent.wait(&high, "be listed", listed);
+    gate.open();
+    rig.agent.wait_state(&high, "complete");
+    // It had a few files on their way to the worker before, and gets no other until the higher one has all of its own.
+    let record = rig.agent.inspect(&low);
+    let done = record["files_complete"].as_u64().unwrap();
+    assert!(done < 20, "{done} files of the lower priority");
+    rig.complete(&low);
+}
