@@ -24,6 +24,18 @@ pub(super) struct Folder {
     drafts: AtomicU64,
 }
 
+/// Some file systems take a change of permissions and leave them as they are, such as those of Windows disks.
+fn warn_if_open(folder: &File, path: &Path) -> io::Result<()> {
+    if folder.metadata()?.mode() & 0o077 != 0 {
+        log::warn!(
+            "{} stays open to others, who can read the links' secrets and passwords there: its file system does not keep \
+             permissions; choose another with --state-dir",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
 impl Folder {
     /// Opens the folder at `path`, making it (0700) and its parents where they are missing. A folder
     /// of ours that others may enter is closed to them.
@@ -60,6 +72,7 @@ impl Folder {
                 let mut permissions = metadata.permissions();
                 permissions.set_mode(PRIVATE_DIR);
                 fd.set_permissions(permissions)?;
+                warn_if_open(&fd, &path)?;
             } else {
                 log::warn!(
                     "{} belongs to another user and is open to others; links and passwords are \

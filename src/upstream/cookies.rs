@@ -8,6 +8,8 @@ use crate::base::url::Url;
 
 /// So many are kept of one chain.
 const MAX_COOKIES: usize = 20;
+/// Servers refuse requests with longer heads, in bytes.
+const MAX_HEADER: usize = 6 * 1024;
 /// Longer ones are left out, in bytes.
 const MAX_LENGTH: usize = 4096;
 
@@ -47,8 +49,14 @@ impl Cookies {
     /// The `Cookie` header for a request to `url`. None where there is nothing to send.
     pub fn header(&self, url: &Url) -> Option<HeaderValue> {
         let fitting = self.0.iter().filter(|cookie| cookie.is_for(url));
-        let pairs: Vec<String> = fitting
-            .map(|cookie| format!("{}={}", cookie.name, cookie.value))
+        let mut room = MAX_HEADER;
+        let pairs = fitting.map(|cookie| format!("{}={}", cookie.name, cookie.value));
+        let pairs: Vec<String> = pairs
+            .take_while(|pair| {
+                let fits = pair.len() + 2 <= room;
+                room = room.saturating_sub(pair.len() + 2);
+                fits
+            })
             .collect();
         let mut value = HeaderValue::try_from(pairs.join("; ")).ok()?;
         value.set_sensitive(true);

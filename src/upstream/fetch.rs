@@ -214,15 +214,15 @@ impl Fetched {
     /// Whether this looks like a web page in the place of a file of this name, which has another size or one that is
     /// not told. The body can still be read from its beginning.
     pub fn is_page_instead_of(&mut self, name: &str) -> bool {
-        if web_page::is_name_of_one(name) {
-            return false;
-        }
         let sized = match self.content {
             Content::Whole { length } => length.is_some(),
             Content::Part { .. } => return false,
         };
         if sized && self.says_page {
             return true;
+        }
+        if !sized && web_page::is_name_of_one(name) {
+            return false;
         }
         if self.peeked.is_empty() {
             let mut begin = vec![0; PEEK];

@@ -197,9 +197,6 @@ impl Client {
             let Answer { mut response, url } = self.api(url, headers, Redirects::Follow)?;
             // A long listing may take its time.
             watch::context(|context| context.limit = None);
-            if web_page::is_declared(response.headers()) {
-                return Err(web_page::fault(&url.authority()));
-            }
             let lost = |error| fault::from_ureq(Error::from(error), &url);
             let body = watch::Reading(response.body_mut().as_reader());
             listing::read(body, &url.authority(), lost, each)

@@ -36,7 +36,10 @@ pub struct Unfolded<T> {
 impl<T: Transport> Transport for Unfolded<T> {
     fn buffers(&mut self) -> &mut dyn Buffers {
         if self.in_head {
-            self.in_head = !unfold_head(self.line.buffers());
+            let buffers = self.line.buffers();
+            // The head that counts comes after those of interim answers (RFC 9110, 15.2).
+            let interim = is_interim(buffers.input());
+            self.in_head = !unfold_head(buffers) || interim;
         }
         self.line.buffers()
     }
@@ -74,6 +77,11 @@ fn unfold_head(buffers: &mut dyn Buffers) -> bool {
     buffers.input_append_buf()[..mended.len()].copy_from_slice(&mended);
     buffers.input_appended(mended.len());
     end.is_some()
+}
+
+/// Whether a head of the status 1xx comes first.
+fn is_interim(input: &[u8]) -> bool {
+    input.starts_with(b"HTTP/1.1 1")
 }
 
 /// Where the head ends, its empty line left out.

@@ -240,11 +240,13 @@ fn link_fault(fault: Fault, password: Option<&Secret>) -> SessionFault {
     let (code, message) = match fault {
         Fault::Unauthorized if password.is_some() => (
             Code::LinkPasswordWrong,
-            "the link no longer accepts its password; delete this download, and post the link again with its password",
+            "the link no longer accepts its password; ask the sender, then resume: what has arrived stays. With another password, \
+             delete this download and post the link again",
         ),
         Fault::Unauthorized => (
             Code::LinkPasswordWrong,
-            "the link now wants a password; delete this download, and post the link again with its password",
+            "the link is refused, perhaps for want of a password; ask the sender, then resume: what has arrived stays. With a \
+             password, delete this download and post the link again",
         ),
         Fault::LinkRefused(reason) => {
             refused = format!(
@@ -271,7 +273,7 @@ fn link_fault(fault: Fault, password: Option<&Secret>) -> SessionFault {
     SessionFault::Link(Problem {
         code,
         message: message.into(),
-        recoverable: code == Code::LinkRefused,
+        recoverable: matches!(code, Code::LinkRefused | Code::LinkPasswordWrong),
         retry_at: None,
     })
 }

@@ -48,7 +48,7 @@ pub fn begins(body: &[u8]) -> bool {
     })
 }
 
-/// Whether a file of this name may well be a page.
+/// Whether a file of this name may well be a page, so that an answer which begins like one says nothing.
 pub fn is_name_of_one(name: &str) -> bool {
     let extension = name.rsplit_once('.').map(|(_, extension)| extension);
     let extension = extension.unwrap_or_default().to_ascii_lowercase();

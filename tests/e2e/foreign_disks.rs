@@ -203,3 +203,18 @@ fn a_disk_without_holes_is_written_in_order() {
     assert!(written(&mounted.home.path().join("image")) < before + size / 2);
     mounted.agent.wait_state(&id, "complete");
 }
+
+#[test]
+fn a_state_directory_whose_disk_keeps_no_permissions_is_warned_of() {
+    let Some(mounted) = Mounted::new(&EXFAT, package()) else {
+        return;
+    };
+    let state = mounted.dst().join("state");
+    // No Unix socket can be made there either.
+    let agent = Setup::new()
+        .args(&["--state-dir", state.to_str().unwrap()])
+        .wrapper(&mounted.namespace.enter())
+        .start();
+    agent.await_log("stays open to others", 1);
+    assert_eq!(agent.get("/api/v1/downloads").status, 200);
+}

@@ -94,3 +94,13 @@ fn a_folded_header_line_is_read() {
         assert_eq!(server.accepts(), 1);
     }
 }
+
+#[test]
+fn the_head_after_an_interim_answer_is_unfolded_too() {
+    let server = Server::start(|_| {
+        let interim = "HTTP/1.1 103 Early Hints\r\nLink: a,\r\n b\r\n\r\n";
+        let answer = "HTTP/1.1 200 OK\r\nETag:\r\n \"e\"\r\nContent-Length: 3\r\n\r\nxyz";
+        Reply::raw(format!("{interim}{answer}"), server::Then::Keep)
+    });
+    assert_eq!(whole(&server, "/a").unwrap(), b"xyz");
+}
