@@ -20,6 +20,9 @@ def before_call(context, case, kwargs):
         mend_schedule(case.body.get("schedule"))
     elif case.method == "POST" and case.operation.path == "/api/v1/downloads":
         mend_order(case)
+        mend_link(case)
+    elif case.method == "POST" and case.operation.path == "/api/v1/links/inspect":
+        mend_link(case)
 
 
 def shorten_wait(query):
@@ -40,5 +43,8 @@ def mend_order(case):
     # Nothing outside the folder of this check is ever written to, whatever was made up.
     if isinstance(case.body.get("dst_folder"), str) and case.body["dst_folder"].startswith("/"):
         case.body["dst_folder"] = f"{FOLDER}/{next(numbers)}"
+
+
+def mend_link(case):
     if isinstance(case.body.get("url"), str) and case.meta is not None and case.meta.generation.mode.is_positive:
         case.body["url"] = LINK
