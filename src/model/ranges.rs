@@ -166,7 +166,7 @@ impl Range {
         Some(tail)
     }
 
-    fn left(&self) -> u64 {
+    pub fn left(&self) -> u64 {
         let span = self.span();
         span.end - span.claimed
     }

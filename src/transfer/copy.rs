@@ -120,7 +120,11 @@ impl<'a> Copying<'a> {
     fn granted(&self) -> Result<Grant, Outcome> {
         loop {
             let unwanted = || self.is_wanted().is_err();
-            if let Some(grant) = self.context.limit.take(copy_buffer::PIPE, unwanted) {
+            // No more than there is to come: what is granted and not read was nobody's meanwhile.
+            let left = usize::try_from(self.skip + self.range.left()).unwrap_or(usize::MAX);
+            let most = left.clamp(1, copy_buffer::PIPE);
+            let key = self.job.run.download.key;
+            if let Some(grant) = self.context.limit.take(key, most, unwanted) {
                 return Ok(grant);
             }
             self.is_wanted()?;

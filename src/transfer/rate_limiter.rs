@@ -2,10 +2,16 @@
 //!
 //! A token bucket in the form of the generic cell rate algorithm (ITU-T I.371, virtual scheduling): instead of tokens
 //! that have to be refilled, what is kept is the time from which the line is free. Whoever wants to read gets a
-//! piece of it, a fiftieth of a second long, so that bytes come evenly, and gives back what it did not read; the
-//! others wait in the order in which they came. Only what files hold is limited, not listings, headers or TLS.
+//! piece of it, a fiftieth of a second long, so that bytes come evenly, and gives back what it did not read. Only what
+//! files hold is limited, not listings, headers or TLS.
+//!
+//! Each download has its fair share, however many connections it has and however small its files are: the next piece
+//! goes to the download that has had the fewest bytes (start-time fair queueing; Goyal, Vin and Cheng, 1996), and within a
+//! download to whoever came first. A download that is behind the others hardly waits: small files take a round trip
+//! each, and would lose their share if each waited for another's piece as well. How far it can be behind is bounded, so that one that
+//! comes late, or again, does not catch up.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,6 +22,11 @@ use std::time::{Duration, Instant};
 const PIECES: u64 = 50;
 /// How much unused time can be made up for: a reader that was woken late does not make the line slower.
 const CREDIT: Duration = Duration::from_millis(50);
+/// A download is at most this much of a second's bytes behind the others: a tenth.
+const LAG: u64 = 10;
+/// So much earlier a download that is behind gets its piece. What it takes is waited for by the others, so that all together
+/// are never further ahead of the limit than this.
+const HEAD_START: Duration = Duration::from_millis(100);
 /// How long a waiting reader may not notice that it was told to stop.
 const SLICE: Duration = Duration::from_millis(250);
 
@@ -65,6 +76,8 @@ impl Bucket {
 #[must_use]
 pub struct Grant {
     pub bytes: usize,
+    /// The download that it was given to.
+    flow: u32,
     /// Which limit it was given under; None where there was none.
     epoch: Option<u64>,
 }
@@ -74,43 +87,127 @@ struct State {
     bucket: Option<Bucket>,
     /// Counts the changes.
     epoch: u64,
-    /// Who waits, in the order of coming. The first one waits for the bucket, the others for their turn.
-    queue: VecDeque<Thread>,
+    /// Who waits, in the order of coming. The one whose turn it is waits for the bucket, the others for their turn.
+    queue: VecDeque<Waiter>,
+    shares: Shares,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    thread: Thread,
+    /// The key of its download.
+    flow: u32,
+}
+
+/// How many bytes each download has had, on one scale for all.
+#[derive(Debug, Default)]
+struct Shares {
+    /// Where the download was that had the last piece.
+    now: u64,
+    /// How far behind that a download can be, in bytes.
+    lag: u64,
+    /// Those that are ahead of that.
+    had: HashMap<u32, u64>,
+}
+
+/// So many downloads are remembered before those that are not ahead are forgotten.
+const MANY_FLOWS: usize = 64;
+
+impl Shares {
+    /// The download comes, or comes again.
+    fn enter(&mut self, flow: u32) {
+        let earliest = self.now.saturating_sub(self.lag);
+        let share = self.position(flow).max(earliest);
+        if self.had.len() >= MANY_FLOWS {
+            let now = self.now;
+            self.had.retain(|_, had| *had > now);
+        }
+        self.had.insert(flow, share);
+    }
+
+    /// Whether it had less than the one that had the last piece.
+    fn is_behind(&self, flow: u32) -> bool {
+        self.position(flow) < self.now
+    }
+
+    fn position(&self, flow: u32) -> u64 {
+        self.had.get(&flow).copied().unwrap_or(self.now)
+    }
+
+    fn grant(&mut self, flow: u32, bytes: usize) {
+        let before = self.position(flow);
+        self.now = self.now.max(before);
+        self.had.insert(flow, before + bytes as u64);
+    }
+
+    fn give_back(&mut self, flow: u32, bytes: usize) {
+        if let Some(had) = self.had.get_mut(&flow) {
+            *had = had.saturating_sub(bytes as u64);
+        }
+    }
 }
 
 impl State {
     /// Gives `most` bytes or less to whoever asks, if it is the turn of the thread `me`; else says how long to wait.
-    fn try_take(&mut self, most: usize, me: &Thread) -> Result<Grant, Duration> {
+    fn try_take(&mut self, flow: u32, most: usize, me: &Thread) -> Result<Grant, Duration> {
+        if self.bucket.is_some() && !self.is_turn_of(flow, me) {
+            return Err(SLICE);
+        }
         let Some(bucket) = &mut self.bucket else {
             return Ok(Grant {
                 bytes: most,
+                flow,
                 epoch: None,
             });
         };
-        if self
-            .queue
-            .front()
-            .is_some_and(|first| first.id() != me.id())
-        {
-            return Err(SLICE);
-        }
         let now = Instant::now();
-        match bucket.wait(now) {
-            Duration::ZERO => Ok(Grant {
-                bytes: bucket.take(now, most),
-                epoch: Some(self.epoch),
-            }),
+        let ahead = match self.shares.is_behind(flow) {
+            true => HEAD_START,
+            false => Duration::ZERO,
+        };
+        let wait = bucket.wait(now).saturating_sub(ahead);
+        match wait {
+            Duration::ZERO => {
+                let bytes = bucket.take(now, most);
+                self.shares.grant(flow, bytes);
+                Ok(Grant {
+                    bytes,
+                    flow,
+                    epoch: Some(self.epoch),
+                })
+            }
             left => Err(left.min(SLICE)),
         }
     }
 
+    /// Whether nobody who waits comes before this thread. One that does not wait yet comes after those of its download.
+    fn is_turn_of(&self, flow: u32, me: &Thread) -> bool {
+        match self.first() {
+            Some(first) => {
+                first.thread.id() == me.id()
+                    || self.shares.position(flow) < self.shares.position(first.flow)
+            }
+            None => true,
+        }
+    }
+
+    /// Of those who wait, the one whose turn it is.
+    fn first(&self) -> Option<&Waiter> {
+        // Of several the first one that came.
+        self.queue
+            .iter()
+            .min_by_key(|waiter| self.shares.position(waiter.flow))
+    }
+
     fn leave(&mut self, me: &Thread) {
-        self.queue.retain(|waiting| waiting.id() != me.id());
+        self.queue.retain(|waiter| waiter.thread.id() != me.id());
         self.wake_first();
     }
 
     fn wake_first(&self) {
-        self.queue.iter().take(1).for_each(Thread::unpark);
+        if let Some(first) = self.first() {
+            first.thread.unpark();
+        }
     }
 }
 
@@ -135,24 +232,34 @@ impl RateLimiter {
         state.bucket = rate.map(|rate| Bucket::new(rate, Instant::now()));
         state.epoch += 1;
         self.limited.store(rate.is_some(), Ordering::Relaxed);
-        state.queue.iter().for_each(Thread::unpark);
+        state.shares = Shares {
+            lag: rate.map_or(0, |rate| rate.get() / LAG),
+            ..Shares::default()
+        };
+        state.queue.iter().for_each(|waiter| waiter.thread.unpark());
     }
 
-    /// Waits until up to `most` bytes may be read. None once `is_stopped` says so, within 250 ms.
-    pub fn take(&self, most: usize, is_stopped: impl Fn() -> bool) -> Option<Grant> {
+    /// Waits until up to `most` bytes may be read for the download of the key `flow`. None once `is_stopped` says so,
+    /// within 250 ms.
+    pub fn take(&self, flow: u32, most: usize, is_stopped: impl Fn() -> bool) -> Option<Grant> {
         if !self.limited.load(Ordering::Relaxed) {
             return Some(Grant {
                 bytes: most,
+                flow,
                 epoch: None,
             });
         }
         let me = thread::current();
         let mut state = self.state();
-        let mut wait = match state.try_take(most, &me) {
+        state.shares.enter(flow);
+        let mut wait = match state.try_take(flow, most, &me) {
             Ok(grant) => return Some(grant),
             Err(wait) => wait,
         };
-        state.queue.push_back(me.clone());
+        state.queue.push_back(Waiter {
+            thread: me.clone(),
+            flow,
+        });
         loop {
             drop(state);
             // Who parks after having been unparked does not wait.
@@ -163,7 +270,7 @@ impl RateLimiter {
                 state.leave(&me);
                 return None;
             }
-            match state.try_take(most, &me) {
+            match state.try_take(flow, most, &me) {
                 Ok(grant) => {
                     state.leave(&me);
                     return Some(grant);
@@ -183,6 +290,7 @@ impl RateLimiter {
             && let Some(bucket) = &mut state.bucket
         {
             bucket.give_back(grant.bytes - used);
+            state.shares.give_back(grant.flow, grant.bytes - used);
             state.wake_first();
         }
     }
@@ -312,7 +420,7 @@ mod tests {
     #[test]
     fn without_a_limit_all_is_granted_and_nothing_is_counted() {
         let limit = RateLimiter::default();
-        let grant = limit.take(1 << 20, || panic!("nobody waits")).unwrap();
+        let grant = limit.take(1, 1 << 20, || panic!("nobody waits")).unwrap();
         assert_eq!(grant.bytes, 1 << 20);
         limit.settle(&grant, 0);
     }
@@ -326,7 +434,7 @@ mod tests {
             let before = limit.state().queue.len();
             let waiting = limit.clone();
             thread::spawn(move || {
-                let grant = limit.take(10, || false).unwrap();
+                let grant = limit.take(1, 10, || false).unwrap();
                 tell.send((number, grant.bytes)).unwrap();
             });
             await_waiting(&waiting, before + 1);
@@ -341,13 +449,51 @@ mod tests {
         }
     }
 
+    /// Gives each of these flows, which always want more, its pieces in turn; how many bytes each had.
+    fn shared(wants: &[(u32, usize)], rounds: usize) -> Vec<u64> {
+        let mut shares = Shares::default();
+        let mut had = vec![0; wants.len()];
+        for _ in 0..rounds {
+            wants.iter().for_each(|&(flow, _)| shares.enter(flow));
+            let next = (0..wants.len()).min_by_key(|&one| shares.position(wants[one].0));
+            let (flow, most) = wants[next.unwrap()];
+            // A piece is granted, and what the file did not have is given back.
+            shares.grant(flow, 80_000);
+            shares.give_back(flow, 80_000 - most);
+            had[next.unwrap()] += most as u64;
+        }
+        had
+    }
+
+    #[test]
+    fn each_download_has_its_share_whatever_its_files_size() {
+        let had = shared(&[(1, 80_000), (2, 1_000)], 10_000);
+        assert!(had[0].abs_diff(had[1]) <= 80_000, "{had:?}");
+        let had = shared(&[(1, 80_000), (2, 1_000), (3, 7)], 1_000_000);
+        let most = had.iter().max().unwrap() - had.iter().min().unwrap();
+        assert!(most <= 80_000, "{had:?}");
+    }
+
+    #[test]
+    fn who_comes_late_does_not_catch_up_and_who_went_is_forgotten() {
+        let mut shares = Shares::default();
+        shares.enter(1);
+        (0..1000).for_each(|_| shares.grant(1, 1000));
+        shares.enter(2);
+        assert!(shares.position(1) - shares.position(2) <= 1000);
+        for flow in 10..10_000 {
+            shares.enter(flow);
+        }
+        assert!(shares.had.len() <= MANY_FLOWS + 1);
+    }
+
     #[test]
     fn lifting_the_limit_ends_all_waits() {
         let limit = busy(1, Duration::from_secs(3600));
         let waiters: Vec<_> = (0..3)
             .map(|_| {
                 let limit = limit.clone();
-                thread::spawn(move || limit.take(500, || false).unwrap().bytes)
+                thread::spawn(move || limit.take(1, 500, || false).unwrap().bytes)
             })
             .collect();
         await_waiting(&limit, 3);
@@ -361,7 +507,7 @@ mod tests {
     fn who_is_told_to_stop_leaves_the_queue() {
         let limit = busy(1, Duration::from_secs(3600));
         let before = free_at(&limit);
-        assert!(limit.take(1, || true).is_none());
+        assert!(limit.take(1, 1, || true).is_none());
         assert!(limit.state().queue.is_empty());
         assert_eq!(free_at(&limit), before);
     }
@@ -369,7 +515,7 @@ mod tests {
     #[test]
     fn a_grant_of_an_earlier_limit_is_not_given_back_to_the_next() {
         let limit = busy(1000, Duration::ZERO);
-        let grant = limit.take(20, || false).unwrap();
+        let grant = limit.take(1, 20, || false).unwrap();
         limit.set(Some(rate(2000)));
         let before = free_at(&limit);
         limit.settle(&grant, 0);

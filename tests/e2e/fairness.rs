@@ -112,3 +112,34 @@ fn the_agent_answers_while_the_server_of_a_large_file_is_silent() {
     assert!(took < Duration::from_secs(10), "{took:?}");
     gate.open();
 }
+
+#[test]
+fn under_a_limit_small_files_have_their_share() {
+    const LIMIT: u64 = 4_000_000;
+    let large = Origin::new(Package::new().many(4, 30_000_000));
+    let small = Origin::new(Package::new().many(4000, 1000));
+    let agent = Setup::new()
+        .origin(&large)
+        .origin(&small)
+        .args(&["--rate-limit", "4M", "--workers", "8"])
+        .start();
+    let dir = tempfile::tempdir().unwrap();
+    let other = agent.create(&large, &dir.path().join("large"));
+    large.await_served(LIMIT / 2);
+    let begin = Instant::now();
+    let before = agent.inspect(&other)["bytes_done"].as_u64().unwrap();
+    let id = agent.create(&small, &dir.path().join("small"));
+    agent.wait_state(&id, "complete");
+    let took = begin.elapsed().as_secs_f64();
+    let gained = agent.inspect(&other)["bytes_done"].as_u64().unwrap() - before;
+    // Neither starves, and both together keep to the limit.
+    let rate = (gained + 4_000_000) as f64 / took;
+    assert!(
+        rate < 1.15 * LIMIT as f64 + 400_000.0 / took,
+        "{rate} bytes/s"
+    );
+    assert!(
+        gained as f64 > 0.25 * LIMIT as f64 * took,
+        "{gained} in {took} s"
+    );
+}
