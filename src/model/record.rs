@@ -203,6 +203,11 @@ impl Record {
         self.jobs == 0 && !self.beginning
     }
 
+    /// How many of the download's jobs are out.
+    pub fn jobs_out(&self) -> usize {
+        self.jobs
+    }
+
     /// Takes in an event.
     pub fn on(&mut self, event: Event, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
