@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::open_file::Part;
+use super::slowness::{Meter, Stake};
 use super::verdict::broken;
 use super::{Job, WorkerContext};
 use crate::base::copy_buffer::{self, Chunk, CopyBuffer};
@@ -28,6 +29,7 @@ pub(super) struct Copying<'a> {
     /// Where the next byte goes.
     at: u64,
     since: Instant,
+    meter: Meter,
 }
 
 /// What a look at the body brought.
@@ -47,13 +49,15 @@ impl<'a> Copying<'a> {
         range: &'a Range,
         skip: u64,
     ) -> Copying<'a> {
+        let now = Instant::now();
         Copying {
             job,
             context,
             range,
             skip,
             at: range.start,
-            since: Instant::now(),
+            since: now,
+            meter: Meter::new(now),
         }
     }
 
@@ -69,6 +73,7 @@ impl<'a> Copying<'a> {
     ) -> Result<(), Outcome> {
         loop {
             self.go_on()?;
+            self.give_up_if_slow()?;
             let came = if self.skip > 0 {
                 self.pass_over(fetched, buffer)
             } else {
@@ -76,7 +81,10 @@ impl<'a> Copying<'a> {
             };
             match came? {
                 Came::Bytes => {}
-                Came::End => return self.at_end(fetched),
+                Came::End => {
+                    self.job.run.speeds.finished(&self.meter, Instant::now());
+                    return self.at_end(fetched);
+                }
                 Came::Enough => return self.at_enough(fetched),
             }
         }
@@ -114,6 +122,30 @@ impl<'a> Copying<'a> {
                 .map_err(|error| broken(&error))?;
         }
         Ok(())
+    }
+
+    /// Gives the connection up where others are far faster: the range has another at once.
+    fn give_up_if_slow(&mut self) -> Result<(), Outcome> {
+        let now = Instant::now();
+        // Under a limit nobody knows how fast they are.
+        if !self.meter.is_due(now) || self.context.limit.is_limited() {
+            return Ok(());
+        }
+        let stays = self.job.may_yield();
+        let stake = Stake {
+            lost: if stays { 0 } else { self.gained() },
+            left: self.skip + self.range.left(),
+        };
+        match self.job.run.speeds.is_slow(&mut self.meter, stake, now) {
+            true => {
+                log::info!(
+                    "download {}: a connection is far slower than the others, and is given up for a new one",
+                    self.job.run.download.id
+                );
+                Err(Outcome::Stopped)
+            }
+            false => Ok(()),
+        }
     }
 
     /// Leave to read, which under a limit may take its time.
@@ -163,6 +195,7 @@ impl<'a> Copying<'a> {
             return Ok(Came::End);
         }
         self.context.meter.add_received(came as u64);
+        self.meter.add(came as u64);
         self.write(load, part, buffer)
     }
 

@@ -12,6 +12,7 @@ mod publish;
 pub mod rate_limiter;
 pub mod run;
 pub mod slots;
+mod slowness;
 mod space;
 pub mod start;
 mod verdict;

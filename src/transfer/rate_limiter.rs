@@ -223,6 +223,11 @@ impl RateLimiter {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether there is a limit now.
+    pub fn is_limited(&self) -> bool {
+        self.limited.load(Ordering::Relaxed)
+    }
+
     /// Limits everybody to this many bytes per second from now on; None lifts the limit. Who waits is told at once.
     pub fn set(&self, rate: Option<NonZeroU64>) {
         let mut state = self.state();

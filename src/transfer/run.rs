@@ -8,6 +8,7 @@ use crate::dest::{DestError, Folder, Owner, Root};
 use crate::model::download::Download;
 use crate::model::parts::Parts;
 use crate::model::table::FileTable;
+use crate::transfer::slowness::Speeds;
 use crate::upstream::Watch;
 use crate::upstream::session::Session;
 
@@ -21,6 +22,8 @@ pub struct Run {
     pub download: Arc<Download>,
     pub session: Arc<Session>,
     pub parts: Arc<Parts>,
+    /// How fast its connections are.
+    pub speeds: Speeds,
     stop: Arc<AtomicBool>,
     /// Workers that are at its jobs.
     working: AtomicUsize,
@@ -37,6 +40,7 @@ impl Run {
             download,
             session,
             parts,
+            speeds: Speeds::default(),
             stop: Arc::default(),
             working: AtomicUsize::new(0),
             wanted: AtomicBool::new(false),

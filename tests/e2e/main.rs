@@ -47,6 +47,7 @@ mod selection;
 mod settings;
 mod share;
 mod signals;
+mod slow_connections;
 mod support;
 mod system_calls;
 mod taken;
