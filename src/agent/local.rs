@@ -78,6 +78,7 @@ impl LocalAgent {
         let watch = Watch {
             stop: self.stopping.clone(),
             deadline: Some(Instant::now() + CHECK),
+            wanted: None,
         };
         match self
             .context

@@ -25,7 +25,7 @@ pub struct Run {
     /// Workers that are at its jobs.
     working: AtomicUsize,
     /// One of them is wanted elsewhere.
-    wanted: AtomicBool,
+    wanted: Arc<AtomicBool>,
     root: OnceLock<Arc<Root>>,
     looked: Mutex<Option<Instant>>,
     folders: Mutex<Vec<(u32, Arc<Folder>)>>,
@@ -39,7 +39,7 @@ impl Run {
             parts,
             stop: Arc::default(),
             working: AtomicUsize::new(0),
-            wanted: AtomicBool::new(false),
+            wanted: Arc::default(),
             root: OnceLock::new(),
             looked: Mutex::default(),
             folders: Mutex::default(),
@@ -87,6 +87,7 @@ impl Run {
         Watch {
             stop: self.stop.clone(),
             deadline: None,
+            wanted: Some(self.wanted.clone()),
         }
     }
 
