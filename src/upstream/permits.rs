@@ -239,3 +239,6 @@ impl Drop for Permit {
         self.note(|own, _, now| own.end(self.asker.thread, now));
     }
 }
+
+#[cfg(test)]
+mod tests;
