@@ -26,7 +26,7 @@
 //! | `api-create`, `api-change` | the link's server; a commit to the journal; the controller's answer | [`Command`](agent::messages::Command) |
 //! | `api-events`, `api-wait`, `api-hub` | a change on the board | events and long-poll answers |
 //! | `controller` | commands, [`Report`](transfer::worker::Report)s, losses, removals, the next due time | batches and start requests to the pools, requests to syncer and cleaner |
-//! | `worker` (pool) | a [`Batch`](transfer::worker::Batch), a worker slot, the rate limiter, a socket | one report for each batch |
+//! | `worker` (pool) | a [`Batch`](transfer::worker::Batch), a worker slot, leave of the host, the rate limiter, a socket | one report for each batch |
 //! | `errand`, `beginning` (pools) | an [`Errand`](transfer::worker::Errand): addresses to fetch, a download to begin | the batch on to the workers; a report |
 //! | `syncer` | a [`SyncRequest`](agent::syncer::SyncRequest), at most one at a time | losses |
 //! | `cleaner` | a [`Removal`](agent::messages::Removal) | what it removed |
@@ -51,7 +51,8 @@
 //!
 //! 1. The controller takes a range of a file (`model::ranges`) and puts it in a `Job`; an `errand` thread asks the API of
 //!    the package for the file's address, some files ahead.
-//! 2. A worker asks for the range (`transfer::fetch`, `upstream::fetch`), over a kept connection where there is one.
+//! 2. A worker asks for the range (`transfer::fetch`, `upstream::fetch`), over a kept connection where there is one. Where
+//!    its host has refused requests (429, 503), it waits for leave first (`upstream::permits`, `upstream::host_limit`).
 //! 3. `transfer::copy` takes the rate limiter's leave, reads into the buffer or splices into a pipe, and writes at the range's offset
 //!    into `NAME.part`. Between two chunks it looks at the pause flag.
 //! 4. What was written counts as progress; the controller journals it every 200 ms, and the syncer syncs it about once a second.
@@ -76,7 +77,8 @@
 //! 2. `transfer::start::PLANNING` (one plan at a time)
 //! 3. a file's `progress` in `transfer::open_file` (one file's at a time, except for the controller)
 //! 4. the store's own: `backlog`, `base`, `sync`, `journal` (see [`store`])
-//! 5. short ones that are held over no call: the board, a download's view and content, pools, the rate limiter
+//! 5. short ones that are held over no call: the board, a download's view and content, pools, the rate limiter,
+//!    `upstream::permits`
 //!
 //! # Where to add
 //!

@@ -81,6 +81,7 @@ impl LocalAgent {
         let watch = Watch {
             stop: self.stopping.clone(),
             deadline: Some(Instant::now() + CHECK),
+            wanted: None,
         };
         match self
             .context
@@ -227,6 +228,7 @@ impl Agent for LocalAgent {
         let mut watch = Watch {
             stop: self.stopping.clone(),
             deadline: Some(Instant::now() + CHECK),
+            ..Watch::default()
         };
         let refusal = |fault| refusal(fault, password.is_some());
         let package = client.resolve(link, password, &watch).map_err(refusal)?;

@@ -28,7 +28,7 @@ pub struct Run {
     /// Workers that are at its jobs.
     working: AtomicUsize,
     /// One of them is wanted elsewhere.
-    wanted: AtomicBool,
+    wanted: Arc<AtomicBool>,
     root: OnceLock<Arc<Root>>,
     looked: Mutex<Option<Instant>>,
     folders: Mutex<Vec<(u32, Arc<Folder>)>>,
@@ -43,7 +43,7 @@ impl Run {
             speeds: Speeds::default(),
             stop: Arc::default(),
             working: AtomicUsize::new(0),
-            wanted: AtomicBool::new(false),
+            wanted: Arc::default(),
             root: OnceLock::new(),
             looked: Mutex::default(),
             folders: Mutex::default(),
@@ -91,6 +91,7 @@ impl Run {
         Watch {
             stop: self.stop.clone(),
             deadline: None,
+            wanted: Some(self.wanted.clone()),
         }
     }
 

@@ -11,6 +11,7 @@ use super::direct::IdleSockets;
 use super::hosts::Hosts;
 use super::line::{Dialer, INPUT_BUFFER, OUTPUT_BUFFER, Unresolved};
 use super::obs_fold::Unfolding;
+use super::permits::Permits;
 use super::pinned::{self, Pinned};
 use super::pipeline::{Pipelining, PipeliningBlocklist};
 use super::trust;
@@ -40,6 +41,7 @@ struct Common {
     /// Hosts whose certificate only the roots compiled in vouch for.
     bundled_hosts: Hosts,
     one_by_one: Arc<PipeliningBlocklist>,
+    permits: Arc<Permits>,
 }
 
 /// Roots are some megabytes; each set is made when it is first needed, and forgotten when nobody needs it.
@@ -108,6 +110,7 @@ impl Agents {
                 tls: Mutex::default(),
                 bundled_hosts: Hosts::default(),
                 one_by_one: Arc::new(one_by_one),
+                permits: Arc::default(),
             }),
             own: Mutex::default(),
         }
@@ -129,6 +132,11 @@ impl Agents {
     /// Hosts that are asked one thing at a time.
     pub fn one_by_one(&self) -> &Arc<PipeliningBlocklist> {
         &self.common.one_by_one
+    }
+
+    /// How many requests each host takes at once.
+    pub fn permits(&self) -> &Arc<Permits> {
+        &self.common.permits
     }
 
     /// So long without a byte is a timeout.

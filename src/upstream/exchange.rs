@@ -14,6 +14,7 @@ use ureq::{Agent, Body, Error};
 use super::agents::Agents;
 use super::cookies::Cookies;
 use super::fault::{self, Fault};
+use super::permits::{Permit, Purpose};
 use super::pipeline::MOST_AHEAD;
 use super::watch::{self, Cut};
 use crate::base::url::{self, Url};
@@ -53,6 +54,15 @@ pub enum Redirects {
 pub struct Answer {
     pub response: Response<Body>,
     pub url: Arc<Url>,
+    /// Held for as long as the answer is being read, where its purpose is counted.
+    pub permit: Option<Permit>,
+}
+
+impl Answer {
+    /// See [`drain`].
+    pub fn drain(self) {
+        drain(self.response);
+    }
 }
 
 /// One thread's requests.
@@ -60,18 +70,26 @@ pub struct Exchange {
     pub agents: Agents,
     /// Requests that are on their way ahead of their turn.
     ahead: AtomicUsize,
+    /// Tells its thread from the others.
+    thread: usize,
 }
+
+static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 impl Exchange {
     pub fn new(agents: Agents) -> Exchange {
         Exchange {
             agents,
             ahead: AtomicUsize::new(0),
+            thread: THREADS.fetch_add(1, Ordering::Relaxed),
         }
     }
 
-    /// How many others the next request may take along: none while some are on their way.
-    pub fn most_along(&self) -> usize {
+    /// How many others the next request may take along: none while some are on their way, nor to a host that limits requests.
+    pub fn most_along(&self, url: &Url, purpose: Purpose) -> usize {
+        if self.agents.permits().is_limited(&url.authority(), purpose) {
+            return 0;
+        }
         match self.ahead.load(Ordering::Relaxed) {
             0 => MOST_AHEAD,
             _ => 0,
@@ -79,7 +97,8 @@ impl Exchange {
     }
 
     /// Sends a GET and follows its redirects. Runs under the caller's context, and leaves a limit there that
-    /// a slow answer's head, or the rest of a small answer, ends at.
+    /// a slow answer's head, or the rest of a small answer, ends at. Where the request is `counted`, it waits until its host is
+    /// likely to take it.
     ///
     /// # Errors
     /// Transport faults; a redirect that leads nowhere, in circles, or from https to http is malformed.
@@ -88,9 +107,13 @@ impl Exchange {
         mut url: Arc<Url>,
         mut headers: Headers,
         redirects: Redirects,
+        counted: Option<Purpose>,
     ) -> Result<Answer, Fault> {
         let mut cookies = Cookies::default();
         for _ in 0..=MOST_REDIRECTS {
+            let permit = counted
+                .map(|purpose| self.permit(&url, purpose))
+                .transpose()?;
             let limit = Instant::now() + 2 * self.agents.silence() + Duration::from_secs(20);
             watch::context(|context| context.limit = Some(limit));
             let response = self.send(&url, &headers);
@@ -100,8 +123,15 @@ impl Exchange {
             });
             self.ahead.store(ahead, Ordering::Relaxed);
             let response = response?;
+            if let Some(permit) = &permit {
+                note_answer(permit, &response);
+            }
             if redirects == Redirects::Answer || !is_redirect(response.status()) {
-                return Ok(Answer { response, url });
+                return Ok(Answer {
+                    response,
+                    url,
+                    permit,
+                });
             }
             let target = redirect_target(&response, &url)?;
             cookies.take(response.headers(), &url);
@@ -116,6 +146,12 @@ impl Exchange {
             "{} redirected more than {MOST_REDIRECTS} times",
             url.authority()
         )))
+    }
+
+    fn permit(&self, url: &Url, purpose: Purpose) -> Result<Permit, Fault> {
+        let watch = watch::context(|context| context.watch.clone()).unwrap_or_default();
+        let permits = self.agents.permits();
+        permits.acquire(url.authority(), purpose, self.thread, &watch)
     }
 
     fn send(&self, url: &Url, headers: &Headers) -> Result<Response<Body>, Fault> {
@@ -145,6 +181,14 @@ impl Exchange {
             }
             result => result,
         }
+    }
+}
+
+/// Tells whether the host took the request, or has too many of them.
+fn note_answer(permit: &Permit, response: &Response<Body>) {
+    match response.status().as_u16() {
+        429 | 503 => permit.refused(retry_after(response.headers(), SystemTime::now())),
+        _ => permit.answered(),
     }
 }
 

@@ -15,6 +15,7 @@ use ureq::{Body, BodyReader, Error};
 use super::direct::{self, IdleSockets};
 use super::exchange::{self, Exchange, Headers, Redirects};
 use super::fault::{self, Fault};
+use super::permits::{Permit, Purpose};
 use super::pipeline::PipeliningBlocklist;
 use super::watch::{self, Context, Cut, LentSocket, Watch};
 use super::web_page;
@@ -136,6 +137,8 @@ pub struct Fetched {
     lent: Option<LentSocket>,
     parked: Arc<IdleSockets>,
     one_by_one: Arc<PipeliningBlocklist>,
+    /// Held until the last byte has come.
+    permit: Option<Permit>,
 }
 
 impl fmt::Debug for Fetched {
@@ -317,6 +320,7 @@ impl Fetched {
                         .take()
                         .into_iter()
                         .for_each(|lent| self.parked.park(lent));
+                    self.permit = None;
                 }
                 Ok(read)
             }
@@ -341,6 +345,7 @@ impl Fetched {
             self.longer |= matches!(more, Ok(1..));
             self.context.whole = false;
         }
+        self.permit = None;
     }
 
     fn too_short(&self) -> Fault {
@@ -368,7 +373,7 @@ pub(super) fn fetch<'a>(
     let follow = match part {
         None => next
             .map_while(|next| next.target_beside(address))
-            .take(exchange.most_along())
+            .take(exchange.most_along(&address.url, Purpose::Bytes))
             .collect(),
         // They would be asked for the same part.
         Some(_) => Vec::new(),
@@ -383,7 +388,8 @@ pub(super) fn fetch<'a>(
         ..Context::default()
     };
     let (answer, content) = watch::under(&mut context, || {
-        let answer = exchange.get(address.url.clone(), headers, Redirects::Follow)?;
+        let counted = Some(Purpose::Bytes);
+        let answer = exchange.get(address.url.clone(), headers, Redirects::Follow, counted)?;
         if let Some(content) = content(&answer.response, &answer.url)? {
             return Ok((answer, content));
         }
@@ -397,7 +403,7 @@ pub(super) fn fetch<'a>(
                 }
                 Fault::Malformed(format!("{} answered {status}", answer.url.authority()))
             });
-        exchange::drain(answer.response);
+        answer.drain();
         Err(fault)
     })?;
     // The body may take as long as it likes, if only it moves.
@@ -432,6 +438,7 @@ pub(super) fn fetch<'a>(
         lent: None,
         parked: exchange.agents.parked().clone(),
         one_by_one: exchange.agents.one_by_one().clone(),
+        permit: answer.permit,
     })
 }
 

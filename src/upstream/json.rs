@@ -52,7 +52,9 @@ impl<'de> Deserialize<'de> for Text {
 /// # Errors
 /// Transient where the body was cut short, malformed where it is not what it should be.
 pub fn object<T: DeserializeOwned>(answer: Answer, what: &str) -> Result<T, Fault> {
-    let Answer { mut response, url } = answer;
+    let Answer {
+        mut response, url, ..
+    } = answer;
     let mut body = Vec::new();
     let declared = exchange::declared_length(&response);
     let mut reader = watch::Reading(response.body_mut().as_reader());

@@ -11,11 +11,13 @@ mod direct;
 mod exchange;
 mod fault;
 mod fetch;
+mod host_limit;
 mod hosts;
 mod json;
 mod line;
 mod listing;
 mod obs_fold;
+mod permits;
 pub mod pinned;
 mod pipeline;
 mod refusal;
@@ -40,6 +42,7 @@ use ureq::http::header::HeaderValue;
 use self::agents::Agents;
 use self::exchange::{Answer, Exchange, Headers, Redirects};
 use self::json::Text;
+use self::permits::Purpose;
 use self::pipeline::PipeliningBlocklist;
 use self::watch::Context;
 use crate::base::secret::Secret;
@@ -194,7 +197,9 @@ impl Client {
         let url = api_url(place.api, &["packages", place.package_id, "files"])?;
         let headers = token_header(place.token)?;
         under(watch, || {
-            let Answer { mut response, url } = self.api(url, headers, Redirects::Follow)?;
+            let Answer {
+                mut response, url, ..
+            } = self.api(url, headers, Redirects::Follow)?;
             // A long listing may take its time.
             watch::context(|context| context.limit = None);
             let lost = |error| fault::from_ureq(Error::from(error), &url);
@@ -218,16 +223,22 @@ impl Client {
         let follow = next
             .map_while(|file_id| download_url(place, file_id).ok())
             .map(|url| url.target())
-            .take(self.exchange.most_along())
+            .take(self.exchange.most_along(&url, Purpose::Api))
             .collect();
         let headers = token_header(place.token)?;
         let api = url.clone();
         under(watch, || {
             watch::context(|context| context.follow = follow);
-            let answer = self.api(url, headers, Redirects::Answer)?;
+            let answer = self.exchange.get(
+                Arc::new(url),
+                headers,
+                Redirects::Answer,
+                Some(Purpose::Api),
+            )?;
+            let answer = self.expect_ok(answer)?;
             if exchange::is_redirect(answer.response.status()) {
                 let target = exchange::redirect_target(&answer.response, &answer.url)?;
-                exchange::drain(answer.response);
+                answer.drain();
                 return Address::new(target, &api);
             }
             let found: AddressAnswer =
@@ -263,7 +274,7 @@ impl Client {
     }
 
     fn answered(&self, url: Url, headers: Headers, redirects: Redirects) -> Result<Answer, Fault> {
-        self.exchange.get(Arc::new(url), headers, redirects)
+        self.exchange.get(Arc::new(url), headers, redirects, None)
     }
 
     fn expect_ok(&self, answer: Answer) -> Result<Answer, Fault> {
@@ -280,7 +291,7 @@ impl Client {
                 _ => Fault::Malformed(format!("{} answered {status}", answer.url.authority())),
             },
         );
-        exchange::drain(answer.response);
+        answer.drain();
         Err(fault)
     }
 }

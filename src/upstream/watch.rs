@@ -28,6 +28,8 @@ pub struct Watch {
     pub stop: Arc<AtomicBool>,
     /// From here on the call ends as a transient fault.
     pub deadline: Option<Instant>,
+    /// Once true, one call for bytes that waits for leave to be sent ends with `Fault::Stopped`, and makes this false.
+    pub wanted: Option<Arc<AtomicBool>>,
 }
 
 impl Watch {

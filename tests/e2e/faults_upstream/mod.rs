@@ -5,6 +5,7 @@ mod api;
 mod below_http;
 mod bytes;
 mod changes;
+mod limits;
 mod links;
 mod listings;
 mod pages;

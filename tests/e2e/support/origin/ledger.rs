@@ -70,6 +70,10 @@ pub struct Tally {
     pub active: usize,
     /// The most there ever were at once.
     pub peak: usize,
+    /// Requests that take one of the places of a server that has only so many.
+    pub seated: usize,
+    /// When there was no place.
+    pub refusals: Vec<Instant>,
 }
 
 impl Tally {

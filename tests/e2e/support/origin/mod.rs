@@ -6,6 +6,7 @@ mod ledger;
 mod line;
 mod pace;
 mod reply;
+mod seat;
 mod wire;
 mod world;
 
@@ -18,7 +19,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustls::ServerConfig;
@@ -43,6 +44,8 @@ struct Shared {
     ledger: Ledger,
     hooks: Mutex<HashMap<Kind, Hook>>,
     pace: Pace,
+    /// Requests for bytes that it takes at once.
+    most_at_once: Mutex<Option<usize>>,
     gates: Mutex<Vec<Gate>>,
     closed: AtomicBool,
     connections: Mutex<HashMap<u64, TcpStream>>,
@@ -113,6 +116,7 @@ impl Origin {
             ledger: Ledger::default(),
             hooks: Mutex::default(),
             pace: Pace::new(),
+            most_at_once: Mutex::default(),
             gates: Mutex::default(),
             closed: AtomicBool::new(false),
             connections: Mutex::default(),
@@ -193,6 +197,16 @@ impl Origin {
 
     pub fn unthrottle(&self) {
         self.shared.pace.set(None);
+    }
+
+    /// Takes so many requests for bytes at once from now on, and refuses those beyond.
+    pub fn take_at_once(&self, most: usize) {
+        *self.shared.most_at_once.lock().unwrap() = Some(most);
+    }
+
+    /// When requests were refused because there were too many at once.
+    pub fn refusals(&self) -> Vec<Instant> {
+        self.ledger().read(|tally| tally.refusals.clone())
     }
 
     pub fn require_password(&self, password: &str) {

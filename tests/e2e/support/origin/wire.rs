@@ -8,6 +8,7 @@ use super::Shared;
 use super::ledger::{Kind, Seen};
 use super::line::Line;
 use super::reply::{Framing, Reply, Writer};
+use super::seat::Seat;
 use super::world::Truth;
 
 /// Answers requests until either side ends the connection.
@@ -15,9 +16,13 @@ pub(super) fn converse(shared: &Shared, line: &Line) -> io::Result<()> {
     let mut input = BufReader::new(line);
     while let Some(seen) = read_request(&mut input)? {
         let seen = shared.ledger.arrive(seen);
-        let reply = shared.reply_to(&seen);
+        let seat = Seat::take(shared, &seen);
+        let reply = match &seat {
+            Some(_) => shared.reply_to(&seen),
+            None => Reply::status(429).header("Retry-After", "1"),
+        };
         let active = Active::begin(shared, &seen);
-        let keep = answer(shared, line, &seen, &reply);
+        let keep = answer(shared, line, &seen, &reply, seat.as_ref());
         drop(active);
         if !keep? {
             if reply.reset {
@@ -126,7 +131,13 @@ impl Body {
 }
 
 /// Whether the connection goes on.
-fn answer(shared: &Shared, to: &Line, seen: &Seen, reply: &Reply) -> io::Result<bool> {
+fn answer(
+    shared: &Shared,
+    to: &Line,
+    seen: &Seen,
+    reply: &Reply,
+    seat: Option<&Seat<'_>>,
+) -> io::Result<bool> {
     if let Some(gate) = &reply.hold_head {
         gate.pass();
     }
@@ -160,14 +171,14 @@ fn answer(shared: &Shared, to: &Line, seen: &Seen, reply: &Reply) -> io::Result<
     out.write_all(format!("{head}\r\n").as_bytes())?;
     let whole = match reply.framing {
         Framing::Chunks => {
-            let whole = send_body(shared, Chunked(to), &body, reply)?;
+            let whole = send_body(shared, Chunked(to), &body, reply, seat)?;
             if whole {
                 out.write_all(b"0\r\n\r\n")?;
                 out.flush()?;
             }
             whole
         }
-        _ => send_body(shared, to, &body, reply)?,
+        _ => send_body(shared, to, &body, reply, seat)?,
     };
     Ok(whole && !reply.reset && reply.framing != Framing::Close)
 }
@@ -261,7 +272,13 @@ fn content_of(shared: &Shared, seen: &Seen, reply: &Reply, file: String) -> Head
 }
 
 /// Whether all of it was sent.
-fn send_body(shared: &Shared, mut to: impl Write, body: &Body, reply: &Reply) -> io::Result<bool> {
+fn send_body(
+    shared: &Shared,
+    mut to: impl Write,
+    body: &Body,
+    reply: &Reply,
+    seat: Option<&Seat<'_>>,
+) -> io::Result<bool> {
     let end = reply.cut.map_or(body.len(), |cut| cut.min(body.len()));
     let mut sent = 0;
     let mut held = reply.hold_body.clone();
@@ -284,6 +301,9 @@ fn send_body(shared: &Shared, mut to: impl Write, body: &Body, reply: &Reply) ->
             Body::Content { seed, from, .. } => content::fill(*seed, from + sent, chunk),
         }
         shared.pace.send(length);
+        if sent + length as u64 == end {
+            seat.inspect(|seat| seat.leave());
+        }
         // Counted first and taken back where it fails: what was received is always counted.
         if let Body::Content { file, .. } = body {
             shared.ledger.count_served(file, length as i64);
