@@ -13,7 +13,7 @@ use crate::model::outcome::Outcome;
 use crate::model::ranges::Range;
 use crate::store::saved::Change;
 use crate::upstream::session::SessionFault;
-use crate::upstream::{Address, Content, Fault, Fetched};
+use crate::upstream::{Address, Content, Fault, Fetched, differs};
 
 /// Where an answer's bytes go.
 struct Place {
@@ -216,7 +216,9 @@ impl Job {
             return Err(Outcome::StartedOver);
         }
         let known = progress.etag.clone();
-        if known.is_some() && fetched.etag.is_some() && known != fetched.etag {
+        if let (Some(known), Some(told)) = (&known, &fetched.etag)
+            && differs(known, told)
+        {
             drop(progress);
             let message = "the file changed on the server while it was being downloaded";
             return Err(self.changed(range, message, context));

@@ -297,7 +297,7 @@ pub fn declared_length(response: &Response<Body>) -> Option<u64> {
 /// The transient fault that a status stands for, if it stands for one.
 pub fn transient_status(response: &Response<Body>, url: &Url) -> Option<Fault> {
     let status = response.status();
-    let transient = status.is_server_error() || matches!(status.as_u16(), 408 | 429);
+    let transient = status.is_server_error() || matches!(status.as_u16(), 407 | 408 | 429);
     transient.then(|| Fault::Transient {
         message: format!("{} answered {status}", url.authority()),
         retry_after: retry_after(response.headers(), SystemTime::now()),

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ureq::http::header::{
-    CONNECTION, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, TRANSFER_ENCODING,
+    CONNECTION, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, LAST_MODIFIED,
+    TRANSFER_ENCODING,
 };
 use ureq::http::{Response, Version};
 use ureq::{Body, BodyReader, Error};
@@ -30,6 +31,9 @@ const ENOUGH: usize = 128 << 10;
 
 /// So much of a body is looked at to tell what it is, in bytes.
 const PEEK: usize = 256;
+
+/// What a time stands behind where it takes the place of an entity tag, which begins with a quote or `W/`.
+const MODIFIED: &str = "Last-Modified: ";
 
 /// Longer entity tags are left out, in bytes.
 const LONGEST_ETAG: usize = 1024;
@@ -112,7 +116,7 @@ pub enum Content {
 /// An answer with bytes. Dropping it before its end closes the connection.
 pub struct Fetched {
     pub content: Content,
-    /// The entity tag as it was sent, quotes included.
+    /// The entity tag as it was sent, quotes included; else, behind its name, `Last-Modified`.
     pub etag: Option<String>,
     body: Option<BodyReader<'static>>,
     /// Bytes still to come, where that is known.
@@ -534,9 +538,20 @@ fn encoding(headers: &HeaderMap) -> Option<String> {
     (!is_plain).then_some(shown)
 }
 
+/// What tells one content of a file from another: its entity tag or, where there is none, when it was changed last
+/// (RFC 9110, 8.8), behind [`MODIFIED`].
 fn etag(headers: &HeaderMap) -> Option<String> {
-    let etag = headers.get(ETAG)?.to_str().ok()?;
-    (etag.len() <= LONGEST_ETAG).then(|| etag.to_owned())
+    let short = |name| {
+        let text = headers.get(name)?.to_str().ok()?;
+        (text.len() <= LONGEST_ETAG).then_some(text)
+    };
+    let modified = || short(LAST_MODIFIED).map(|date| format!("{MODIFIED}{date}"));
+    short(ETAG).map(str::to_owned).or_else(modified)
+}
+
+/// Whether two answers are of different contents. A tag and a time say nothing of each other.
+pub fn differs(known: &str, told: &str) -> bool {
+    known.starts_with(MODIFIED) == told.starts_with(MODIFIED) && known != told
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ use crate::model::link::Link;
 use crate::model::listing::Listed;
 
 pub use self::fault::Fault;
-pub use self::fetch::{Address, Content, Fetched};
+pub use self::fetch::{Address, Content, Fetched, differs};
 pub use self::watch::Watch;
 
 const PACKAGE_TOKEN: HeaderName = HeaderName::from_static("x-package-token");
@@ -179,6 +179,9 @@ impl Client {
                 let reason = refusal::reason(answer);
                 return Err(reason.map_or(Fault::Unauthorized, Fault::LinkRefused));
             }
+            if matches!(answer.response.status().as_u16(), 404 | 409 | 425) {
+                return Err(self.not_yet_or_refused(answer));
+            }
             let answer = self.expect_ok(answer)?;
             package(json::object(answer, "the server's answer about the link")?)
         })
@@ -270,11 +273,28 @@ impl Client {
     /// A call to the API. Only 200, and a redirect that the caller wants to see, come back as an answer.
     fn api(&self, url: Url, headers: Headers, redirects: Redirects) -> Result<Answer, Fault> {
         let answer = self.answered(url, headers, redirects)?;
+        let refused = answer.response.status().is_client_error();
+        if refused && web_page::is_declared(answer.response.headers()) {
+            // The API speaks JSON, also where it refuses.
+            return Err(web_page::fault(&answer.url.authority()));
+        }
         self.expect_ok(answer)
     }
 
     fn answered(&self, url: Url, headers: Headers, redirects: Redirects) -> Result<Answer, Fault> {
         self.exchange.get(Arc::new(url), headers, redirects, None)
+    }
+
+    /// A link may not be active yet: the sender has not finished.
+    fn not_yet_or_refused(&self, answer: Answer) -> Fault {
+        let (status, host) = (answer.response.status(), answer.url.authority());
+        match refusal::reason(answer).filter(|words| refusal::says_not_yet(words)) {
+            Some(words) => Fault::transient(format!("{host}: the link is not active yet: {words}")),
+            None if status == 404 => Fault::NotFound,
+            None => Fault::Refused {
+                status: status.as_u16(),
+            },
+        }
     }
 
     fn expect_ok(&self, answer: Answer) -> Result<Answer, Fault> {

@@ -1,4 +1,5 @@
-//! Header lines that go on in the next line (obs-fold; RFC 9112, 5.2).
+//! Heads that ureq does not understand: header lines that go on in the next line (obs-fold; RFC 9112, 5.2), and
+//! interim answers.
 //!
 //! A client may read them as one line, with spaces in place of the fold, and some old servers and appliances still send
 //! them. ureq refuses them, so they are mended above TLS, before ureq sees the head.
@@ -37,9 +38,8 @@ impl<T: Transport> Transport for Unfolded<T> {
     fn buffers(&mut self) -> &mut dyn Buffers {
         if self.in_head {
             let buffers = self.line.buffers();
-            // The head that counts comes after those of interim answers (RFC 9110, 15.2).
-            let interim = is_interim(buffers.input());
-            self.in_head = !unfold_head(buffers) || interim;
+            drop_interim(buffers);
+            self.in_head = !unfold_head(buffers);
         }
         self.line.buffers()
     }
@@ -79,9 +79,25 @@ fn unfold_head(buffers: &mut dyn Buffers) -> bool {
     end.is_some()
 }
 
-/// Whether a head of the status 1xx comes first.
+/// Takes out the heads of interim answers (RFC 9110, 15.2), which mean nothing to a GET: ureq knows only the plainest.
+fn drop_interim(buffers: &mut dyn Buffers) {
+    loop {
+        let input = buffers.input();
+        let Some(end) = head_end(input).filter(|_| is_interim(input)) else {
+            return;
+        };
+        let rest = &input[end..];
+        let blank = rest
+            .iter()
+            .position(|&byte| byte == b'\n')
+            .map_or(rest.len(), |at| at + 1);
+        buffers.input_consume(end + blank);
+    }
+}
+
+/// Whether a head of the status 1xx comes first; 101 changes the protocol, which nobody has asked for.
 fn is_interim(input: &[u8]) -> bool {
-    input.starts_with(b"HTTP/1.1 1")
+    input.starts_with(b"HTTP/1.1 1") && !input.starts_with(b"HTTP/1.1 101")
 }
 
 /// Where the head ends, its empty line left out.

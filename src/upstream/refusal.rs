@@ -36,6 +36,23 @@ pub fn reason(answer: Answer) -> Option<String> {
     reason_in(&body)
 }
 
+/// Whether the server's words say that a link will be good later.
+pub fn says_not_yet(words: &str) -> bool {
+    let words = words.to_lowercase();
+    let signs = [
+        "not yet",
+        "not ready",
+        "not active",
+        "inactive",
+        "has not finished",
+        "not finished",
+        "still uploading",
+        "being uploaded",
+        "in progress",
+    ];
+    signs.iter().any(|sign| words.contains(sign))
+}
+
 fn reason_in(body: &[u8]) -> Option<String> {
     let answer: Value = serde_json::from_slice(body).ok()?;
     let text = |value: &Value| value.as_str().map(displayable);

@@ -104,3 +104,20 @@ fn the_head_after_an_interim_answer_is_unfolded_too() {
     });
     assert_eq!(whole(&server, "/a").unwrap(), b"xyz");
 }
+
+#[test]
+fn interim_answers_with_fields_of_their_own_are_passed_over() {
+    for interim in [
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\nX: y\r\n\r\n",
+        "HTTP/1.1 102 Processing\nX: y\n\n",
+    ] {
+        let server = Server::start(move |_| {
+            let answer = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nxyz";
+            Reply::raw(format!("{interim}{answer}"), server::Then::Keep)
+        });
+        for _ in 0..3 {
+            assert_eq!(whole(&server, "/a").unwrap(), b"xyz", "{interim:?}");
+        }
+    }
+}

@@ -225,3 +225,43 @@ fn a_link_that_is_refused_while_it_runs_costs_nothing_that_has_arrived() {
     assert!(rig.origin.is_idle_within(Duration::from_secs(5)));
     assert!(rig.origin.served() < 9 << 20, "{}", rig.origin.served());
 }
+
+#[test]
+fn a_link_that_is_not_active_yet_is_waited_for() {
+    let rig = Rig::new(two());
+    let words = r#"{"code":425,"message":"Package is not ready yet"}"#;
+    rig.origin.always(
+        Kind::Link,
+        Reply::raw(move |out| {
+            let head = "HTTP/1.1 425 Too Early\r\nContent-Type: application/json";
+            write!(
+                out,
+                "{head}\r\nContent-Length: {}\r\n\r\n{words}",
+                words.len()
+            )
+        }),
+    );
+    let id = rig.create();
+    let record = rig
+        .agent
+        .wait(&id, "a fault", |record| !record["error"].is_null());
+    let message = record["error"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("not active yet: Package is not ready yet"),
+        "{message}"
+    );
+    rig.origin.heal(Kind::Link);
+    rig.complete(&id);
+}
+
+#[test]
+fn content_of_another_time_is_not_mixed_with_what_has_arrived() {
+    let rig = Rig::with(Package::new().file("x", 300_000), &["--workers", "1"]);
+    rig.origin.on(Kind::Bytes, |seen| match seen.nth {
+        1 => Reply::cut(100_000).header("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT"),
+        _ => Reply::content_of(77).header("Last-Modified", "Tue, 02 Jan 2024 00:00:00 GMT"),
+    });
+    let id = rig.create();
+    rig.agent.wait_state(&id, "complete");
+    crate::support::tree::assert_file(&rig.dst().join("x"), 77, 300_000);
+}
