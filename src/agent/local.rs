@@ -93,7 +93,7 @@ impl LocalAgent {
                 Err(Refusal::LinkPasswordRequired)
             }
             Err(Fault::Unauthorized) => Err(Refusal::LinkPasswordWrong),
-            Err(Fault::LinkRefused(reason)) => Err(Refusal::LinkRefused(reason)),
+            Err(Fault::Forbidden(reason)) => Err(Refusal::LinkRefused(reason)),
             Err(Fault::Gone) => Err(Refusal::LinkExpired),
             Err(Fault::NotFound | Fault::Refused { .. }) => Err(Refusal::LinkNotFound),
             Err(Fault::Stopped) => Err(Refusal::ShuttingDown),
@@ -256,8 +256,12 @@ impl Agent for LocalAgent {
                 "the server refuses the list of files, also with a fresh token".into(),
                 None,
             )),
-            Err(Fault::Refused { status }) => Err(unavailable(
-                format!("the server refuses the list of files (status {status})"),
+            Err(Fault::Forbidden(reason)) => Err(unavailable(
+                format!("the server refuses the list of files, also with a fresh token: {reason}"),
+                None,
+            )),
+            Err(Fault::Refused(answer)) => Err(unavailable(
+                format!("the server refuses the list of files ({answer})"),
                 None,
             )),
             result => result.map_err(refusal),
@@ -303,7 +307,7 @@ fn unavailable(message: String, retry_after: Option<Duration>) -> Refusal {
 /// What a fault means to who asks what a link leads to.
 fn refusal(fault: Fault, has_password: bool) -> Refusal {
     match fault {
-        Fault::LinkRefused(reason) => Refusal::LinkRefused(reason),
+        Fault::Forbidden(reason) => Refusal::LinkRefused(reason),
         Fault::Unauthorized if has_password => Refusal::LinkPasswordWrong,
         Fault::Unauthorized => Refusal::LinkPasswordRequired,
         Fault::Gone => Refusal::LinkExpired,

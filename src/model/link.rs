@@ -15,6 +15,9 @@ const LONGEST_LINK: usize = 8 * 1024;
 const BUILT_IN: [&str; 2] = ["https://get.massive.app", "https://get.massive.io"];
 const BUILT_IN_API: &str = "https://api.massive.app/v1";
 
+/// Hosts below these are pages that take uploads.
+const PORTALS: [&str; 2] = [".portal.massive.app", ".portal.massive.io"];
+
 /// A package link that was taken apart.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Link {
@@ -144,6 +147,9 @@ impl Origins {
                 .pairs
                 .iter()
                 .any(|pair| pair.link.secure && pair.link.host == url.host);
+            if PORTALS.iter().any(|portal| url.host.ends_with(portal)) {
+                return Err(invalid("this page takes uploads; ask for a download link"));
+            }
             return Err(if !url.secure && known_secure {
                 invalid(
                     "it must begin with https://, since its secret is not to cross the network in the clear",
@@ -264,6 +270,16 @@ mod tests {
             assert_eq!(link.secret.reveal(), "s3");
             assert_eq!(link.public, format!("https://{host}/ABC"));
         }
+    }
+
+    #[test]
+    fn a_page_that_takes_uploads_is_told_from_a_link() {
+        for host in ["crew.portal.massive.io", "crew.portal.massive.app"] {
+            let why = why(&format!("https://{host}/ABC?secret=s3"));
+            assert!(why.contains("takes uploads"), "{why}");
+        }
+        let other = parse("https://portal.massive.example/ABC?secret=s3");
+        assert!(matches!(other, Err(LinkError::UnsupportedHost(_))));
     }
 
     #[test]

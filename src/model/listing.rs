@@ -18,6 +18,8 @@ pub struct Listed {
     pub mtime: Option<i64>,
     /// Upstream found a virus in it.
     pub virus: bool,
+    /// The sender has not uploaded all of it yet.
+    pub incomplete: bool,
 }
 
 impl Listed {

@@ -13,7 +13,7 @@ use crate::model::outcome::Outcome;
 use crate::model::ranges::Range;
 use crate::store::saved::Change;
 use crate::upstream::session::SessionFault;
-use crate::upstream::{Address, Content, Fault, Fetched, differs};
+use crate::upstream::{Address, Content, Fault, Fetched, Rejection, differs};
 
 /// Where an answer's bytes go.
 struct Place {
@@ -114,7 +114,7 @@ impl Job {
                     self.file.keep_address(&address);
                     return Ok((fetched, end));
                 }
-                Err(Fault::Refused { status: 416 }) => {
+                Err(Fault::Refused(answer)) if answer.status == 416 => {
                     let message = "the server says that the file is shorter than listed";
                     return Err(self.changed(range, message, context));
                 }
@@ -154,7 +154,7 @@ impl Job {
         range: &Range,
         context: &WorkerContext,
     ) -> Refusal {
-        let status = match fault {
+        let answer = match fault {
             Fault::Stopped => return Refusal::Other(Outcome::Stopped),
             Fault::Transient {
                 message,
@@ -169,16 +169,20 @@ impl Job {
             Fault::Malformed(message) => {
                 return Refusal::Other(self.changed(range, &message, context));
             }
-            Fault::Refused { status } => status,
-            Fault::Unauthorized | Fault::LinkRefused(_) => 403,
-            Fault::NotFound => 404,
-            Fault::Gone => 410,
+            Fault::Refused(answer) => answer,
+            Fault::Unauthorized => Rejection::of(403),
+            Fault::Forbidden(words) => Rejection {
+                status: 403,
+                words: Some(words),
+            },
+            Fault::NotFound => Rejection::of(404),
+            Fault::Gone => Rejection::of(410),
         };
         self.file.forget_address();
-        let expired = matches!(status, 401 | 403 | 410);
+        let expired = matches!(answer.status, 401 | 403 | 410);
         if expired && fresh {
             let outcome = self.count_refusal(&format!(
-                "the storage server refuses a fresh address (status {status})"
+                "the storage server refuses a fresh address ({answer})"
             ));
             return match outcome {
                 Outcome::Failed(_) => Refusal::Other(outcome),
@@ -186,7 +190,7 @@ impl Job {
             };
         }
         Refusal::Address(failed(&format!(
-            "the storage server refuses the file (status {status}); ask the sender"
+            "the storage server refuses the file ({answer}); ask the sender"
         )))
     }
 

@@ -140,9 +140,12 @@ impl From<SessionFault> for StartError {
                 malformed: false,
             },
             SessionFault::Call(Fault::Malformed(message)) => malformed(message),
-            SessionFault::Call(Fault::Unauthorized | Fault::LinkRefused(_)) => {
+            SessionFault::Call(Fault::Unauthorized) => {
                 malformed("the server refuses the list of files, also with a fresh token".into())
             }
+            SessionFault::Call(Fault::Forbidden(reason)) => malformed(format!(
+                "the server refuses the list of files, also with a fresh token: {reason}"
+            )),
             SessionFault::Call(Fault::NotFound) => gone(
                 Code::LinkNotFound,
                 "the link leads to a package that the server does not have; ask the sender for a new link",
@@ -151,9 +154,9 @@ impl From<SessionFault> for StartError {
                 Code::LinkExpired,
                 "the link leads to a package that has expired or was deleted; ask the sender for a new link",
             ),
-            SessionFault::Call(Fault::Refused { status }) => malformed(format!(
-                "the server refuses the list of files (status {status})"
-            )),
+            SessionFault::Call(Fault::Refused(answer)) => {
+                malformed(format!("the server refuses the list of files ({answer})"))
+            }
         }
     }
 }

@@ -58,14 +58,17 @@ impl From<SessionFault> for Outcome {
                 retry_after,
                 gained: false,
             },
-            SessionFault::Call(Fault::Unauthorized | Fault::LinkRefused(_)) => failed(
+            SessionFault::Call(Fault::Unauthorized) => failed(
                 "the server refuses the file's address, also with a fresh token; ask the sender",
             ),
+            SessionFault::Call(Fault::Forbidden(reason)) => failed(&format!(
+                "the server refuses the file's address, also with a fresh token: {reason}; ask the sender"
+            )),
             SessionFault::Call(Fault::NotFound | Fault::Gone) => {
                 failed("the server no longer has this file; ask the sender")
             }
-            SessionFault::Call(Fault::Refused { status }) => failed(&format!(
-                "the server refuses the file's address (status {status})"
+            SessionFault::Call(Fault::Refused(answer)) => failed(&format!(
+                "the server refuses the file's address ({answer}); ask the sender"
             )),
             SessionFault::Call(Fault::Malformed(message)) => failed(&message),
         }

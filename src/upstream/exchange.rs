@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::header::{
-    CONTENT_LENGTH, COOKIE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+    CONTENT_ENCODING, CONTENT_LENGTH, COOKIE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION,
+    RETRY_AFTER,
 };
 use ureq::http::{Request, Response, StatusCode};
 use ureq::{Agent, Body, Error};
@@ -292,6 +293,14 @@ pub fn declared_length(response: &Response<Body>) -> Option<u64> {
             .is_some_and(|length| length == "0")
     };
     length.or_else(|| nothing().then_some(0))
+}
+
+/// `Content-Encoding`, fit to be shown; None where the bytes are those of the file.
+pub fn encoding(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(CONTENT_ENCODING)?.to_str().ok()?.trim();
+    let shown: String = text.chars().take(40).collect();
+    let is_plain = shown.is_empty() || shown.eq_ignore_ascii_case("identity");
+    (!is_plain).then_some(shown)
 }
 
 /// The transient fault that a status stands for, if it stands for one.

@@ -24,18 +24,46 @@ pub enum Fault {
         /// What the server asked for (`Retry-After`), an hour at the most.
         retry_after: Option<Duration>,
     },
-    /// An API call was answered 401 or 403.
+    /// An API call was answered 401 or 403, without a reason.
     Unauthorized,
-    /// A link was answered 401 or 403, for this reason of the server's, fit to be shown.
-    LinkRefused(String),
+    /// An API call was answered 401 or 403, for this reason of the server's, fit to be shown.
+    Forbidden(String),
     /// An API call was answered 404.
     NotFound,
     /// An API call was answered 410.
     Gone,
     /// Any 4xx on an address, and any other 4xx on an API call; never 408 or 429.
-    Refused { status: u16 },
+    Refused(Rejection),
     /// An answer that the protocol does not allow; the text says what.
     Malformed(String),
+}
+
+/// A 4xx answer, and what the server says about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    pub status: u16,
+    /// Fit to be shown.
+    pub words: Option<String>,
+}
+
+impl Rejection {
+    /// One that says no more than its status.
+    pub fn of(status: u16) -> Rejection {
+        Rejection {
+            status,
+            words: None,
+        }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "status {}", self.status)?;
+        match &self.words {
+            Some(words) => write!(f, ": {words}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Fault {
@@ -54,10 +82,10 @@ impl fmt::Display for Fault {
             Fault::Stopped => f.write_str("stopped"),
             Fault::Transient { message, .. } | Fault::Malformed(message) => f.write_str(message),
             Fault::Unauthorized => f.write_str("the server asks for a password or a fresh token"),
-            Fault::LinkRefused(reason) => write!(f, "the server refuses the link: {reason}"),
+            Fault::Forbidden(reason) => write!(f, "the server refuses: {reason}"),
             Fault::NotFound => f.write_str("the server knows no such package"),
             Fault::Gone => f.write_str("the link has expired or was deleted"),
-            Fault::Refused { status } => write!(f, "the server refused with status {status}"),
+            Fault::Refused(answer) => write!(f, "the server refused ({answer})"),
         }
     }
 }
@@ -96,6 +124,10 @@ pub fn from_ureq(error: Error, url: &Url) -> Fault {
         }
         Error::BadUri(_) | Error::Http(_) => {
             Fault::Malformed(format!("{host}: its address cannot be requested"))
+        }
+        // The error's type is that of a crate below ureq, so its text has to tell.
+        Error::Protocol(error) if error.to_string().contains("too many headers") => {
+            Fault::Malformed(format!("{host} sent an answer with more than 128 headers"))
         }
         Error::Protocol(_) => Fault::transient(format!("{host} did not answer in HTTP")),
         _ => Fault::transient(format!("{host}: the connection failed")),

@@ -7,19 +7,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ureq::http::header::{
-    CONNECTION, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, LAST_MODIFIED,
-    TRANSFER_ENCODING,
+    CONNECTION, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, LAST_MODIFIED, TRANSFER_ENCODING,
 };
 use ureq::http::{Response, Version};
 use ureq::{Body, BodyReader, Error};
 
 use super::direct::{self, IdleSockets};
-use super::exchange::{self, Exchange, Headers, Redirects};
-use super::fault::{self, Fault};
+use super::exchange::{self, Answer, Exchange, Headers, Redirects};
+use super::fault::{self, Fault, Rejection};
 use super::permits::{Permit, Purpose};
 use super::pipeline::PipeliningBlocklist;
 use super::watch::{self, Context, Cut, LentSocket, Watch};
-use super::web_page;
+use super::{refusal, web_page};
 use crate::base::copy_buffer::{self, Chunk, CopyBuffer};
 use crate::base::url::{self, Url};
 
@@ -397,18 +396,7 @@ pub(super) fn fetch<'a>(
         if let Some(content) = content(&answer.response, &answer.url)? {
             return Ok((answer, content));
         }
-        let status = answer.response.status();
-        let fault =
-            exchange::transient_status(&answer.response, &answer.url).unwrap_or_else(|| {
-                if status.is_client_error() {
-                    return Fault::Refused {
-                        status: status.as_u16(),
-                    };
-                }
-                Fault::Malformed(format!("{} answered {status}", answer.url.authority()))
-            });
-        answer.drain();
-        Err(fault)
+        Err(no_bytes(answer))
     })?;
     // The body may take as long as it likes, if only it moves.
     context.limit = None;
@@ -424,7 +412,7 @@ pub(super) fn fetch<'a>(
         && declared.is_some_and(|length| length >= direct::LARGE && left == Some(length));
     let chunked = is_chunked(answer.response.headers());
     let says_page = web_page::is_declared(answer.response.headers());
-    let encoding = encoding(answer.response.headers());
+    let encoding = exchange::encoding(answer.response.headers());
     Ok(Fetched {
         content,
         etag,
@@ -444,6 +432,24 @@ pub(super) fn fetch<'a>(
         one_by_one: exchange.agents.one_by_one().clone(),
         permit: answer.permit,
     })
+}
+
+/// The fault that an answer without bytes stands for.
+fn no_bytes(answer: Answer) -> Fault {
+    let status = answer.response.status();
+    if let Some(fault) = exchange::transient_status(&answer.response, &answer.url) {
+        answer.drain();
+        return fault;
+    }
+    if status.is_client_error() {
+        return Fault::Refused(Rejection {
+            status: status.as_u16(),
+            words: refusal::reason(answer),
+        });
+    }
+    let host = answer.url.authority();
+    answer.drain();
+    Fault::Malformed(format!("{host} answered {status}"))
 }
 
 /// Whether the server keeps the connection for the next request, as HTTP/1.1 does unless it says otherwise.
@@ -528,14 +534,6 @@ fn content_range(text: &str) -> Option<Content> {
     };
     let sound = start < end && total.is_none_or(|total| end <= total);
     sound.then_some(Content::Part { start, end, total })
-}
-
-/// `Content-Encoding`, fit to be shown; None where the bytes are those of the file.
-fn encoding(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get(CONTENT_ENCODING)?.to_str().ok()?.trim();
-    let shown: String = text.chars().take(40).collect();
-    let is_plain = shown.is_empty() || shown.eq_ignore_ascii_case("identity");
-    (!is_plain).then_some(shown)
 }
 
 /// What tells one content of a file from another: its entity tag or, where there is none, when it was changed last

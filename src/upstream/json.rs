@@ -7,7 +7,8 @@ use std::io::Read;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde_json::error::Category;
-use ureq::Error;
+use ureq::http::Response;
+use ureq::{Body, Error};
 
 use super::exchange::{self, Answer};
 use super::fault::{self, Fault};
@@ -55,6 +56,7 @@ pub fn object<T: DeserializeOwned>(answer: Answer, what: &str) -> Result<T, Faul
     let Answer {
         mut response, url, ..
     } = answer;
+    refuse_encoded(&response, what)?;
     let mut body = Vec::new();
     let declared = exchange::declared_length(&response);
     let mut reader = watch::Reading(response.body_mut().as_reader());
@@ -87,6 +89,17 @@ pub fn object<T: DeserializeOwned>(answer: Answer, what: &str) -> Result<T, Faul
         return Err(Fault::Malformed(format!("{what} is not a JSON object")));
     }
     serde_json::from_slice(&body).map_err(|error| self::fault(&error, what))
+}
+
+/// # Errors
+/// Malformed where the body is compressed, which nothing here asks for.
+pub fn refuse_encoded(response: &Response<Body>, what: &str) -> Result<(), Fault> {
+    match exchange::encoding(response.headers()) {
+        Some(encoding) => Err(Fault::Malformed(format!(
+            "{what} is encoded ({encoding}), although the server was asked not to"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// What an error of serde stands for: a body that may have been cut short can be whole the next time.

@@ -188,6 +188,7 @@ struct Raw {
     size: Option<Size>,
     mtime: Option<i64>,
     virus: bool,
+    incomplete: bool,
 }
 
 impl Raw {
@@ -224,6 +225,7 @@ impl Raw {
             size,
             mtime: self.mtime,
             virus: self.virus,
+            incomplete: self.incomplete,
         })
     }
 }
@@ -260,6 +262,9 @@ impl<'de> Visitor<'de> for Element {
                 Field::VirusDetected => {
                     raw.virus = map.next_value::<Option<bool>>()?.unwrap_or(false)
                 }
+                Field::Completed => {
+                    raw.incomplete = map.next_value::<Option<bool>>()? == Some(false)
+                }
                 Field::Other => _ = map.next_value::<IgnoredAny>()?,
             }
         }
@@ -277,6 +282,7 @@ enum Field {
     Size,
     LastModified,
     VirusDetected,
+    Completed,
     #[serde(other)]
     Other,
 }
@@ -382,6 +388,7 @@ mod tests {
     const LISTINGS: &[&str] = &[
         "[]",
         r#"[{"id":"F1","kind":"file","name":"a.mov","path":"day 1/cam","size":28176354,"last_modified":"2026-11-23T10:00:00.5Z","virus_detected":true}]"#,
+        r#"[{"id":"F1","kind":"file","name":"a","size":1,"completed":false},{"id":"F2","kind":"file","name":"b","size":1,"completed":null}]"#,
         r#"[{"id":"D","kind":"directory","path":"empty","name":null,"size":-1},{"id":"F","kind":"file","name":"\u00e9\n","size":1e3,"x":{"y":[null,{}]}}]"#,
         r#"[{"id":"Z","kind":"zip_mac","name":"all.zip"},{"id":"F2","kind":"file","name":"b","path":null,"size":0,"last_modified":"0001-01-01T00:00:00.000Z","virus_detected":false}]"#,
     ];

@@ -50,7 +50,7 @@ use crate::base::url::Url;
 use crate::model::link::Link;
 use crate::model::listing::Listed;
 
-pub use self::fault::Fault;
+pub use self::fault::{Fault, Rejection};
 pub use self::fetch::{Address, Content, Fetched, differs};
 pub use self::watch::Watch;
 
@@ -154,7 +154,7 @@ impl Client {
     /// Step 1: asks what a link leads to.
     ///
     /// # Errors
-    /// `Unauthorized`: a password is needed, or this one is wrong. `LinkRefused`: for a reason that the server tells. `NotFound`: no such link. `Gone`: expired or deleted.
+    /// `Unauthorized`: a password is needed, or this one is wrong. `Forbidden`: for a reason that the server tells. `NotFound`: no such link. `Gone`: expired or deleted.
     pub fn resolve(
         &self,
         link: &Link,
@@ -177,7 +177,7 @@ impl Client {
             let answer = self.answered(url, headers, Redirects::Follow)?;
             if matches!(answer.response.status().as_u16(), 401 | 403) {
                 let reason = refusal::reason(answer);
-                return Err(reason.map_or(Fault::Unauthorized, Fault::LinkRefused));
+                return Err(reason.map_or(Fault::Unauthorized, Fault::Forbidden));
             }
             if matches!(answer.response.status().as_u16(), 404 | 409 | 425) {
                 return Err(self.not_yet_or_refused(answer));
@@ -203,6 +203,7 @@ impl Client {
             let Answer {
                 mut response, url, ..
             } = self.api(url, headers, Redirects::Follow)?;
+            json::refuse_encoded(&response, "the list of files")?;
             // A long listing may take its time.
             watch::context(|context| context.limit = None);
             let lost = |error| fault::from_ureq(Error::from(error), &url);
@@ -287,13 +288,13 @@ impl Client {
 
     /// A link may not be active yet: the sender has not finished.
     fn not_yet_or_refused(&self, answer: Answer) -> Fault {
-        let (status, host) = (answer.response.status(), answer.url.authority());
-        match refusal::reason(answer).filter(|words| refusal::says_not_yet(words)) {
-            Some(words) => Fault::transient(format!("{host}: the link is not active yet: {words}")),
-            None if status == 404 => Fault::NotFound,
-            None => Fault::Refused {
-                status: status.as_u16(),
-            },
+        let (status, host) = (answer.response.status().as_u16(), answer.url.authority());
+        match refusal::reason(answer) {
+            Some(words) if refusal::says_not_yet(&words) => {
+                Fault::transient(format!("{host}: the link is not active yet: {words}"))
+            }
+            _ if status == 404 => Fault::NotFound,
+            words => Fault::Refused(Rejection { status, words }),
         }
     }
 
@@ -302,17 +303,29 @@ impl Client {
         if status == 200 || exchange::is_redirect(status) {
             return Ok(answer);
         }
-        let fault = exchange::transient_status(&answer.response, &answer.url).unwrap_or_else(
-            || match status.as_u16() {
-                401 | 403 => Fault::Unauthorized,
-                404 => Fault::NotFound,
-                410 => Fault::Gone,
-                status @ 400..=499 => Fault::Refused { status },
-                _ => Fault::Malformed(format!("{} answered {status}", answer.url.authority())),
-            },
-        );
-        answer.drain();
-        Err(fault)
+        if let Some(fault) = exchange::transient_status(&answer.response, &answer.url) {
+            answer.drain();
+            return Err(fault);
+        }
+        Err(match status.as_u16() {
+            404 | 410 => {
+                answer.drain();
+                match status.as_u16() {
+                    404 => Fault::NotFound,
+                    _ => Fault::Gone,
+                }
+            }
+            401 | 403 => refusal::reason(answer).map_or(Fault::Unauthorized, Fault::Forbidden),
+            status @ 400..=499 => Fault::Refused(Rejection {
+                status,
+                words: refusal::reason(answer),
+            }),
+            _ => {
+                let host = answer.url.authority();
+                answer.drain();
+                Fault::Malformed(format!("{host} answered {status}"))
+            }
+        })
     }
 }
 

@@ -1,7 +1,8 @@
-//! Why a server refuses a link, in its own words.
+//! Why a server refuses something, in its own words.
 //!
-//! A link may want a password, but it may as well be used up, not active yet, or open to signed-in users only. A server that
-//! has something to say about it says so in the `message` or `error` of a JSON answer.
+//! A link may want a password, but it may as well be used up, not active yet, or open to signed-in users only. A server
+//! that has something to say about it says so in the `message` or `error` of a JSON answer. A storage server puts a word
+//! for it into the `<Code>` of an XML answer.
 
 use std::io::Read;
 
@@ -53,7 +54,19 @@ pub fn says_not_yet(words: &str) -> bool {
     signs.iter().any(|sign| words.contains(sign))
 }
 
+/// The `Code` of a storage server's answer, such as `AccessDenied` (S3) or `AuthenticationFailed` (Azure).
+fn storage_code(body: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(body).ok()?;
+    let (_, rest) = text.split_once("<Error>")?.1.split_once("<Code>")?;
+    let (code, _) = rest.split_once("</Code>")?;
+    let is_word = (1..=64).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_alphanumeric());
+    is_word.then(|| code.to_owned())
+}
+
 fn reason_in(body: &[u8]) -> Option<String> {
+    if let Some(code) = storage_code(body) {
+        return Some(code);
+    }
     let answer: Value = serde_json::from_slice(body).ok()?;
     let text = |value: &Value| value.as_str().map(displayable);
     let words = ["message", "error"].into_iter().find_map(|key| {
@@ -107,6 +120,13 @@ mod tests {
             (r#"{"message":7}"#, None),
             ("[]", None),
             ("<html>", None),
+            (
+                "<?xml version=\"1.0\"?>\n<Error><Code>AccessDenied</Code><Message>x</Message></Error>",
+                Some("AccessDenied"),
+            ),
+            ("<Error><Code>&lt;b&gt;</Code></Error>", None),
+            ("<Error><Code></Code></Error>", None),
+            ("<p><Code>Word</Code></p>", None),
         ] {
             assert_eq!(reason_in(body.as_bytes()).as_deref(), expected, "{body}");
         }

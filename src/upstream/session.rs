@@ -92,8 +92,10 @@ impl Session {
                 token,
             };
             match call(&place) {
-                Err(Fault::Unauthorized) if !renewed => {
-                    self.renew(generation, client, order, watch)?;
+                Err(fault @ (Fault::Unauthorized | Fault::Forbidden(_))) if !renewed => {
+                    if !self.renew(generation, client, order, watch)? {
+                        return Err(SessionFault::Call(fault));
+                    }
                     renewed = true;
                 }
                 result => return result.map_err(SessionFault::Call),
@@ -115,30 +117,30 @@ impl Session {
         Ok((package, current.generation))
     }
 
-    /// Replaces the token of `generation`, unless another worker has.
+    /// Replaces the token of `generation`, unless another worker has. False: the token is a fresh one.
     ///
     /// # Errors
-    /// `Unauthorized` where the token is a fresh one. See [`SessionFault`].
+    /// See [`SessionFault`].
     fn renew(
         &self,
         generation: u64,
         client: &Client,
         order: &Order,
         watch: &Watch,
-    ) -> Result<(), SessionFault> {
+    ) -> Result<bool, SessionFault> {
         let mut current = self.lock();
         if current.generation != generation {
-            return Ok(());
+            return Ok(true);
         }
         if current
             .renewed
             .is_some_and(|at| at.elapsed() < YOUNGEST_RENEWAL)
         {
-            return Err(SessionFault::Call(Fault::Unauthorized));
+            return Ok(false);
         }
         current.resolve(client, order, watch)?;
         current.renewed = Some(Instant::now());
-        Ok(())
+        Ok(true)
     }
 
     /// The token, where the link was read since this was last asked: it is to be remembered. A link may count how often
@@ -248,7 +250,7 @@ fn link_fault(fault: Fault, password: Option<&Secret>) -> SessionFault {
             "the link is refused, perhaps for want of a password; ask the sender, then resume: what has arrived stays. With a \
              password, delete this download and post the link again",
         ),
-        Fault::LinkRefused(reason) => {
+        Fault::Forbidden(reason) => {
             refused = format!(
                 "the server refuses the link: {reason}; ask the sender, then resume: what has arrived stays"
             );
@@ -262,10 +264,9 @@ fn link_fault(fault: Fault, password: Option<&Secret>) -> SessionFault {
             Code::LinkExpired,
             "the link has expired or was deleted; ask the sender for a new one",
         ),
-        Fault::Refused { status } => {
-            refused = format!(
-                "the server refuses the link (status {status}); ask the sender for a new one"
-            );
+        Fault::Refused(answer) => {
+            refused =
+                format!("the server refuses the link ({answer}); ask the sender for a new one");
             (Code::LinkNotFound, refused.as_str())
         }
         other => return SessionFault::Call(other),

@@ -75,6 +75,24 @@ fn a_flagged_file_keeps_a_package_away_only_where_that_is_asked_for() {
 }
 
 #[test]
+fn a_file_that_is_not_uploaded_yet_is_skipped_and_said_to_be() {
+    let package = Package::new()
+        .file("here", 10)
+        .entry(Entry::new("", "not yet", 10).incomplete());
+    let rig = Rig::new(package);
+    let id = rig.create();
+    let record = rig.agent.wait_state(&id, "complete");
+    assert_eq!(record["files_skipped"], 1);
+    let not_yet = row(&record, "F2");
+    assert_eq!(not_yet["state"], "skipped");
+    assert_eq!(not_yet["error"]["code"], "file_not_found");
+    let message = not_yet["error"]["message"].as_str().unwrap();
+    assert!(message.contains("not uploaded all"), "{message}");
+    assert!(!rig.dst().join("not yet").exists());
+    assert_eq!(rig.origin.count(Kind::Address), 1);
+}
+
+#[test]
 fn ranges_have_the_size_that_is_asked_for() {
     let rig = Rig::new(Package::new().file("large", 5 * MIB + 1));
     let id = rig.create_with(json!({"chunk_size": 2 * MIB}));

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::model::table::TableError;
+use crate::model::table::{Skip, TableError};
 
 use super::{ENTRIES_MAX, PlanError};
 
@@ -19,7 +19,8 @@ pub(super) struct Row {
     pub id_len: u16,
     pub name_len: u16,
     pub folder: u32,
-    pub virus: bool,
+    /// Why it is not downloaded, whatever is on the disk.
+    pub withheld: Option<Skip>,
     /// Its name is taken on the disk and stays so.
     pub exists: bool,
     /// It has its listed name, which nothing in the package contests.

@@ -151,7 +151,7 @@ impl Planner {
                 size: listed.size,
                 mtime: listed.mtime,
                 folder: place.folder,
-                virus: listed.virus,
+                withheld: withheld(listed),
                 ..Row::default()
             },
         )?;
@@ -272,9 +272,13 @@ impl Planner {
 }
 
 fn skip(row: &Row) -> Option<Skip> {
-    match (row.virus, row.exists) {
+    row.withheld.or(row.exists.then_some(Skip::Exists))
+}
+
+fn withheld(listed: &Listed) -> Option<Skip> {
+    match (listed.virus, listed.incomplete) {
         (true, _) => Some(Skip::Virus),
-        (false, true) => Some(Skip::Exists),
+        (false, true) => Some(Skip::Incomplete),
         (false, false) => None,
     }
 }

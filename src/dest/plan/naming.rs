@@ -130,7 +130,7 @@ impl<'a> Names<'a> {
     pub fn settle_files(&mut self, folders: &Folders, files: &mut Batches) -> Changes {
         for file in 0..files.len() {
             let row = files.row(file);
-            if !row.virus {
+            if row.withheld.is_none() {
                 let key = self.keys.key(row.folder, files.name(file));
                 files.row_mut(file).first = self.taken.insert(key);
             }
@@ -167,10 +167,10 @@ impl<'a> Names<'a> {
     fn settle_file(&mut self, here: &Here<'_>, files: &mut Batches, file: u32, out: &mut Changes) {
         let row = files.row(file);
         let name = files.name(file);
-        let virus = row.virus;
+        let withheld = row.withheld.is_some();
         let mut exists = false;
-        if row.first || (virus && self.taken.insert(self.keys.key(here.folder, name))) {
-            match self.judge(here, name, virus) {
+        if row.first || (withheld && self.taken.insert(self.keys.key(here.folder, name))) {
+            match self.judge(here, name, withheld) {
                 Verdict::Free => return,
                 Verdict::Skip => {
                     files.row_mut(file).exists = true;
@@ -180,7 +180,7 @@ impl<'a> Names<'a> {
             }
         }
         let renamed = self.numbered(here, name, |names, candidate| {
-            let verdict = names.judge(here, candidate, virus);
+            let verdict = names.judge(here, candidate, withheld);
             exists = matches!(verdict, Verdict::Skip);
             !matches!(verdict, Verdict::Taken)
         });
@@ -188,9 +188,9 @@ impl<'a> Names<'a> {
         out.names.entry(file).or_default().last = Some(renamed.into());
     }
 
-    /// What the disk and `if_exists` say to a final name. A flagged file is not saved, so nothing hinders it.
-    fn judge(&self, here: &Here<'_>, name: &str, virus: bool) -> Verdict {
-        if virus {
+    /// What the disk and `if_exists` say to a final name. A withheld file is not saved, so nothing hinders it.
+    fn judge(&self, here: &Here<'_>, name: &str, withheld: bool) -> Verdict {
+        if withheld {
             return Verdict::Free;
         }
         match (here.kind(self.disk, name), self.if_exists) {
@@ -213,7 +213,7 @@ impl<'a> Names<'a> {
 
     fn settle_part(&mut self, here: &Here<'_>, files: &mut Batches, file: u32, out: &mut Changes) {
         let row = files.row(file);
-        if row.virus || row.exists {
+        if row.withheld.is_some() || row.exists {
             return;
         }
         let change = out.names.get(&file);

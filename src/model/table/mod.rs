@@ -70,6 +70,8 @@ impl FileState {
 pub enum Skip {
     /// Upstream flagged it.
     Virus,
+    /// Upstream does not have all of it yet.
+    Incomplete,
     /// Its name is taken and `if_exists` is `skip`.
     Exists,
 }
@@ -80,6 +82,13 @@ impl Skip {
             Skip::Virus => Some(FileProblem {
                 code: Code::VirusDetected,
                 message: "skipped: the sender's service found a virus in this file".into(),
+            }),
+            Skip::Incomplete => Some(FileProblem {
+                code: Code::FileNotFound,
+                message:
+                    "skipped: the sender has not uploaded all of this file yet; when it is there, \
+                          download it once more"
+                        .into(),
             }),
             Skip::Exists => None,
         }

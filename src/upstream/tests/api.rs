@@ -57,8 +57,8 @@ fn statuses_mean_what_the_protocol_says() {
         (403, Fault::Unauthorized),
         (404, Fault::NotFound),
         (410, Fault::Gone),
-        (400, Fault::Refused { status: 400 }),
-        (422, Fault::Refused { status: 422 }),
+        (400, refused(400)),
+        (422, refused(422)),
     ] {
         assert_eq!(
             answered(move || Reply::ok(&status.to_string(), "no")).unwrap_err(),
@@ -73,6 +73,44 @@ fn statuses_mean_what_the_protocol_says() {
         answered(|| Reply::raw("HTTP/1.1 204 No Content\r\n\r\n", Then::Keep)),
         "204",
     );
+}
+
+#[test]
+fn a_refusal_brings_the_servers_words() {
+    let words = r#"{"code":7,"message":"the package was recalled"}"#;
+    let refusal = answered(move || Reply::ok("422 x", words)).unwrap_err();
+    assert!(
+        refusal.to_string().contains("the package was recalled"),
+        "{refusal}"
+    );
+    let server = Server::start(move |_| Reply::ok("403 x", words));
+    let token = Secret::new("t");
+    let api = format!("{}/v1", server.base());
+    let place = Place {
+        api: &api,
+        package_id: "P1",
+        token: &token,
+    };
+    let watch = Watch::default();
+    let recalled = Fault::Forbidden("the package was recalled".to_owned());
+    let address = client().address(&place, "F1", std::iter::empty(), &watch);
+    assert_eq!(address.unwrap_err(), recalled);
+    let list = client().list(&place, &watch, &mut |_| Ok(()));
+    assert_eq!(list.unwrap_err(), recalled);
+}
+
+#[test]
+fn an_answer_that_is_compressed_unasked_is_said_to_be() {
+    assert_malformed(
+        answered(|| Reply::ok("200 OK\nContent-Encoding: gzip", "\u{1f}...")),
+        "encoded (gzip)",
+    );
+}
+
+#[test]
+fn too_many_headers_are_said_to_be() {
+    let head = format!("200 OK{}", "\nX-A: b".repeat(200));
+    assert_malformed(answered(move || Reply::ok(&head, PACKAGE)), "128 headers");
 }
 
 #[test]

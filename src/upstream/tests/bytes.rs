@@ -129,7 +129,7 @@ fn no_more_is_given_than_was_announced() {
 fn refusals_are_told_from_faults_that_pass() {
     for status in [400, 401, 403, 404, 410, 416] {
         let result = answered(Some(0..5), move || Reply::ok(&status.to_string(), "no"));
-        assert_eq!(result.unwrap_err(), Fault::Refused { status });
+        assert_eq!(result.unwrap_err(), refused(status));
     }
     for status in ["500", "503", "408", "429"] {
         assert_transient(answered(None, move || Reply::ok(status, "no")), status);

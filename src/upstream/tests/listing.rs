@@ -38,6 +38,7 @@ fn reads_what_the_protocol_shows() {
             size: 28_176_354,
             mtime: Some(1_795_428_000_500_000_000),
             virus: true,
+            incomplete: false,
         }
     );
     assert_eq!(

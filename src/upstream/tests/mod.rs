@@ -18,6 +18,10 @@ use super::*;
 /// Long enough for a loaded machine, short enough to wait for.
 const SILENCE: Duration = Duration::from_millis(600);
 
+fn refused(status: u16) -> Fault {
+    Fault::Refused(Rejection::of(status))
+}
+
 fn client() -> Client {
     Client::new(Options {
         connections: 4,

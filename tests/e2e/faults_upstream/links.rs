@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::agent::{Agent, DOWNLOADS, Setup};
+use crate::support::agent::{Agent, DOWNLOADS, Setup, row};
 use crate::support::origin::{Gate, Kind, Origin, Reply};
 use crate::support::package::Package;
 use crate::support::rig::Rig;
@@ -244,4 +244,25 @@ fn a_token_that_is_refused_after_a_restart_is_renewed_and_kept() {
     rig.origin.unthrottle();
     rig.complete(&id);
     assert_eq!(rig.origin.count(Kind::Link), 2, "the new one was kept");
+}
+
+#[test]
+fn what_a_storage_server_says_reaches_the_user() {
+    let rig = Rig::new(two());
+    let refusal = "<?xml version=\"1.0\"?><Error><Code>NoSuchKey</Code><Key>secret</Key></Error>";
+    rig.origin.always(
+        Kind::Bytes,
+        Reply::raw(move |out| {
+            let length = refusal.len();
+            write!(
+                out,
+                "HTTP/1.1 404 Not Found\r\nContent-Length: {length}\r\n\r\n{refusal}"
+            )
+        }),
+    );
+    let id = rig.create();
+    let record = rig.agent.wait_state(&id, "error");
+    let file = row(&record, "F1");
+    let message = file["error"]["message"].as_str().unwrap();
+    assert!(message.contains("(status 404: NoSuchKey)"), "{message}");
 }

@@ -16,6 +16,8 @@ pub struct Entry {
     pub listed_size: u64,
     pub last_modified: String,
     pub virus_detected: bool,
+    /// The sender has not uploaded all of it.
+    pub incomplete: bool,
     /// Tells the content.
     pub seed: u64,
 }
@@ -32,6 +34,7 @@ impl Entry {
             listed_size: size,
             last_modified: "2021-03-04T05:06:07.000Z".into(),
             virus_detected: false,
+            incomplete: false,
             seed: 0,
         }
     }
@@ -48,6 +51,12 @@ impl Entry {
 
     pub fn infected(mut self) -> Entry {
         self.virus_detected = true;
+        self
+    }
+
+    /// The sender has not uploaded all of it.
+    pub fn incomplete(mut self) -> Entry {
+        self.incomplete = true;
         self
     }
 
@@ -69,6 +78,9 @@ impl Entry {
             "last_modified": self.last_modified, "virus_detected": self.virus_detected,
             "a_field_of_the_future": {"is": ["ignored"]},
         });
+        if self.incomplete {
+            value["completed"] = json!(false);
+        }
         if let Some(path) = &self.path {
             value["path"] = json!(path);
         }
