@@ -145,6 +145,8 @@ fn share(options: cli::Share) -> ExitCode {
         Err(error) => return fail(1, &error.to_string()),
     };
     let said = print(&format!("{}\n", share.link()));
+    // Where stderr is gone there is nobody to tell.
+    let _ = writeln!(io::stderr(), "To fetch it: {}", share.command());
     if said == ExitCode::SUCCESS {
         signals.forever().next();
     }

@@ -39,6 +39,12 @@ impl Timestamp {
     }
 }
 
+/// How long it is until then; zero where it has passed.
+pub fn until(then: Timestamp) -> Duration {
+    let left = then.0.saturating_sub(now().0);
+    Duration::from_nanos(u64::try_from(left).unwrap_or(0))
+}
+
 /// The time now.
 pub fn now() -> Timestamp {
     let since = SystemTime::now()

@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use super::wrap;
+
 /// The subcommands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
@@ -370,22 +372,24 @@ pub fn overview() -> String {
 
 /// What `haul VERB --help` prints.
 pub fn help(verb: Verb) -> String {
-    let mut text = format!("{}\n\nUsage: {}\n\nFlags:\n", verb.about(), usage(verb));
+    let about = wrap::indented(verb.about(), 0);
+    let mut text = format!("{about}\n\nUsage: {}\n\nFlags:\n", usage(verb));
     for flag in of(verb) {
         let flag_and_value = format!("--{} {}", flag.name, flag.value);
         let _ = writeln!(text, "  {}", flag_and_value.trim_end());
-        let _ = writeln!(text, "        {}", flag.help);
-        let _ = match flag.default {
-            "" => writeln!(text, "        [env: {}]", flag.env),
-            default => writeln!(text, "        [default: {default}] [env: {}]", flag.env),
+        let _ = writeln!(text, "{}", wrap::indented(flag.help, 8));
+        let given = match flag.default {
+            "" => format!("[env: {}]", flag.env),
+            default => format!("[default: {default}] [env: {}]", flag.env),
         };
+        let _ = writeln!(text, "{}", wrap::indented(&given, 8));
     }
     text.push_str("  -h, --help\n        Print this\n");
     for note in verb.notes() {
-        let _ = writeln!(text, "\n{note}");
+        let _ = writeln!(text, "\n{}", wrap::indented(note, 0));
     }
     if of(verb).next().is_some() {
-        let _ = writeln!(text, "\n{PRECEDENCE}");
+        let _ = writeln!(text, "\n{}", wrap::indented(PRECEDENCE, 0));
     }
     text
 }
@@ -397,6 +401,11 @@ pub fn usage(verb: Verb) -> String {
 }
 
 fn line(text: &mut String, left: &str, right: &str) {
+    const RIGHT: usize = 34;
+    let right = wrap::indented(right, RIGHT);
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "  {left:<32}{right}");
+    let _ = match left.len() + 2 < RIGHT {
+        true => writeln!(text, "  {left:<32}{}", &right[RIGHT..]),
+        false => writeln!(text, "  {left}\n{right}"),
+    };
 }

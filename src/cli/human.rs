@@ -4,17 +4,19 @@ pub use crate::base::display::clean;
 
 use crate::model::download::Summary;
 
-/// `512 B`, `1.5 MiB`: three or four digits, so that columns stay narrow.
+use crate::base::clock::{self, Timestamp};
+
+/// `512 B`, `1.5 MB`: powers of 1,000, as rates are given.
 pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if bytes < 1024 {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 1000 {
         return format!("{bytes} B");
     }
-    let mut value = bytes as f64 / 1024.0;
+    let mut value = bytes as f64 / 1000.0;
     let mut unit = 0;
-    // What would be shown as 1024.0 of one unit is 1.0 of the next.
-    while value >= 1023.95 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
+    // What would be shown as 1000.0 of one unit is 1.0 of the next.
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
         unit += 1;
     }
     format!("{value:.1} {}", UNITS[unit])
@@ -34,6 +36,14 @@ pub fn time(seconds: u64) -> String {
     }
 }
 
+/// ` in 4 s`: how long it is until then; nothing where the time has come.
+pub fn retry_in(at: Timestamp) -> String {
+    match clock::until(at).as_secs_f64().ceil() as u64 {
+        0 => String::new(),
+        seconds => format!(" in {}", time(seconds)),
+    }
+}
+
 /// `1 file`, `12 files`.
 pub fn files(count: u64) -> String {
     match count {
@@ -50,7 +60,7 @@ pub fn percent(done: u64, total: u64) -> u64 {
     }
 }
 
-/// `45 %, 12.3 MiB of 27.0 MiB, 3 of 12 files, 1.2 MiB/s, 12 s left`.
+/// `45 %, 12.3 MB of 27.0 MB, 3 of 12 files, 1.2 MB/s, 12 s left`.
 pub fn progress(summary: &Summary<'_>) -> String {
     let (Some(bytes), Some(files)) = (summary.bytes_total, summary.files_total) else {
         return "reading the list of files".into();
@@ -65,7 +75,7 @@ pub fn progress(summary: &Summary<'_>) -> String {
     )
 }
 
-/// `3 of 12 files, 1.2 MiB/s, 12 s left`.
+/// `3 of 12 files, 1.2 MB/s, 12 s left`.
 pub fn pace(summary: &Summary<'_>, files: u64) -> String {
     let mut text = format!(
         "{} of {}",
@@ -141,14 +151,22 @@ mod tests {
     fn sizes_have_a_unit_that_fits() {
         for (bytes, shown) in [
             (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (1024 * 1024 - 1, "1.0 MiB"),
-            (28_176_354, "26.9 MiB"),
-            (u64::MAX, "16.0 EiB"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (999_949, "999.9 kB"),
+            (999_999, "1.0 MB"),
+            (28_176_354, "28.2 MB"),
+            (u64::MAX, "18.4 EB"),
         ] {
             assert_eq!(size(bytes), shown);
         }
+    }
+
+    #[test]
+    fn a_retry_is_told_by_the_wait_for_it() {
+        let wait = |seconds| retry_in(clock::now().after(std::time::Duration::from_secs(seconds)));
+        assert_eq!(wait(4), " in 4 s");
+        assert_eq!(wait(0), "");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod man;
 pub mod ready;
 pub mod serve;
 mod values;
+mod wrap;
 
 #[cfg(test)]
 mod tests;

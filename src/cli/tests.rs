@@ -390,3 +390,12 @@ fn a_token_is_the_first_line_of_its_file() {
     assert!(read_token(&path).unwrap_err().contains("cannot read"));
     assert!(read_token(dir.path()).is_err());
 }
+
+#[test]
+fn help_fits_into_80_columns() {
+    for text in Verb::ALL.map(help).iter().chain([&overview()]) {
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+    }
+}

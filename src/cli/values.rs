@@ -165,7 +165,9 @@ pub fn rate(text: &str) -> Result<Rate, String> {
 pub fn setting(word: OsString) -> Result<(&'static str, serde_json::Value), UsageError> {
     let text = word.to_str().unwrap_or_default();
     let wrong = |what: &str| UsageError::new(format!("{word:?}: {what}"));
-    match text.split_once('=') {
+    let pair = text.split_once('=');
+    let pair = pair.map(|(name, value)| (name.replace('_', "-"), value));
+    match pair.as_ref().map(|(name, value)| (name.as_str(), *value)) {
         Some(("rate-limit", "none")) => Ok(("rate-limit", serde_json::Value::Null)),
         Some(("rate-limit", value)) => match rate(value) {
             Ok(_) => Ok(("rate-limit", value.into())),

@@ -35,7 +35,7 @@ pub struct Link {
 pub enum LinkError {
     /// No package link; the text says why.
     Invalid(String),
-    /// A link to a host that no origin is known for; its name.
+    /// A link to a server that no origin is known for: its scheme, host and port.
     UnsupportedHost(String),
 }
 
@@ -43,10 +43,11 @@ impl fmt::Display for LinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LinkError::Invalid(why) => write!(f, "This is not a package link: {why}."),
-            LinkError::UnsupportedHost(host) => write!(
+            LinkError::UnsupportedHost(server) => write!(
                 f,
-                "Links to {host} are not supported: a package link begins with https://get.massive.app/ \
-                 or https://get.massive.io/ (other servers can be added with --origin)."
+                "Links to {server} are not supported: a package link begins with https://get.massive.app/ \
+                 or https://get.massive.io/ (for a haul share or another server of your own, add \
+                 --origin {server}={server}/v1)."
             ),
         }
     }
@@ -155,7 +156,7 @@ impl Origins {
                     "it must begin with https://, since its secret is not to cross the network in the clear",
                 )
             } else {
-                LinkError::UnsupportedHost(url.authority())
+                LinkError::UnsupportedHost(url.origin())
             });
         }
         // The longest base that fits; of two equal ones the later, which max_by_key returns.
@@ -382,7 +383,7 @@ mod tests {
         }
         assert_eq!(
             parse("https://Example.org:81/A").unwrap_err(),
-            LinkError::UnsupportedHost("example.org:81".to_owned())
+            LinkError::UnsupportedHost("https://example.org:81".to_owned())
         );
         assert!(matches!(
             parse("ftp://example.org/"),

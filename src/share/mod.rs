@@ -102,6 +102,8 @@ impl From<ring::error::Unspecified> for ShareError {
 pub struct Share {
     server: Server,
     link: String,
+    /// What the link and the API's addresses begin with.
+    base: String,
 }
 
 impl Share {
@@ -124,7 +126,7 @@ impl Share {
         warn(&catalog.left_out);
         log::info!("{} entries, {} bytes", catalog.len(), catalog.bytes);
         let signer = Signer::new()?;
-        let mut link = String::new();
+        let (mut link, mut link_base) = (String::new(), String::new());
         let server = Server::start(options.listen, |address| {
             let base = options
                 .public_url
@@ -132,6 +134,7 @@ impl Share {
                 .unwrap_or_else(|| local_base(address));
             let escaped = utf8_percent_encode(secret.reveal(), ESCAPED);
             link = format!("{base}/{link_id}?secret={escaped}");
+            link_base.clone_from(&base);
             let package = Package {
                 root,
                 name: options
@@ -150,12 +153,22 @@ impl Share {
             Box::new(move |request| package.answer(request))
         })
         .map_err(|error| ShareError::Listen(options.listen, error))?;
-        Ok(Share { server, link })
+        Ok(Share {
+            server,
+            link,
+            base: link_base,
+        })
     }
 
     /// The link, secret included: what to give to the receiver.
     pub fn link(&self) -> String {
         self.link.clone()
+    }
+
+    /// The command that fetches the package into the current folder, secret included.
+    pub fn command(&self) -> String {
+        let (link, base) = (&self.link, &self.base);
+        format!("haul get --origin {base}={base}/v1 '{link}'")
     }
 
     /// Where it listens.

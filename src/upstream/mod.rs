@@ -70,6 +70,11 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
+/// What an error of a call means and what to do about it, fit to be shown; `url` is where the call went.
+pub fn explain(error: Error, url: &Url) -> String {
+    fault::from_ureq(error, url).to_string()
+}
+
 /// How a client is set up.
 #[derive(Debug, Clone)]
 pub struct Options {

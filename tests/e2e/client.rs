@@ -53,7 +53,7 @@ fn a_download_from_add_to_wait() {
     let end = expect(&rig, 0, &["show", &id]);
     assert!(end.stdout.contains("State     complete\n"), "{end:?}");
     assert!(
-        end.stdout.contains("Done      100 %, 1.0 MiB of 1.0 MiB\n"),
+        end.stdout.contains("Done      100 %, 1.0 MB of 1.0 MB\n"),
         "{end:?}"
     );
     assert!(end.stdout.contains("  sub/b\n"), "{end:?}");
@@ -77,7 +77,7 @@ fn ls_is_a_table_and_json_is_the_answer_itself() {
     assert_eq!(
         row[1..],
         [
-            "complete", "100", "%", "1.0", "MiB", "-", "-", "Dailies", "14"
+            "complete", "100", "%", "1.0", "MB", "-", "-", "Dailies", "14"
         ]
     );
     let end = expect(&rig, 0, &["ls", "--json"]);
@@ -372,4 +372,31 @@ fn ls_watch_shows_what_changes() {
     rig.create();
     assert!(watching.stdout.line().unwrap().starts_with("ID"));
     assert!(watching.stdout.line().is_some());
+}
+
+#[test]
+fn an_agent_that_does_not_answer_is_said_to_be_waited_for() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let mut running = Running::start(haul().args(["ls", "--server", &address]));
+    let said = running.stderr.line();
+    running.kill9();
+    let expected = format!("haul: waiting for http://{address} to answer");
+    assert_eq!(said.as_deref(), Some(expected.as_str()));
+}
+
+#[test]
+fn a_link_to_another_server_is_answered_with_the_flag_that_adds_it() {
+    let rig = Rig::new(Package::new());
+    let link = "http://files.example:81/AB?secret=x";
+    let dst = rig.dst();
+    for args in [
+        &["add", link, dst.to_str().unwrap()][..],
+        &["inspect", link],
+        &["get", link],
+    ] {
+        let end = expect(&rig, 2, args);
+        let flag = "--origin http://files.example:81=http://files.example:81/v1)";
+        assert!(end.stderr.contains(flag), "{end:?}");
+    }
 }

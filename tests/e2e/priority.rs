@@ -1,5 +1,7 @@
 //! Workers go to the highest priority that has work.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, one};
@@ -48,8 +50,17 @@ fn what_is_no_priority_is_refused() {
 #[test]
 fn the_higher_priority_comes_next_and_the_lower_one_after_it() {
     let rig = Rig::with(Package::new().many(40, 400_000), &["--workers", "1"]);
-    let gate = Gate::new();
-    rig.origin.first(1, Kind::Bytes, Reply::stall(&gate));
+    let (gate, rest) = (Gate::new(), Gate::new());
+    let asked = AtomicUsize::new(0);
+    let (first, later) = (gate.clone(), rest.clone());
+    // What comes after 60 waits: the lower one cannot be done before it is looked at.
+    rig.origin.on(Kind::Bytes, move |_| {
+        match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => Reply::stall(&first),
+            1..60 => Reply::serve(),
+            _ => Reply::stall(&later),
+        }
+    });
     let low = rig.create_with(json!({"priority": -1}));
     rig.origin.await_requests(Kind::Bytes, 1);
     let dst = rig.dir().join("high");
@@ -64,5 +75,6 @@ fn the_higher_priority_comes_next_and_the_lower_one_after_it() {
     let record = rig.agent.inspect(&low);
     let done = record["files_complete"].as_u64().unwrap();
     assert!(done < 20, "{done} files of the lower priority");
+    rest.open();
     rig.complete(&low);
 }

@@ -16,7 +16,7 @@ use crate::support::tree;
 
 /// A running share, its folder, and the link it printed.
 struct Share {
-    _running: Running,
+    running: Running,
     dir: TempDir,
     link: String,
 }
@@ -29,11 +29,7 @@ impl Share {
         let running = Running::start(&mut command);
         let link = running.stdout.line();
         let link = link.unwrap_or_else(|| panic!("no link: {}", running.stderr.text()));
-        Share {
-            _running: running,
-            dir,
-            link,
-        }
+        Share { running, dir, link }
     }
 
     /// `http://127.0.0.1:PORT`
@@ -200,4 +196,21 @@ fn names_that_are_not_utf_8_arrive_displayable_and_nothing_is_missing() {
     tree::assert_file(&dst.join("Gr\u{fffd}\u{fffd}e.txt"), 1, 3000);
     tree::assert_file(&dst.join("Gr\u{fffd}\u{fffd}e (1).txt"), 2, 4000);
     tree::assert_file(&dst.join("B\u{fffd}nder/m\u{fffd}rz.mov"), 3, 5000);
+}
+
+#[test]
+fn the_command_that_it_prints_fetches_it() {
+    let share = Share::of(folder(), &[]);
+    let said = share.running.stderr.line().unwrap();
+    let command = said.strip_prefix("To fetch it: haul ").unwrap();
+    let here = tempfile::tempdir().unwrap();
+    let mut shell = std::process::Command::new("sh");
+    shell
+        .args(["-c", &format!("\"$HAUL\" {command}")])
+        .env("HAUL", haul().get_program())
+        .env("HOME", here.path().join("home"))
+        .current_dir(here.path());
+    let end = run(&mut shell);
+    assert_eq!(end.code(), Some(0), "{end:?}");
+    tree::assert_file(&here.path().join("large.mov"), 1, 20 << 20);
 }

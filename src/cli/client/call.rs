@@ -1,9 +1,11 @@
 //! One call to a running agent's API, and what can go wrong with it.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::thread;
 use std::time::Duration;
 
+use crossbeam_channel::{RecvTimeoutError, bounded};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use ureq::http::{Method, Request, Response};
@@ -15,6 +17,7 @@ use ureq::{Agent, AsSendBody, Body};
 use super::unix::{UnixConnector, Unresolved};
 use crate::base::secret::Secret;
 use crate::base::system_words::words;
+use crate::base::url::Url;
 use crate::cli::human;
 use crate::cli::{self, Ask};
 use crate::upstream::pinned::{self, Pinned};
@@ -23,6 +26,8 @@ use crate::upstream::trust;
 /// A POST may wait for the link's server for 10 s, a long poll for 30.
 const TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What takes longer is said to.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Answers are read this far, in bytes: a million files and their errors fit.
 const LARGEST_ANSWER: u64 = 1 << 30;
 
@@ -194,11 +199,32 @@ impl Server {
         timeout: Option<Duration>,
     ) -> Result<Response<Body>, CallError> {
         let request = self.request(method, path, body, timeout)?;
-        let answer = self.agent.run(request).map_err(|error| self.fault(error))?;
+        let answer = match path.contains("wait=") {
+            // This one is meant to take its time.
+            true => self.agent.run(request),
+            false => self.patiently(|| self.agent.run(request)),
+        };
+        let answer = answer.map_err(|error| self.fault(error))?;
         match answer.status().as_u16() {
             200..=299 => Ok(answer),
             status => Err(self.refusal(status, answer)),
         }
+    }
+
+    /// Says on stderr, once it takes long, that an answer is being waited for.
+    fn patiently<T>(&self, call: impl FnOnce() -> T) -> T {
+        let (done, waiting) = bounded::<()>(0);
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                    // Where stderr is gone there is nobody to tell.
+                    let _ = writeln!(io::stderr(), "haul: waiting for {} to answer", self.base);
+                }
+            });
+            let result = call();
+            drop(done);
+            result
+        })
     }
 
     fn request<B: AsSendBody>(
@@ -265,9 +291,11 @@ impl Server {
                  --server or HAUL_SERVER"
             )
         } else {
-            let why = match &error {
-                ureq::Error::Io(error) => words(error),
-                other => other.to_string(),
+            let why = match (&error, Url::parse(base)) {
+                // TLS has much to go wrong, and each fault its advice.
+                (_, Ok(url)) if url.secure => crate::upstream::explain(error, &url),
+                (ureq::Error::Io(error), _) => words(error),
+                _ => error.to_string(),
             };
             format!("{base} cannot be reached: {}", human::clean(&why))
         })

@@ -40,8 +40,9 @@ pub fn run(ask: &Ask) -> u8 {
             match error {
                 // A container's health is 0 or 1, and nothing else.
                 CallError::Usage(_) if !matches!(ask.what, What::Health) => 2,
-                CallError::Usage(_) => 1,
-                CallError::Api { .. } | CallError::Server(_) => 1,
+                // What the agent calls a bad request would have been bad usage here.
+                CallError::Api { status: 400, .. } => 2,
+                CallError::Usage(_) | CallError::Api { .. } | CallError::Server(_) => 1,
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::base::clock::Timestamp;
 use crate::cli::human;
 
 /// Characters of an identifier that are shown: its end is random, its beginning only tells the time.
@@ -69,8 +70,8 @@ impl Summary {
     /// What went wrong, or why nothing moves.
     pub fn trouble(&self) -> Option<String> {
         let error = self.error.as_ref()?;
-        let at = error.retry_at.as_ref();
-        let at = at.map(|at| format!(" at {at}")).unwrap_or_default();
+        let at = error.retry_at.as_deref().and_then(Timestamp::from_rfc3339);
+        let at = at.map(human::retry_in).unwrap_or_default();
         Some(human::clean(&format!("{}{at}", error.message)))
     }
 }
@@ -258,9 +259,9 @@ mod tests {
         ];
         assert_eq!(
             table(&list),
-            "ID        STATE         DONE      SIZE         RATE  LEFT  NAME\n\
-             AAAAAAAA  transferring   3 %  26.9 MiB  512.0 KiB/s  52 s  Dailies 14\n\
-             BBBBBBBB  transferring     -         -            -     -  https://get.massive.app/A (no?network at T)\n"
+            "ID        STATE         DONE     SIZE        RATE  LEFT  NAME\n\
+             AAAAAAAA  transferring   3 %  28.2 MB  524.3 kB/s  52 s  Dailies 14\n\
+             BBBBBBBB  transferring     -        -           -     -  https://get.massive.app/A (no?network)\n"
         );
         assert_eq!(table(&[]).lines().count(), 1);
     }
@@ -291,7 +292,7 @@ mod tests {
         );
         assert!(text.contains("Files     0 of 1 file, 1 failed\n"), "{text}");
         assert!(
-            text.ends_with("  error         50 %    1.0 KiB  a?[0m.mov (gone)\n"),
+            text.ends_with("  error         50 %     1.0 kB  a?[0m.mov (gone)\n"),
             "{text}"
         );
     }

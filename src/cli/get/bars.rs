@@ -236,7 +236,7 @@ fn text(text: &str, columns: usize) -> Line {
     }
 }
 
-/// `name  ████░░░░  45 %  12.3 MiB of 27.0 MiB`; without the bar where it would be too short to be read.
+/// `name  ████░░░░  45 %  12.3 MB of 27.0 MB`; without the bar where it would be too short to be read.
 fn bar(name: &str, done: u64, total: u64, columns: usize, style: Style) -> Line {
     let name_columns = (columns * 3 / 10).clamp(1, 40);
     let name = human::fit(name, name_columns);
@@ -298,7 +298,7 @@ mod tests {
         }
         let line = bar("clip.mov", 1 << 29, 1 << 30, 79, PLAIN);
         let expected =
-            "clip.mov                 ##########...........   50 %   512.0 MiB of 1.0 GiB";
+            "clip.mov                 ##########...........   50 %    536.9 MB of 1.1 GB";
         assert_eq!(line.text, expected);
     }
 

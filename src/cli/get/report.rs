@@ -181,12 +181,13 @@ impl Report for Lines {
         if let Some(head) = self.head(&summary) {
             self.say(&head)?;
         }
-        let fault = summary.error.as_ref().map(waiting);
+        let fault = summary.error.as_ref().map(|error| error.message.clone());
         let due = self.said_at.elapsed() >= LINES;
         if summary.state == State::Transferring && fault != self.fault {
             // Each attempt has a new time; said anew only now and then.
             if fault.is_some() != self.fault.is_some() || due {
-                let line = fault.clone().unwrap_or_else(|| "going on".into());
+                let error = summary.error.as_ref();
+                let line = error.map_or_else(|| "going on".into(), waiting);
                 self.fault = fault;
                 self.say(&line)?;
             }
@@ -218,11 +219,8 @@ impl Report for Lines {
 
 /// Why nothing moves.
 pub fn waiting(problem: &Problem) -> String {
-    let mut line = format!("waiting: {}", human::clean(&problem.message));
-    if let Some(at) = problem.retry_at {
-        line += &format!(" at {}", at.to_rfc3339());
-    }
-    line
+    let at = problem.retry_at.map(human::retry_in).unwrap_or_default();
+    format!("waiting: {}{at}", human::clean(&problem.message))
 }
 
 /// The package's name, fit to be shown.

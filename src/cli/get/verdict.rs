@@ -96,7 +96,7 @@ fn exit_of(code: Code) -> u8 {
 }
 
 fn advice(problem: &Problem) -> String {
-    if exit_of(problem.code) == FAILED {
+    if exit_of(problem.code) == FAILED && problem.recoverable {
         format!(
             "{}; the same command again fetches what is missing",
             problem.message
