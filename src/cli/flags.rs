@@ -356,7 +356,8 @@ pub fn of(verb: Verb) -> impl Iterator<Item = &'static Flag> {
 
 /// What `haul --help` prints.
 pub fn overview() -> String {
-    let mut text = format!("haul: {}\n\nUsage:\n", env!("CARGO_PKG_DESCRIPTION"));
+    let about = concat!("haul: ", env!("CARGO_PKG_DESCRIPTION"));
+    let mut text = format!("{}\n\nUsage:\n", wrap::indented(about, 0));
     for verb in Verb::ALL {
         line(&mut text, &usage(verb), verb.about());
     }
