@@ -205,8 +205,10 @@ impl Serving {
             .map_err(usage)?;
         let own_files = [&options.token_file, &options.on_complete, &options.on_error];
         let own_files = own_files.into_iter().chain([&options.transfers.ca_file]);
+        let tls_files = options.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
         own_files
             .flatten()
+            .chain(tls_files)
             .for_each(|path| dest::keep_file(path.as_ref()));
         let programs = Programs::check(options.on_complete.as_deref(), options.on_error.as_deref())
             .map_err(usage)?;

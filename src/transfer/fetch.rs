@@ -8,6 +8,7 @@ use super::open_file::{Progress, lock};
 use super::verdict::{Refusal, failed};
 use super::{Job, WorkerContext};
 use crate::base::copy_buffer::CopyBuffer;
+use crate::base::display::clean;
 use crate::base::intervals::Intervals;
 use crate::model::outcome::Outcome;
 use crate::model::ranges::Range;
@@ -258,6 +259,7 @@ impl Job {
         let in_place = progress.ranges.done().total();
         self.table.set_done(self.file.index, in_place);
         drop(progress);
+        self.log_start_over("the server takes no ranges and sends the whole file");
         self.tell_over(context)
             .inspect_err(|_| self.file.put_back(&whole))?;
         Ok(Place::of_whole(&whole))
@@ -273,6 +275,7 @@ impl Job {
         let failed_now = progress.changes.add(Instant::now());
         self.start_over(&mut progress);
         drop(progress);
+        self.log_start_over(message);
         if let Err(outcome) = self.tell_over(context) {
             return outcome;
         }
@@ -283,6 +286,14 @@ impl Job {
             ));
         }
         Outcome::Again(message.to_owned())
+    }
+
+    fn log_start_over(&self, why: &str) {
+        let path = clean(&self.table.path(self.file.index));
+        log::warn!(
+            "download {}: {path} starts over: {why}",
+            self.run.download.id
+        );
     }
 
     /// Forgets what is in place of the file. Before another byte takes its place, [`Job::tell_over`] has to be called.

@@ -10,7 +10,9 @@ use crate::support::agent::{Agent, Setup, row};
 use crate::support::namespace::Namespace;
 use crate::support::origin::{Gate, Kind, Origin, Reply};
 use crate::support::package::Package;
+use crate::support::process::{Running, haul, run};
 use crate::support::rig::Rig;
+use crate::support::tls::Authority;
 use crate::support::tree;
 
 fn hostile() -> Package {
@@ -159,6 +161,38 @@ fn the_token_file_is_not_replaced() {
     assert_eq!(record["state"], "complete", "{record}");
     assert_eq!(record["files"][0]["path"], "token (1)");
     assert!(fs::read_to_string(&token).unwrap().starts_with("api-token"));
+}
+
+#[test]
+fn the_key_of_the_listeners_is_not_replaced() {
+    let home = tempfile::tempdir().unwrap();
+    let (cert, key) = Authority::new().save_server("127.0.0.1", home.path());
+    let [cert_name, key_name] = [&cert, &key].map(|path| path.file_name().unwrap());
+    let [cert_name, key_name] = [cert_name, key_name].map(|name| name.to_str().unwrap());
+    let before = fs::read(&key).unwrap();
+    let origin = Origin::new(Package::new().file(cert_name, 1000).file(key_name, 1000));
+    let socket = format!("unix:{}", home.path().join("api.sock").display());
+    let mut serve = haul();
+    serve
+        .args(["serve", "--listen", &socket, "--tls-cert"])
+        .args([cert.as_os_str(), "--tls-key".as_ref(), key.as_os_str()])
+        .arg("--origin")
+        .arg(format!("{}={}", origin.base(), origin.api()))
+        .arg("--state-dir")
+        .arg(home.path().join("state"));
+    let running = Running::start(&mut serve);
+    assert!(running.stdout.line().is_some(), "{}", running.stderr.rest());
+    let ask = |args: &[&str]| {
+        let end = run(haul().args(args).args(["--server", &socket]));
+        assert_eq!(end.code(), Some(0), "{end:?}");
+        end.stdout
+    };
+    let dst = home.path().to_str().unwrap();
+    let id = ask(&["add", &origin.link(), dst, "--if-exists", "overwrite"]);
+    ask(&["wait", id.trim()]);
+    assert_eq!(fs::read(&key).unwrap(), before);
+    let files = ask(&["show", id.trim()]);
+    assert_eq!(files.matches(" (1)").count(), 2, "{files}");
 }
 
 #[test]
