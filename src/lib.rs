@@ -1,20 +1,22 @@
-//! haul: a download agent for large packages. The README says how to use it; this page says how it is built.
+//! haul: a download agent for large packages. The README says how to use it; this page says how it
+//! is built.
 //!
 //! # The rooms
 //!
-//! Every folder of `src` is a room. A room imports rooms below it only, and two rooms on one level do not know each
-//! other. `scripts/check-rooms` holds the code to this picture, and finds circles inside a room too.
+//! Every folder of `src` is a room. A room imports rooms below it only, and two rooms on one level
+//! do not know each other. `scripts/check-rooms` holds the code to this picture, and finds circles
+//! inside a room too.
 //!
 //! ```text
-//!  main                  turns the command line into a call, and signals into a clean stop
-//!  cli                   flags, help, the commands `serve`, `get` and those that ask a running agent
-//!  api       share       the REST API and the page   |   `haul share`, which offers a folder as a package
-//!  agent                 the engine: controller, syncer, cleaner, start and stop of downloads
-//!  transfer              worker threads: how one file's bytes come from a server into a `.part` file
-//!  store                 the state directory: snapshot, journal, what of it counts after a crash
-//!  dest      upstream    the destination folder and its file system   |   the servers that packages come from
-//!  model                 what a download is: its record, files, ranges, settings; no input or output
-//!  base                  clock, identifiers, intervals, addresses: nothing that is about downloads
+//!  main            turns the command line into a call, and signals into a clean stop
+//!  cli             flags, help, the commands `serve`, `get` and those that ask an agent
+//!  api, share      the REST API and the page; `haul share`, which offers a folder as a package
+//!  agent           the engine: controller, syncer, cleaner, start and stop of downloads
+//!  transfer        worker threads: how a file's bytes come from a server into a `.part` file
+//!  store           the state directory: snapshot, journal, what of it counts after a crash
+//!  dest, upstream  the destination folder and its file system; the servers of packages
+//!  model           what a download is: its record, files, ranges, settings; no input or output
+//!  base            clock, identifiers, intervals, addresses: nothing that is about downloads
 //! ```
 //!
 //! # Threads, what each waits for and what it sends
@@ -33,52 +35,65 @@
 //! | `governor` | a change of the settings, the next change of the schedule | the number of workers to the controller, the rate to the limiter |
 //! | `hook-…` | a download that ended | nothing; it runs the user's program |
 //!
-//! Pools grow with their work and shrink to nothing when idle, so that an agent at rest has few threads.
+//! Pools grow with their work and shrink to nothing when idle, so that an agent at rest has few
+//! threads.
 //!
 //! # The life of a POST
 //!
-//! 1. `api::gate` reads the request whole, within its limits, and hands it to tiny_http; `api::guard` checks `Host`,
-//!    `Origin` and token; `api::calls` turns it into a `Call`.
-//! 2. On an `api-create` thread `agent::local` makes the destination folder (`agent::claims` keeps track of who uses it), asks
-//!    the controller for a key (`PrepareCreate`), and resolves the link (`upstream::Client::resolve`).
-//! 3. The same thread commits the new download to the journal (`store::Store::commit`): what the API answers is on disk.
-//! 4. `ApplyCreate` hands it to the controller, which puts it on the board. The answer 201 goes out.
-//! 5. The controller's `dispatch` picks `Begin`; on a `beginning` thread `transfer::start` opens the destination, reads the
-//!    listing, plans the names (`dest::plan`) and makes the folders.
-//! 6. From the next `dispatch` on, ranges of files go to the workers. The first byte comes in `transfer::fetch`.
+//! 1. `api::gate` reads the request whole, within its limits, and hands it to tiny_http;
+//!    `api::guard` checks `Host`, `Origin` and token; `api::calls` turns it into a `Call`.
+//! 2. On an `api-create` thread `agent::local` makes the destination folder (`agent::claims` keeps
+//!    track of who uses it), asks the controller for a key (`PrepareCreate`), and resolves the link
+//!    (`upstream::Client::resolve`).
+//! 3. The same thread commits the new download to the journal (`store::Store::commit`): what the
+//!    API answers is on disk.
+//! 4. `ApplyCreate` hands it to the controller, which puts it on the board. The answer 201 goes
+//!    out.
+//! 5. The controller's `dispatch` picks `Begin`; on a `beginning` thread `transfer::start` opens
+//!    the destination, reads the listing, plans the names (`dest::plan`) and makes the folders.
+//! 6. From the next `dispatch` on, ranges of files go to the workers. The first byte comes in
+//!    `transfer::fetch`.
 //!
 //! # The life of a byte
 //!
-//! 1. The controller takes a range of a file (`model::ranges`) and puts it in a `Job`; an `errand` thread asks the API of
-//!    the package for the file's address, some files ahead.
-//! 2. A worker asks for the range (`transfer::fetch`, `upstream::fetch`), over a kept connection where there is one. Where
-//!    its host has refused requests (429, 503), it waits for leave first (`upstream::permits`, `upstream::host_limit`).
-//! 3. `transfer::copy` takes the rate limiter's leave, reads into the buffer or splices into a pipe, and writes at the range's offset
-//!    into `NAME.part`. Between two chunks it looks at the pause flag.
-//! 4. What was written counts as progress; the controller journals it every 200 ms, and the syncer syncs it about once a second.
-//! 5. The worker that brings the last byte gives the file its time and its name (`transfer::publish`), after the
-//!    journal was told.
+//! 1. The controller takes a range of a file (`model::ranges`) and puts it in a `Job`; an `errand`
+//!    thread asks the API of the package for the file's address, some files ahead.
+//! 2. A worker asks for the range (`transfer::fetch`, `upstream::fetch`), over a kept connection
+//!    where there is one. Where its host has refused requests (429, 503), it waits for leave first
+//!    (`upstream::permits`, `upstream::host_limit`).
+//! 3. `transfer::copy` takes the rate limiter's leave, reads into the buffer or splices into a
+//!    pipe, and writes at the range's offset into `NAME.part`. Between two chunks it looks at the
+//!    pause flag.
+//! 4. What was written counts as progress; the controller journals it every 200 ms, and the syncer
+//!    syncs it about once a second.
+//! 5. The worker that brings the last byte gives the file its time and its name
+//!    (`transfer::publish`), after the journal was told.
 //!
 //! # Invariants
 //!
-//! - Only the controller decides a download's state. Others that write to its view (`transfer::start` its name,
-//!   `cli::serve` an error found while stopping) do so for a download that the controller has lent to them.
+//! - Only the controller decides a download's state. Others that write to its view
+//!   (`transfer::start` its name, `cli::serve` an error found while stopping) do so for a download
+//!   that the controller has lent to them.
 //! - The controller never waits for the network or a destination.
 //! - What the API has answered is on disk. A refused request changed nothing.
 //! - A file has its final name only when all of its bytes are in place.
-//! - Data before record: a change that says that bytes are in place counts after a power cut only behind a sync mark.
-//! - Below the destination folder no symbolic link is followed, and no file is removed that this download did not make.
+//! - Data before record: a change that says that bytes are in place counts after a power cut only
+//!   behind a sync mark.
+//! - Below the destination folder no symbolic link is followed, and no file is removed that this
+//!   download did not make.
 //! - No secret is in an answer, in a log line or in a `Debug` text.
-//! - There is no async runtime, no unsafe code, and no timer thread; nothing wakes up while nothing is to be done.
+//! - There is no async runtime, no unsafe code, and no timer thread; nothing wakes up while nothing
+//!   is to be done.
 //!
 //! # Locks, in the order in which they are taken
 //!
 //! 1. `agent::claims` (folders are made and removed under it)
 //! 2. `transfer::start::PLANNING` (one plan at a time)
-//! 3. a file's `progress` in `transfer::open_file` (one file's at a time, except for the controller)
+//! 3. a file's `progress` in `transfer::open_file` (one file's at a time, except for the
+//!    controller)
 //! 4. the store's own: `backlog`, `base`, `sync`, `journal` (see [`store`])
-//! 5. short ones that are held over no call: the board, a download's view and content, pools, the rate limiter,
-//!    `upstream::permits`
+//! 5. short ones that are held over no call: the board, a download's view and content, pools, the
+//!    rate limiter, `upstream::permits`
 //!
 //! # Where to add
 //!
@@ -108,7 +123,8 @@
 //! | journal | the file of changes since the last snapshot of the state |
 //! | mark | a point in the journal's sequence; a sync mark says that the data before it is on disk |
 #![forbid(unsafe_code)]
-// The map is for those who work on haul; `cargo doc --document-private-items` shows all that it links to.
+// The map is for those who work on haul; `cargo doc --document-private-items` shows all that it
+// links to.
 #![allow(rustdoc::private_intra_doc_links)]
 
 mod agent;

@@ -55,10 +55,11 @@ fn start_log() {
         .init();
 }
 
-/// A write beyond the limit on file sizes (setrlimit(2), RLIMIT_FSIZE) is to be that file's error: by default its signal ends
-/// the process.
+/// A write beyond the limit on file sizes (setrlimit(2), RLIMIT_FSIZE) is to be that file's error:
+/// by default its signal ends the process.
 fn survive_file_limits() {
-    // Programs that are started have the default action again, since a handler does not outlive exec(2).
+    // Programs that are started have the default action again, since a handler does not outlive
+    // exec(2).
     if let Err(error) = signal_hook::flag::register(SIGXFSZ, Arc::default()) {
         log::warn!(
             "a limit on file sizes may end the process: {}",
@@ -80,8 +81,8 @@ fn fail(code: u8, message: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Every worker and every caller takes descriptors; the usual soft limit of 1024 is there for programs that
-/// use select(2), which this one does not.
+/// Every worker and every caller takes descriptors; the usual soft limit of 1024 is there for
+/// programs that use select(2), which this one does not.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -97,7 +98,8 @@ fn raise_descriptor_limit() {
 
 fn serve(options: cli::Serve) -> ExitCode {
     raise_descriptor_limit();
-    // Before anything can be acknowledged, so that a signal never finds the default action in place.
+    // Before anything can be acknowledged, so that a signal never finds the default action in
+    // place.
     let mut signals = match Signals::new([SIGHUP, SIGINT, SIGTERM]) {
         Ok(signals) => signals,
         Err(error) => return fail(1, &format!("signals cannot be handled: {}", words(&error))),

@@ -1,5 +1,6 @@
-//! Wakes one thread at a time of the wall clock, also where that clock is set or the machine slept: a router without
-//! a battery begins in 1970 and learns the time later. Between alarms nothing runs.
+//! Wakes one thread at a time of the wall clock, also where that clock is set or the machine slept:
+//! a router without a battery begins in 1970 and learns the time later. Between alarms nothing
+//! runs.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -50,7 +51,8 @@ impl Alarm {
                 Err(error) => return Err(error.into()),
             }
         }
-        // Whatever they say, they are not to say it again. The timer's read fails where the clock was set.
+        // Whatever they say, they are not to say it again. The timer's read fails where the clock
+        // was set.
         for fd in [&self.timer, &self.nudge] {
             let _ = rustix::io::read(fd, &mut [0_u8; 8]);
         }

@@ -1,9 +1,10 @@
 //! Who uses which destination: nobody removes a folder that another needs.
 //!
-//! A POST makes its `dst_folder` before it is decided, and another may go into the same folder meanwhile. What was made belongs
-//! to all of them until one is accepted, which takes it over; the last one to be refused removes what nobody uses. What a deleted
-//! download made, and is to be removed, waits in the same way for those that use it. Folders are compared by where
-//! they really are, since symbolic links and bind mounts give one folder several names.
+//! A POST makes its `dst_folder` before it is decided, and another may go into the same folder
+//! meanwhile. What was made belongs to all of them until one is accepted, which takes it over; the
+//! last one to be refused removes what nobody uses. What a deleted download made, and is to be
+//! removed, waits in the same way for those that use it. Folders are compared by where they really
+//! are, since symbolic links and bind mounts give one folder several names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -27,12 +28,13 @@ struct State {
     next: u64,
     /// The destinations of POSTs that are not decided yet.
     users: BTreeMap<u64, Location>,
-    /// Folders that were made for such POSTs or for deleted downloads, and that no download has taken over: each goes when
-    /// nobody uses it. Outer ones come first.
+    /// Folders that were made for such POSTs or for deleted downloads, and that no download has
+    /// taken over: each goes when nobody uses it. Outer ones come first.
     made: BTreeSet<PathBuf>,
 }
 
-/// The right of one POST to its destination. Once it is dropped, what was made goes where nobody else uses it.
+/// The right of one POST to its destination. Once it is dropped, what was made goes where nobody
+/// else uses it.
 pub struct Claim {
     claims: Arc<Claims>,
     user: u64,
@@ -55,7 +57,8 @@ impl Claims {
     /// # Errors
     /// As for [`Root::make`].
     pub fn make(self: &Arc<Claims>, path: &Path) -> Result<(Root, Claim), DestError> {
-        // A mount that hangs does so here, where it holds up nobody else. What is wrong is found again below.
+        // A mount that hangs does so here, where it holds up nobody else. What is wrong is found
+        // again below.
         let _ = path.metadata();
         let mut state = self.lock();
         let (root, made) = Root::make(path)?;
@@ -73,14 +76,15 @@ impl Claims {
         Ok((root, claim))
     }
 
-    /// Removes a folder, in the way of `remove`, unless it or one below it is the destination of a POST or a download.
-    /// None: it is, and stays.
+    /// Removes a folder, in the way of `remove`, unless it or one below it is the destination of a
+    /// POST or a download. None: it is, and stays.
     pub fn unless_used<T>(&self, folder: &Path, remove: impl FnOnce() -> T) -> Option<T> {
         let state = self.lock();
         (!self.is_used(&state, folder)).then(remove)
     }
 
-    /// As [`dest::unmake`], but what is used stays until it is not, or for good where this process ends before.
+    /// As [`dest::unmake`], but what is used stays until it is not, or for good where this process
+    /// ends before.
     pub fn unmake(&self, made: &[PathBuf]) {
         let mut state = self.lock();
         state.made.extend(made.iter().cloned());
@@ -106,7 +110,8 @@ impl Claims {
         self.sweep(&mut state);
     }
 
-    /// Removes what was made and nobody uses, innermost first. What is not empty by then is somebody's, and forgotten.
+    /// Removes what was made and nobody uses, innermost first. What is not empty by then is
+    /// somebody's, and forgotten.
     fn sweep(&self, state: &mut State) {
         let mut unused = state.made.clone();
         unused.retain(|folder| !self.is_used(state, folder));
@@ -118,7 +123,8 @@ impl Claims {
 }
 
 impl Claim {
-    /// Takes over the folders that were made, for whichever POST, and are this destination or above it; outermost first.
+    /// Takes over the folders that were made, for whichever POST, and are this destination or above
+    /// it; outermost first.
     pub fn take_over(&mut self) -> &[PathBuf] {
         let mut state = self.claims.lock();
         let made = std::mem::take(&mut state.made).into_iter();

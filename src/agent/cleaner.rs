@@ -1,4 +1,5 @@
-//! Removes what a deleted download leaves: its `.part` files and, if asked, everything that it made.
+//! Removes what a deleted download leaves: its `.part` files and, if asked, everything that it
+//! made.
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,7 +30,8 @@ pub struct Cleaner {
     pub claims: Arc<Claims>,
 }
 
-/// Starts the thread that cleans up, one download after the other. It ends when its channel is closed.
+/// Starts the thread that cleans up, one download after the other. It ends when its channel is
+/// closed.
 ///
 /// # Errors
 /// The system refuses a thread.
@@ -55,8 +57,8 @@ pub fn start(
         })
 }
 
-/// The download is gone. Where that cannot be saved now, it is known to be deleted at least: the next start
-/// would only find nothing left to remove. Nobody waits for room.
+/// The download is gone. Where that cannot be saved now, it is known to be deleted at least: the
+/// next start would only find nothing left to remove. Nobody waits for room.
 fn forget(store: &Store<Saved>, removal: &Removal) {
     let gone = Change::Gone(vec![removal.download.key]);
     match store.commit(std::slice::from_ref(&gone)) {
@@ -129,8 +131,9 @@ impl Cleaner {
         }
     }
 
-    /// Where, below this download's destination, other downloads have put files that are complete: one that was told to
-    /// overwrite may have put its file in the place of this one's, and nothing tells the two apart.
+    /// Where, below this download's destination, other downloads have put files that are complete:
+    /// one that was told to overwrite may have put its file in the place of this one's, and nothing
+    /// tells the two apart.
     fn files_of_others(&self, removal: &Removal) -> HashSet<PathBuf> {
         let here = &removal.download.order;
         let mut paths = HashSet::new();

@@ -12,7 +12,8 @@ use crate::model::board::Board;
 /// The start waits so long for the answer. A mount that hangs is not waited for.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Looks at every destination once. One that is looked at later, by its own transfer, has the newer figure.
+/// Looks at every destination once. One that is looked at later, by its own transfer, has the newer
+/// figure.
 pub fn look(board: &Board) {
     let downloads = board.all();
     if downloads.is_empty() {

@@ -1,4 +1,5 @@
-//! The governor: keeps speed and workers at what the settings and the hour say, and the settings on disk.
+//! The governor: keeps speed and workers at what the settings and the hour say, and the settings on
+//! disk.
 
 use std::io;
 use std::num::NonZeroU64;
@@ -16,8 +17,9 @@ use crate::store::{Store, StoreError};
 use crate::transfer::WorkerContext;
 use crate::transfer::worker::Pools;
 
-/// Bytes per second that make a connection worth its while. With less, what a sender has put on its way lies in
-/// buffers for so long that it takes the connection for dead, and all of that is sent again.
+/// Bytes per second that make a connection worth its while. With less, what a sender has put on its
+/// way lies in buffers for so long that it takes the connection for dead, and all of that is sent
+/// again.
 const TRICKLE: u64 = 16 << 10;
 /// Even then: a small file need not wait for a large one.
 const FEWEST: usize = 2;
@@ -36,7 +38,8 @@ pub struct Governor {
 }
 
 impl Governor {
-    /// Puts the settings in force, and starts a thread that follows the schedule. `said` is what was remembered.
+    /// Puts the settings in force, and starts a thread that follows the schedule. `said` is what
+    /// was remembered.
     ///
     /// # Errors
     /// The system refuses a thread or a timer.

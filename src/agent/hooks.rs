@@ -1,13 +1,15 @@
 //! Hooks: programs of the user's that run when a download becomes complete or fails.
 //!
-//! A program is run without arguments and without a shell; what happened is in its environment, and nothing else is
-//! but `PATH`, `HOME` and `LANG`. Names and messages come from outside: a script must quote them. It runs in
-//! `dst_folder` (in `/` where that is gone), reads nothing, and what it prints goes to the agent's stderr. Four run
-//! at the same time, the others wait their turn; one that runs for ten minutes is killed with all that it started.
+//! A program is run without arguments and without a shell; what happened is in its environment, and
+//! nothing else is but `PATH`, `HOME` and `LANG`. Names and messages come from outside: a script
+//! must quote them. It runs in `dst_folder` (in `/` where that is gone), reads nothing, and what it
+//! prints goes to the agent's stderr. Four run at the same time, the others wait their turn; one
+//! that runs for ten minutes is killed with all that it started.
 //!
-//! A hook runs at most once for each time that a download becomes complete or fails, and never again for one that
-//! was so at a start. One that waits for its turn when the agent ends does not run; one that runs goes on. (Only
-//! after a power cut may a download that had become complete in the last few seconds do so again, with its hook.)
+//! A hook runs at most once for each time that a download becomes complete or fails, and never
+//! again for one that was so at a start. One that waits for its turn when the agent ends does not
+//! run; one that runs goes on. (Only after a power cut may a download that had become complete in
+//! the last few seconds do so again, with its hook.)
 
 use std::ffi::OsString;
 use std::io;
@@ -37,7 +39,8 @@ const AT_ONCE: usize = 4;
 const WAITING: usize = 1000;
 /// How long a program may run.
 const LIMIT: Duration = Duration::from_secs(600);
-/// Bytes of one variable: a name may be long, and the system refuses what is over 128 KiB (execve(2)).
+/// Bytes of one variable: a name may be long, and the system refuses what is over 128 KiB
+/// (execve(2)).
 const LONGEST: usize = 8 << 10;
 /// What a program gets of our own environment. Ours may hold secrets.
 const KEPT: [&str; 3] = ["PATH", "HOME", "LANG"];
@@ -247,7 +250,8 @@ impl Runner {
             .stdin(Stdio::null())
             // Our stdout has one line, for whoever started us.
             .stdout(io::stderr().as_fd().try_clone_to_owned()?)
-            // A group of its own: a terminal's Ctrl-C is for us, and the end is for all that it started.
+            // A group of its own: a terminal's Ctrl-C is for us, and the end is for all that it
+            // started.
             .process_group(0)
             .spawn()?;
         if ends_within(&child, self.limit) {
@@ -260,8 +264,8 @@ impl Runner {
     }
 }
 
-/// Whether the child ends in time. It is left to be waited for, so that its number stays its own. (A pidfd could be
-/// polled instead, but not before Linux 5.3, and network storage often has less.)
+/// Whether the child ends in time. It is left to be waited for, so that its number stays its own.
+/// (A pidfd could be polled instead, but not before Linux 5.3, and network storage often has less.)
 fn ends_within(child: &Child, limit: Duration) -> bool {
     let (ended, end) = bounded::<()>(1);
     let pid = Pid::from_child(child);

@@ -1,5 +1,5 @@
-//! The agent as the API sees it: checks what needs the network or the disk on the caller's own thread, and asks the
-//! controller for the rest.
+//! The agent as the API sees it: checks what needs the network or the disk on the caller's own
+//! thread, and asks the controller for the rest.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,7 +76,8 @@ impl LocalAgent {
         applied
     }
 
-    /// Asks what the link leads to. What may pass by itself is no refusal: it is what the download begins with.
+    /// Asks what the link leads to. What may pass by itself is no refusal: it is what the download
+    /// begins with.
     fn check_link(&self, order: &Order) -> Result<Result<Package, Event>, Refusal> {
         let watch = Watch {
             stop: self.stopping.clone(),

@@ -17,7 +17,8 @@ use crate::upstream::Package;
 
 /// What can be asked of the controller. Each carries the channel for its answer.
 pub enum Command {
-    /// May the download be paused or resumed? Answers the changes to commit; none where nothing changes.
+    /// May the download be paused or resumed? Answers the changes to commit; none where nothing
+    /// changes.
     PrepareState {
         id: String,
         state: State,
@@ -36,7 +37,8 @@ pub enum Command {
         state: State,
         reply: Sender<Vec<u32>>,
     },
-    /// That is committed (or could not be): carry it out. Answers the identifiers of those that changed.
+    /// That is committed (or could not be): carry it out. Answers the identifiers of those that
+    /// changed.
     ApplyStates {
         keys: Vec<u32>,
         state: State,
@@ -62,7 +64,8 @@ pub enum Command {
     ApplyCreate {
         key: u32,
         new: Option<Box<NewDownload>>,
-        /// Why its link could not be read at POST, where it may be read later: the first attempt to begin was made there.
+        /// Why its link could not be read at POST, where it may be read later: the first attempt to
+        /// begin was made there.
         fault: Option<Event>,
         reply: Sender<()>,
     },
@@ -111,7 +114,8 @@ pub struct Removal {
     pub identity: Identity,
     pub made: Vec<PathBuf>,
     pub parts: Arc<Parts>,
-    /// After a power cut, before anyone has looked which of the files below the bound have a `.part`.
+    /// After a power cut, before anyone has looked which of the files below the bound have a
+    /// `.part`.
     pub unsettled: bool,
     pub remove_files: bool,
 }

@@ -1,7 +1,7 @@
 //! The agent: what the API may ask of it, what it may refuse, and the threads that do the work.
 //!
-//! Knows downloads, the store and the transfers. Knows nothing of HTTP on our own side: it is the same agent behind
-//! the API and behind `haul get`.
+//! Knows downloads, the store and the transfers. Knows nothing of HTTP on our own side: it is the
+//! same agent behind the API and behind `haul get`.
 
 pub mod alarm;
 pub mod claims;
@@ -125,7 +125,8 @@ pub trait Agent: Send + Sync {
     /// How it is doing, as of now; asks nobody and waits for nothing.
     fn vitals(&self) -> Vitals;
 
-    /// The package's files, for reading; read back from disk for a complete download. None where they are not listed yet.
+    /// The package's files, for reading; read back from disk for a complete download. None where
+    /// they are not listed yet.
     fn files(&self, download: &Download) -> Option<Arc<FileTable>> {
         download.table()
     }
@@ -141,11 +142,12 @@ pub trait Agent: Send + Sync {
     fn pause(&self, id: &str) -> Result<Arc<Download>, Refusal>;
 
     /// # Errors
-    /// `DownloadNotFound`, `InvalidTransition` from `complete`, `Duplicate` from `error` while its link goes into its folder again.
+    /// `DownloadNotFound`, `InvalidTransition` from `complete`, `Duplicate` from `error` while its
+    /// link goes into its folder again.
     fn resume(&self, id: &str) -> Result<Arc<Download>, Refusal>;
 
-    /// Pauses (`to` is `Paused`) or resumes (`Transferring`) the downloads in one of these states, all or
-    /// none, and answers the identifiers of those that changed, oldest first.
+    /// Pauses (`to` is `Paused`) or resumes (`Transferring`) the downloads in one of these states,
+    /// all or none, and answers the identifiers of those that changed, oldest first.
     ///
     /// # Errors
     /// `StateUnwritable`, `ShuttingDown`.
@@ -157,8 +159,8 @@ pub trait Agent: Send + Sync {
     /// `DownloadNotFound`, `StateUnwritable`.
     fn set_priority(&self, id: &str, priority: i32) -> Result<Arc<Download>, Refusal>;
 
-    /// Reads what a link leads to, and nothing is recorded: `entry` gets the package, then each entry of its listing,
-    /// until it answers false or all was told.
+    /// Reads what a link leads to, and nothing is recorded: `entry` gets the package, then each
+    /// entry of its listing, until it answers false or all was told.
     ///
     /// # Errors
     /// A refusal, or a fault that may pass: at any time, also after some entries.

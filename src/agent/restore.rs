@@ -121,7 +121,8 @@ pub struct Recalled {
     files: SavedFiles,
 }
 
-/// Finds out how far the files of the download of this identifier are; its table only where it is `wanted`.
+/// Finds out how far the files of the download of this identifier are; its table only where it is
+/// `wanted`.
 pub fn recall(id: &str, mut files: SavedFiles, wanted: bool, store: &Store<Saved>) -> Recalled {
     let table = wanted.then(|| load(id, &files, store)).transpose();
     let failed = failed_codes(&files);

@@ -1,10 +1,11 @@
-//! Group commit: one sync of the data for all that was written in the last second or so, then one mark in the
-//! journal. Data first, record second.
+//! Group commit: one sync of the data for all that was written in the last second or so, then one
+//! mark in the journal. Data first, record second.
 //!
-//! A sync that fails is never made up for by a later one: the kernel tells each open descriptor of lost data once, and takes the
-//! pages for clean from then on. What the download has written since its last good sync is taken back instead, as
-//! if the power had gone, and the download fails. Until it has come to rest more of that kind may be reported,
-//! which is taken back as well; then the controller is told what is left.
+//! A sync that fails is never made up for by a later one: the kernel tells each open descriptor of
+//! lost data once, and takes the pages for clean from then on. What the download has written since
+//! its last good sync is taken back instead, as if the power had gone, and the download fails.
+//! Until it has come to rest more of that kind may be reported, which is taken back as well; then
+//! the controller is told what is left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,7 +27,8 @@ pub struct SyncRequest {
     pub mark: Mark,
     /// Each with the key of the download that writes there.
     pub roots: Vec<(u32, Arc<Root>)>,
-    /// Downloads of which a loss was found and that write nothing more. To be named until their loss is settled.
+    /// Downloads of which a loss was found and that write nothing more. To be named until their
+    /// loss is settled.
     pub rested: Vec<u32>,
 }
 
@@ -59,7 +61,8 @@ impl Disks for SystemDisks {
     }
 }
 
-/// Starts the thread that syncs. It ends when the channel of its requests is closed, and returns what is not settled.
+/// Starts the thread that syncs. It ends when the channel of its requests is closed, and returns
+/// what is not settled.
 ///
 /// # Errors
 /// The system refuses a thread.
@@ -114,7 +117,8 @@ impl Syncer {
             let dst_folder = &downloads.get(&key)?.order.dst_folder;
             Some((key, Root::existing(dst_folder.as_ref()).ok()?))
         };
-        // All are open before the first one is synced: of an old loss the system tells those, and nobody later.
+        // All are open before the first one is synced: of an old loss the system tells those, and
+        // nobody later.
         let roots: Vec<(u32, Root)> = left.into_iter().filter_map(open).collect();
         rustix::fs::sync();
         for (key, root) in &roots {
@@ -124,7 +128,8 @@ impl Syncer {
         }
     }
 
-    /// Syncs the destinations, each for itself, then says so in the journal. What was lost is taken back before.
+    /// Syncs the destinations, each for itself, then says so in the journal. What was lost is taken
+    /// back before.
     fn serve(&mut self, request: &SyncRequest) {
         for (key, root) in &request.roots {
             if let Err(error) = self.disks.sync(root) {
@@ -132,7 +137,8 @@ impl Syncer {
             }
         }
         if let Err(error) = self.take_back() {
-            // The mark would vouch for what is lost. The next request's says all that this one does.
+            // The mark would vouch for what is lost. The next request's says all that this one
+            // does.
             log::error!("that data was lost could not be saved, which is tried again: {error}");
             return;
         }
@@ -159,7 +165,8 @@ impl Syncer {
         take_back(&self.store, &self.lost)
     }
 
-    /// Tells what is left of a download that writes nothing more. Where its list cannot be read that is tried again.
+    /// Tells what is left of a download that writes nothing more. Where its list cannot be read
+    /// that is tried again.
     fn settle(&mut self, key: u32) {
         if !self.lost.contains_key(&key) {
             return;
@@ -178,7 +185,8 @@ impl Syncer {
     }
 }
 
-/// Lets nothing count of these downloads' data that is not known to be synced. On return that is on disk.
+/// Lets nothing count of these downloads' data that is not known to be synced. On return that is on
+/// disk.
 fn take_back(store: &Store<Saved>, lost: &Lost) -> Result<(), StoreError> {
     let unsettled: Vec<Change> = lost.keys().copied().map(Change::Unsettled).collect();
     store.append(&unsettled)?;
@@ -194,7 +202,8 @@ fn problem(error: &DestError) -> Problem {
     }
 }
 
-/// Syncs a complete download, at a time when nobody writes and no syncer runs, and says so in the journal.
+/// Syncs a complete download, at a time when nobody writes and no syncer runs, and says so in the
+/// journal.
 ///
 /// # Errors
 /// The disk does not hold it; see [`fail`].

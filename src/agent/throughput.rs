@@ -13,7 +13,8 @@ pub struct Throughput {
 }
 
 impl Throughput {
-    /// Takes a sample and returns units per second over the window; 0 while there is no earlier sample.
+    /// Takes a sample and returns units per second over the window; 0 while there is no earlier
+    /// sample.
     pub fn measure(&mut self, now: Instant, count: u64) -> u64 {
         // After a rest, what lies further back says nothing about now.
         while self

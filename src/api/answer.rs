@@ -62,7 +62,8 @@ impl Answer {
         let put = "writing to memory cannot fail";
         write!(
             head,
-            "HTTP/1.1 {} {}\r\nDate: {}\r\nContent-Type: {}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n",
+            "HTTP/1.1 {} {}\r\nDate: {}\r\nContent-Type: {}\r\nCache-Control: \
+             no-store\r\nX-Content-Type-Options: nosniff\r\n",
             self.status,
             reason(self.status),
             httpdate::HttpDate::from(SystemTime::now()),

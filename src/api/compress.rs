@@ -10,7 +10,8 @@ use super::answer::{Answer, Body, Slices};
 /// Shorter answers would hardly become shorter, in bytes.
 const SMALL: usize = 1 << 10;
 
-/// Whether an `Accept-Encoding` asks for gzip: by name or, where it is not named, by `*`; never with `q=0`.
+/// Whether an `Accept-Encoding` asks for gzip: by name or, where it is not named, by `*`; never
+/// with `q=0`.
 pub fn is_accepted(field: Option<&str>) -> bool {
     let (mut named, mut any) = (None, None);
     for item in field.unwrap_or_default().split(',') {
@@ -31,8 +32,8 @@ pub fn is_accepted(field: Option<&str>) -> bool {
     named.or(any).is_some_and(|quality| quality > 0.0)
 }
 
-/// The answer, compressed where it is long enough and `accepted`. An event stream is left as it is: each event
-/// is to be there at once.
+/// The answer, compressed where it is long enough and `accepted`. An event stream is left as it is:
+/// each event is to be there at once.
 pub fn compress(mut answer: Answer, accepted: bool) -> Answer {
     let streams = answer.content_type == "text/event-stream";
     let short = answer.length().is_some_and(|length| length <= SMALL);

@@ -72,8 +72,8 @@ pub fn changed(to: State, ids: &[String]) -> Answer {
 /// `wait` seconds from now at the most. One that does not transfer has nothing to wait for.
 ///
 /// # Errors
-/// `DownloadNotFound`, then or now; `invalid_parameter` where `files.after` is no file of the package;
-/// `overloaded` without a thread to wait on.
+/// `DownloadNotFound`, then or now; `invalid_parameter` where `files.after` is no file of the
+/// package; `overloaded` without a thread to wait on.
 pub fn details(
     hub: &Arc<Hub>,
     agent: &dyn Agent,

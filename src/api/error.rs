@@ -114,7 +114,8 @@ impl ApiError {
     /// 413 `body_too_large`; `limit` in bytes.
     pub fn body_too_large(limit: usize) -> ApiError {
         let message = format!(
-            "the request's body is larger than {limit} bytes; send only the fields that this call takes"
+            "the request's body is larger than {limit} bytes; send only the fields that this call \
+             takes"
         );
         ApiError::new(413, "body_too_large", message)
     }

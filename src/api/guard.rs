@@ -162,8 +162,8 @@ fn without_port(host: &str) -> Option<&str> {
     }
 }
 
-/// Whether a page of this origin was loaded from this host and port: over http or https, since a proxy that ends TLS may
-/// stand before. A default port may be left out on either side.
+/// Whether a page of this origin was loaded from this host and port: over http or https, since a
+/// proxy that ends TLS may stand before. A default port may be left out on either side.
 fn is_origin_of(origin: &str, host: &str) -> bool {
     let Some((scheme, site)) = origin.split_once("://") else {
         return false;

@@ -1,5 +1,5 @@
-//! Which part of a list is asked for: the query parameters of the downloads and of a download's files, and the
-//! `Link` to the part that follows (RFC 8288).
+//! Which part of a list is asked for: the query parameters of the downloads and of a download's
+//! files, and the `Link` to the part that follows (RFC 8288).
 
 use std::fmt::Write as _;
 

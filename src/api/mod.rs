@@ -180,7 +180,8 @@ impl Server {
         self.gate.urls()
     }
 
-    /// Reads the certificate and its key again, where there are any. Those that cannot be used change nothing.
+    /// Reads the certificate and its key again, where there are any. Those that cannot be used
+    /// change nothing.
     pub fn reload(&self) {
         let Some(certificate) = &self.certificate else {
             return;
@@ -308,7 +309,8 @@ impl Service {
         }));
     }
 
-    /// Whether enough wait for a thread of this pool. Each of them holds a connection, and a crowd would hold all that there are.
+    /// Whether enough wait for a thread of this pool. Each of them holds a connection, and a crowd
+    /// would hold all that there are.
     fn is_crowded(&self, pool: &ThreadPool) -> bool {
         let most = (self.most_streams / 2).max(1);
         pool.queue().is_some_and(|waiting| waiting >= most)
@@ -345,13 +347,15 @@ impl Service {
         self.guard.check_token(field(request, "Authorization"))
     }
 
-    /// The target below the base path. What is not below it is no path of ours, and is found nowhere.
+    /// The target below the base path. What is not below it is no path of ours, and is found
+    /// nowhere.
     fn below_base<'a>(&self, target: &'a str) -> &'a str {
         let below = target.strip_prefix(self.base_path.as_str());
         below.filter(|below| below.starts_with('/')).unwrap_or("")
     }
 
-    /// Whether the base path itself was asked for, whose page is one slash further: its addresses are relative to that.
+    /// Whether the base path itself was asked for, whose page is one slash further: its addresses
+    /// are relative to that.
     fn is_bare_base(&self, target: &str) -> bool {
         !self.base_path.is_empty() && target == self.base_path
     }

@@ -47,7 +47,8 @@ impl ThreadPool {
         }
     }
 
-    /// None where a job would be begun now; else how many wait already. Jobs that a thread is about to take count as waiting.
+    /// None where a job would be begun now; else how many wait already. Jobs that a thread is about
+    /// to take count as waiting.
     pub fn queue(&self) -> Option<usize> {
         let state = self.shared.lock();
         let free = state.waiting + (self.shared.most - state.threads);

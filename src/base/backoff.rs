@@ -27,7 +27,8 @@ impl Backoff {
         backoff
     }
 
-    /// After another fault. Faults that come while the next attempt is not due belong to the last one.
+    /// After another fault. Faults that come while the next attempt is not due belong to the last
+    /// one.
     pub fn again(&mut self, now: Instant, asked: Option<Duration>, jitter: f64) {
         let asked = asked.unwrap_or_default().min(LONGEST_ASKED);
         if now >= self.due {
@@ -38,7 +39,8 @@ impl Backoff {
         self.due = self.due.max(now + asked);
     }
 
-    /// Bytes came: how long the faults have lasted counts from now on. The wait that is running stays.
+    /// Bytes came: how long the faults have lasted counts from now on. The wait that is running
+    /// stays.
     pub fn renew(&mut self, now: Instant) {
         self.first = now;
     }

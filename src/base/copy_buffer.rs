@@ -1,5 +1,5 @@
-//! What a worker carries from the network to the disk: a buffer, or a pipe through which the kernel moves the bytes
-//! without showing them to us, which spares one copy of each.
+//! What a worker carries from the network to the disk: a buffer, or a pipe through which the kernel
+//! moves the bytes without showing them to us, which spares one copy of each.
 
 use std::fs::File;
 use std::io;
@@ -11,8 +11,8 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 
 /// Bytes of the buffer: larger ones gain nothing.
 const BUFFER: usize = 256 << 10;
-/// Bytes that the pipe holds. It must be as large as an unprivileged process may have it: with the usual 64 KiB
-/// it costs more than it saves.
+/// Bytes that the pipe holds. It must be as large as an unprivileged process may have it: with the
+/// usual 64 KiB it costs more than it saves.
 pub const PIPE: usize = 1 << 20;
 
 /// One worker's buffer and pipe. The pipe is made when it is first wanted.
@@ -190,7 +190,8 @@ mod tests {
     fn a_file_that_takes_no_pipe_is_written_all_the_same() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        // splice(2) refuses files that are open for appending; what they are written at is their end.
+        // splice(2) refuses files that are open for appending; what they are written at is their
+        // end.
         let file = File::options()
             .create(true)
             .append(true)

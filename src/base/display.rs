@@ -1,7 +1,7 @@
 //! Text from outside, made fit to be shown.
 
-/// Foreign text, fit for a terminal: what could move the cursor, start an escape sequence or turn the direction
-/// of writing round becomes `?`.
+/// Foreign text, fit for a terminal: what could move the cursor, start an escape sequence or turn
+/// the direction of writing round becomes `?`.
 pub fn clean(text: &str) -> String {
     let harmful = |c: char| {
         c.is_control()

@@ -34,7 +34,8 @@ impl Ids {
             .unwrap_or_default();
         let random = u128::from_le_bytes(random()) >> 48;
         let fresh = (since.as_millis() & ((1 << 48) - 1)) << 80 | random;
-        // After the last one that there is, which only a state file made by hand can name, order is given up.
+        // After the last one that there is, which only a state file made by hand can name, order is
+        // given up.
         self.last = self
             .last
             .checked_add(1)

@@ -1,4 +1,5 @@
-//! A set of numbers kept as intervals: the bytes of a file that are in place, the files of a package that are.
+//! A set of numbers kept as intervals: the bytes of a file that are in place, the files of a
+//! package that are.
 
 use std::collections::BTreeMap;
 

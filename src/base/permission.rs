@@ -8,7 +8,8 @@ use rustix::process::{getegid, geteuid};
 
 use crate::base::system_words::words;
 
-/// An error at `path` in words; where the permission is missing, with who this process is and whose the path is.
+/// An error at `path` in words; where the permission is missing, with who this process is and whose
+/// the path is.
 pub fn explained(error: &io::Error, path: &Path) -> String {
     match error.kind() {
         io::ErrorKind::PermissionDenied => format!("{}: {}", words(error), who(path)),

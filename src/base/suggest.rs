@@ -3,8 +3,8 @@
 /// Longer words are not looked at, in characters: they come from outside.
 const LONGEST: usize = 40;
 
-/// The known word that is nearest to this one: a letter missing, too many, wrong or swapped, at most one in three. None where
-/// none is near.
+/// The known word that is nearest to this one: a letter missing, too many, wrong or swapped, at
+/// most one in three. None where none is near.
 pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let letters: Vec<char> = word.to_lowercase().chars().take(LONGEST + 1).collect();
     if letters.len() > LONGEST {
@@ -25,7 +25,8 @@ pub fn shown(word: &str) -> String {
     format!("{shown:?}")
 }
 
-/// Steps that lead from one word to the other (Damerau and Levenshtein, without moving a letter twice).
+/// Steps that lead from one word to the other (Damerau and Levenshtein, without moving a letter
+/// twice).
 fn distance(from: &[char], to: &[char]) -> usize {
     let mut rows = vec![vec![0; to.len() + 1]; from.len() + 1];
     rows[0] = (0..=to.len()).collect();

@@ -2,7 +2,8 @@
 
 use std::io;
 
-/// What an error says, without the number that the standard library adds to the system's words, and as the middle of a sentence.
+/// What an error says, without the number that the standard library adds to the system's words, and
+/// as the middle of a sentence.
 pub fn words(error: &io::Error) -> String {
     let text = error.to_string();
     match text.find(" (os error ") {

@@ -1,5 +1,5 @@
-//! Threads that come when there is work and go when there has been none for a while: an agent that rests has no
-//! stacks and no buffers to keep.
+//! Threads that come when there is work and go when there has been none for a while: an agent that
+//! rests has no stacks and no buffers to keep.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -12,7 +12,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Enough for TLS and JSON with room to spare; what is not touched costs nothing.
 const STACK: usize = 512 << 10;
 
-/// A pool of threads. Clones are the same pool; with the last of them it ends, once its tasks are done.
+/// A pool of threads. Clones are the same pool; with the last of them it ends, once its tasks are
+/// done.
 pub struct ThreadPool<T> {
     tasks: Sender<T>,
     shared: Arc<Shared<T>>,
@@ -47,8 +48,9 @@ struct PoolState {
 }
 
 impl<T: Send + 'static> ThreadPool<T> {
-    /// A pool of up to `most` threads with this name, none of them at first. `make_handler` is called on each thread as it
-    /// starts, and `empty` when the last one has ended. What `make_handler` returns must not panic.
+    /// A pool of up to `most` threads with this name, none of them at first. `make_handler` is
+    /// called on each thread as it starts, and `empty` when the last one has ended. What
+    /// `make_handler` returns must not panic.
     pub fn new(
         name: &'static str,
         most: usize,

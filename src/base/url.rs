@@ -1,15 +1,17 @@
 //! Absolute http and https URLs: taken apart, checked, and resolved against one another (RFC 3986).
 //!
-//! Everything that is read here comes from outside. What is ambiguous, and so could mean one host to us
-//! and another one to somebody else (user names, backslashes, control characters), is refused.
+//! Everything that is read here comes from outside. What is ambiguous, and so could mean one host
+//! to us and another one to somebody else (user names, backslashes, control characters), is
+//! refused.
 
 use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv6Addr};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-/// What a query may hold only percent-encoded: the query percent-encode set of the URL standard (1.3). All else goes out as
-/// it was given, since signatures depend on it. `%` itself stays: it was encoded by whoever made the URL.
+/// What a query may hold only percent-encoded: the query percent-encode set of the URL standard
+/// (1.3). All else goes out as it was given, since signatures depend on it. `%` itself stays: it
+/// was encoded by whoever made the URL.
 const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
 
 /// The same for a path: the path percent-encode set.
@@ -20,8 +22,8 @@ const LONGEST_SCHEME: usize = 8;
 /// The longest port, with what goes before it: `:65535`.
 const LONGEST_PORT: usize = 6;
 
-/// An address as a server sends it, as the text of a URL: spaces around it are left out, and those inside, and bytes
-/// beyond ASCII, are percent-encoded, as browsers do.
+/// An address as a server sends it, as the text of a URL: spaces around it are left out, and those
+/// inside, and bytes beyond ASCII, are percent-encoded, as browsers do.
 pub fn encoded(address: &[u8]) -> String {
     let trimmed = address.trim_ascii();
     let mut text = String::with_capacity(trimmed.len());
@@ -159,7 +161,8 @@ impl Url {
         text
     }
 
-    /// The whole URL for a request, query included; what no request line may hold is percent-encoded.
+    /// The whole URL for a request, query included; what no request line may hold is
+    /// percent-encoded.
     pub fn for_request(&self) -> String {
         // There is one for every small file: it is to be one piece of memory.
         let mut text = String::with_capacity(self.request_len());
@@ -251,7 +254,8 @@ fn host_and_port(authority: &str) -> Result<(String, Option<u16>), UrlError> {
     }
 }
 
-/// Names of at most 253 bytes (RFC 1035, 2.3.4), underscores tolerated. Other scripts come in as punycode.
+/// Names of at most 253 bytes (RFC 1035, 2.3.4), underscores tolerated. Other scripts come in as
+/// punycode.
 fn is_host_name(host: &str) -> bool {
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
     !host.is_empty()

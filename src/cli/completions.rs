@@ -27,7 +27,8 @@ enum Kind {
     Free,
 }
 
-/// By the word that stands for the value in `--help`; of several the last, which is the one that a shell can know.
+/// By the word that stands for the value in `--help`; of several the last, which is the one that a
+/// shell can know.
 fn kind(value: &str) -> Kind {
     let last = value.split_whitespace().last().unwrap_or_default();
     match last.trim_matches(['[', ']']) {

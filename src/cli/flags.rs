@@ -1,5 +1,5 @@
-//! The one table of flags. Parsing, environment variables, `--help`, the manual page and the shells'
-//! completions all read it.
+//! The one table of flags. Parsing, environment variables, `--help`, the manual page and the
+//! shells' completions all read it.
 
 use std::fmt::Write as _;
 
@@ -147,26 +147,33 @@ impl Verb {
     pub fn notes(self) -> &'static [&'static str] {
         match self {
             Verb::Get => &[
-                "LINK can be - (the first line of stdin) or @FILE (the first line of FILE): others on this machine \
-                 can see arguments, and the link's secret in them. DIR is the current directory where it is left out.",
-                "Ctrl-C pauses. Where everything is in place already, nothing is done; a file that is missing is \
+                "LINK can be - (the first line of stdin) or @FILE (the first line of FILE): others \
+                 on this machine \
+                 can see arguments, and the link's secret in them. DIR is the current directory \
+                 where it is left out.",
+                "Ctrl-C pauses. Where everything is in place already, nothing is done; a file that \
+                 is missing is \
                  downloaded again.",
-                "Exit status: 0 complete, 1 failed, 2 bad usage, 3 refused by the link's server (not found, expired, \
+                "Exit status: 0 complete, 1 failed, 2 bad usage, 3 refused by the link's server \
+                 (not found, expired, \
                  password), 130 interrupted by SIGINT or SIGTERM.",
             ],
             Verb::Add => &[
-                "LINK can be - (the first line of stdin) or @FILE (the first line of FILE): others on this machine \
+                "LINK can be - (the first line of stdin) or @FILE (the first line of FILE): others \
+                 on this machine \
                  can see arguments, and the link's secret in them. DIR is on the agent's machine.",
             ],
             Verb::Inspect => &[
-                "LINK can be - (the first line of stdin) or @FILE (the first line of FILE): others on this machine \
+                "LINK can be - (the first line of stdin) or @FILE (the first line of FILE): others \
+                 on this machine \
                  can see arguments, and the link's secret in them. The running agent is asked.",
             ],
             Verb::Show | Verb::Pause | Verb::Resume | Verb::Rm | Verb::Wait => {
                 &["Of an ID its end, as ls shows it, or its beginning is enough."]
             }
             Verb::Settings => &[
-                "Settings are rate-limit=RATE (rate-limit=10M, rate-limit=none) and workers=N. What is set so survives a \
+                "Settings are rate-limit=RATE (rate-limit=10M, rate-limit=none) and workers=N. \
+                 What is set so survives a \
                  restart, and wins over the flags of haul serve.",
             ],
             _ => &[],
@@ -189,7 +196,8 @@ pub struct Flag {
     pub env: &'static str,
     /// The value where neither is given; empty where there is none or it is worked out.
     pub default: &'static str,
-    /// May be given more than once; in the environment the values are separated by commas or spaces.
+    /// May be given more than once; in the environment the values are separated by commas or
+    /// spaces.
     pub repeats: bool,
     /// For `--help`.
     pub help: &'static str,
@@ -229,23 +237,30 @@ pub const FLAGS: &[Flag] = &[
     Flag {
         repeats: true,
         ..flag(Verb::Serve, "listen", "ADDRESS", "HAUL_LISTEN", "127.0.0.1:8080",
-            "Where the API listens: HOST:PORT, [IPv6]:PORT or unix:/path/of/a/socket; may be repeated (in HAUL_LISTEN: \
-             separated by commas or spaces). Port 0 takes a free one. Anything but a loopback address or a socket \
+            "Where the API listens: HOST:PORT, [IPv6]:PORT or unix:/path/of/a/socket; may be \
+             repeated (in HAUL_LISTEN: \
+             separated by commas or spaces). Port 0 takes a free one. Anything but a loopback \
+             address or a socket \
              needs --token-file; callers by a socket need no token")
     },
     flag(Verb::Serve, "socket-group", "GROUP", "HAUL_SOCKET_GROUP", "",
-        "The group, by name or number, that may open the Unix sockets beside their owner (default: the agent's)"),
+        "The group, by name or number, that may open the Unix sockets beside their owner (default: \
+         the agent's)"),
     flag(Verb::Serve, "tls-cert", "FILE", "HAUL_TLS_CERT", "",
-        "Speak TLS on TCP, with the certificate chain in this PEM file; it and the key are read again on SIGHUP"),
+        "Speak TLS on TCP, with the certificate chain in this PEM file; it and the key are read \
+         again on SIGHUP"),
     flag(Verb::Serve, "tls-key", "FILE", "HAUL_TLS_KEY", "",
         "The certificate's key, a PEM file"),
     also(&[Verb::Get], flag(Verb::Serve, "state-dir", "DIR", "HAUL_STATE_DIR", "",
-        "Where downloads are remembered (default: $STATE_DIRECTORY, else $XDG_STATE_HOME/haul, else ~/.local/state/haul)")),
+        "Where downloads are remembered (default: $STATE_DIRECTORY, else $XDG_STATE_HOME/haul, \
+         else ~/.local/state/haul)")),
     also(&[Verb::Get], flag(Verb::Serve, "workers", "N", "HAUL_WORKERS", "24",
         "Connections that transfer at the same time, 1 to 256")),
     also(&[Verb::Get], flag(Verb::Serve, "rate-limit", "RATE", "HAUL_RATE_LIMIT", "",
-        "Bytes of files per second, all downloads together; k, M and G stand for thousands, millions and billions, \
-         Ki, Mi and Gi for powers of 1024: 500k, 10M, 10MB, 10MiB (default: no limit). What PUT /api/v1/settings has set wins, also after a restart; so it is \
+        "Bytes of files per second, all downloads together; k, M and G stand for thousands, \
+         millions and billions, \
+         Ki, Mi and Gi for powers of 1024: 500k, 10M, 10MB, 10MiB (default: no limit). What PUT \
+         /api/v1/settings has set wins, also after a restart; so it is \
          with --workers")),
     Flag {
         repeats: true,
@@ -262,15 +277,19 @@ pub const FLAGS: &[Flag] = &[
         "Retry for this long without a byte before a fault is final")),
     also(&[Verb::Get, Verb::Add, Verb::Inspect, Verb::Ls, Verb::Show, Verb::Pause, Verb::Resume, Verb::Rm, Verb::Wait, Verb::Settings,
         Verb::Health], flag(Verb::Serve, "ca-file", "FILE", "HAUL_CA_FILE", "",
-        "Trust the certificate authorities in this PEM file as well, and servers whose own certificate is in it")),
+        "Trust the certificate authorities in this PEM file as well, and servers whose own \
+         certificate is in it")),
     also(&[Verb::Get], flag(Verb::Serve, "no-pipelining", "", "HAUL_NO_PIPELINING", "",
-        "Ask a server for one thing at a time on each connection. Slower with small files; for networks with a proxy \
+        "Ask a server for one thing at a time on each connection. Slower with small files; for \
+         networks with a proxy \
          that mixes up answers")),
     flag(Verb::Serve, "base-path", "PATH", "HAUL_BASE_PATH", "",
         "Serve the page and the API below this path, such as /haul, for a proxy that passes it on"),
     flag(Verb::Serve, "on-complete", "PROGRAM", "HAUL_ON_COMPLETE", "",
-        "Run this program, without arguments or a shell, when a download is complete. Its environment says which: \
-         HAUL_DOWNLOAD_ID, HAUL_STATE, HAUL_NAME, HAUL_DST_FOLDER, HAUL_LINK, HAUL_BYTES_TOTAL, HAUL_FILES_TOTAL. \
+        "Run this program, without arguments or a shell, when a download is complete. Its \
+         environment says which: \
+         HAUL_DOWNLOAD_ID, HAUL_STATE, HAUL_NAME, HAUL_DST_FOLDER, HAUL_LINK, HAUL_BYTES_TOTAL, \
+         HAUL_FILES_TOTAL. \
          It has 10 minutes, and runs at most once"),
     flag(Verb::Serve, "on-error", "PROGRAM", "HAUL_ON_ERROR", "",
         "The same when a download fails; HAUL_ERROR_CODE and HAUL_ERROR_MESSAGE say why"),
@@ -283,7 +302,8 @@ pub const FLAGS: &[Flag] = &[
     flag(Verb::Share, "link-id", "ID", "HAUL_LINK_ID", "",
         "The link's identifier, so that it stays the same after a restart (default: random)"),
     flag(Verb::Share, "secret", "SECRET", "HAUL_SECRET", "",
-        "The link's secret (default: random). Others on this machine can see flags: rather set HAUL_SECRET"),
+        "The link's secret (default: random). Others on this machine can see flags: rather set \
+         HAUL_SECRET"),
     flag(Verb::Share, "public-url", "URL", "HAUL_PUBLIC_URL", "",
         "How others reach this server, where it is behind a proxy or listens on all addresses \
          (default: http:// and the listening address)"),
@@ -297,8 +317,10 @@ pub const FLAGS: &[Flag] = &[
         repeats: true,
         also: &[Verb::Add],
         ..flag(Verb::Get, "include", "PATTERN", "HAUL_INCLUDE", "",
-            "Only files that a pattern matches: ? * ** [a-z] [!a-z] {a,b}, and \\ before a literal; without / the \
-             file's name, with / at its end all below; may be repeated (in HAUL_INCLUDE: one a line)")
+            "Only files that a pattern matches: ? * ** [a-z] [!a-z] {a,b}, and \\ before a \
+             literal; without / the \
+             file's name, with / at its end all below; may be repeated (in HAUL_INCLUDE: one a \
+             line)")
     },
     Flag {
         repeats: true,
@@ -310,7 +332,8 @@ pub const FLAGS: &[Flag] = &[
         repeats: true,
         also: &[Verb::Add],
         ..flag(Verb::Get, "file-id", "ID", "HAUL_FILE_ID", "",
-            "Only the file with this identifier, as inspect --json shows it; may be repeated (in HAUL_FILE_ID: one \
+            "Only the file with this identifier, as inspect --json shows it; may be repeated (in \
+             HAUL_FILE_ID: one \
              a line)")
     },
     also(&[Verb::Add], flag(Verb::Get, "create-package-folder", "", "HAUL_CREATE_PACKAGE_FOLDER", "",
@@ -330,7 +353,8 @@ pub const FLAGS: &[Flag] = &[
     flag(Verb::Get, "quiet", "", "HAUL_QUIET", "",
         "Print nothing but errors"),
     also(CLIENTS, flag(Verb::Add, "server", "URL", "HAUL_SERVER", "http://127.0.0.1:8080",
-        "The agent to ask: http://HOST:PORT, https://HOST:PORT, HOST:PORT or unix:/path/of/a/socket")),
+        "The agent to ask: http://HOST:PORT, https://HOST:PORT, HOST:PORT or \
+         unix:/path/of/a/socket")),
     also(CLIENTS, flag(Verb::Add, "token-file", "FILE", "HAUL_TOKEN_FILE", "",
         "The agent's token is this file's first line")),
     flag(Verb::Ls, "states", "STATES", "HAUL_STATES", "",

@@ -131,7 +131,8 @@ impl<'a> Given<'a> {
         Ok(list)
     }
 
-    /// The values of a flag that repeats and may hold commas and spaces: one a line in the environment.
+    /// The values of a flag that repeats and may hold commas and spaces: one a line in the
+    /// environment.
     fn lines(&self, name: &str) -> Result<Vec<String>, UsageError> {
         let mut list = Vec::new();
         for found in self.all(name)? {
@@ -218,7 +219,8 @@ impl<'a> Given<'a> {
         });
         if let Some(open) = open.filter(|_| serve.token_file.is_none()) {
             return Err(UsageError::new(format!(
-                "others can reach {open}, so --token-file is needed: a file whose first line is the API's token"
+                "others can reach {open}, so --token-file is needed: a file whose first line is \
+                 the API's token"
             )));
         }
         Ok(serve)

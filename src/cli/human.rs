@@ -91,12 +91,14 @@ pub fn pace(summary: &Summary<'_>, files: u64) -> String {
     text
 }
 
-/// Columns that a text takes on a terminal; close enough for scripts that are written from left to right.
+/// Columns that a text takes on a terminal; close enough for scripts that are written from left to
+/// right.
 pub fn columns(text: &str) -> usize {
     text.chars().map(width).sum()
 }
 
-/// The text's end, where it does not fit into so many columns: what tells files apart is rather there.
+/// The text's end, where it does not fit into so many columns: what tells files apart is rather
+/// there.
 pub fn fit(text: &str, most: usize) -> String {
     if columns(text) <= most {
         return text.to_owned();

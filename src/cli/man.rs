@@ -68,7 +68,8 @@ haul completions bash >/etc/bash_completion.d/haul
 pub fn page() -> String {
     let version = env!("CARGO_PKG_VERSION");
     let mut text = format!(
-        ".TH HAUL 1 \"\" \"haul {version}\" \"User Commands\"\n.SH NAME\nhaul \\- {}\n.SH SYNOPSIS\n",
+        ".TH HAUL 1 \"\" \"haul {version}\" \"User Commands\"\n.SH NAME\nhaul \\- {}\n.SH \
+         SYNOPSIS\n",
         roff(&lower_first(env!("CARGO_PKG_DESCRIPTION")))
     );
     for (position, verb) in Verb::ALL.into_iter().enumerate() {

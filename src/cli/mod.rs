@@ -1,5 +1,5 @@
-//! The command line: from arguments and environment to a command, or to one line about what is wrong.
-//! What runs a command is here too: `serve`, `get`, and the `client` of a running agent.
+//! The command line: from arguments and environment to a command, or to one line about what is
+//! wrong. What runs a command is here too: `serve`, `get`, and the `client` of a running agent.
 
 pub mod client;
 mod command;
@@ -40,7 +40,8 @@ pub struct UsageError {
 }
 
 impl UsageError {
-    /// `message` is what was wrong; control characters in it are escaped, so that it stays one line.
+    /// `message` is what was wrong; control characters in it are escaped, so that it stays one
+    /// line.
     pub fn new(message: impl AsRef<str>) -> UsageError {
         let mut line = String::new();
         for character in message.as_ref().chars() {

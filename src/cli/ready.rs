@@ -1,4 +1,5 @@
-//! Says that the agent takes calls: on stdout, and to the service manager that started it, if it asked for that.
+//! Says that the agent takes calls: on stdout, and to the service manager that started it, if it
+//! asked for that.
 
 use std::ffi::OsStr;
 use std::io::{self, Write};
@@ -24,7 +25,8 @@ pub fn announce(urls: &[String]) -> io::Result<()> {
     Ok(())
 }
 
-/// The protocol of sd_notify(3): a datagram to a socket with a path, or with an abstract name after an `@`.
+/// The protocol of sd_notify(3): a datagram to a socket with a path, or with an abstract name after
+/// an `@`.
 fn notify(socket: &OsStr) -> io::Result<()> {
     let address = match socket.as_bytes() {
         [b'@', name @ ..] => UnixAddr::from_abstract_name(name)?,

@@ -1,4 +1,5 @@
-//! Starts the threads, wires them together, and stops them: the engine, and for `haul serve` the API in front of it.
+//! Starts the threads, wires them together, and stops them: the engine, and for `haul serve` the
+//! API in front of it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -81,8 +82,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Takes the state directory and goes on with what is in it. `amend` sees what was saved before anything
-    /// is done about it, and may change it; what is to last it must commit as well.
+    /// Takes the state directory and goes on with what is in it. `amend` sees what was saved before
+    /// anything is done about it, and may change it; what is to last it must commit as well.
     ///
     /// # Errors
     /// See [`ServeError`]; what `amend` reports becomes `Start`.
@@ -130,7 +131,8 @@ impl Engine {
         })
     }
 
-    /// Tells every transfer, and every POST that waits for its link, to give up. The receiver, for [`Engine::settle`], hears of it when none is left.
+    /// Tells every transfer, and every POST that waits for its link, to give up. The receiver, for
+    /// [`Engine::settle`], hears of it when none is left.
     pub fn halt(&self) -> Receiver<()> {
         self.handle.stopping.store(true, Ordering::Release);
         let (reply, stopped) = bounded(1);
@@ -139,7 +141,8 @@ impl Engine {
         stopped
     }
 
-    /// Waits until the transfers have given up, 3 s at the most. Nothing is written to a destination after that.
+    /// Waits until the transfers have given up, 3 s at the most. Nothing is written to a
+    /// destination after that.
     pub fn settle(&self, stopped: &Receiver<()>) {
         if stopped.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
             log::warn!(
@@ -148,13 +151,15 @@ impl Engine {
         }
     }
 
-    /// Once the transfers have given up: makes sure that a complete download is on the disk, and recorded as such.
+    /// Once the transfers have given up: makes sure that a complete download is on the disk, and
+    /// recorded as such.
     ///
     /// # Errors
     /// It is not. What of it was not synced before counts no more, and it is in error.
     pub fn harden(&mut self, download: &Download) -> Result<(), Problem> {
         let store = &self.handle.store;
-        // It ends with the controller. The system may have told it of a loss, and tells nobody else.
+        // It ends with the controller. The system may have told it of a loss, and tells nobody
+        // else.
         let syncer = self.syncer.take().map(JoinHandle::join);
         let mut lost = syncer.and_then(Result::ok).unwrap_or_default();
         let known = lost.remove(&download.key).or(download.view().problem);

@@ -298,7 +298,8 @@ pub fn read_token(path: &Path) -> Result<Secret, String> {
             Ok(Secret::new(token))
         }
         _ => Err(format!(
-            "the first line of the token file {path:?} must be 1 to 1024 printable ASCII characters without spaces"
+            "the first line of the token file {path:?} must be 1 to 1024 printable ASCII \
+             characters without spaces"
         )),
     }
 }

@@ -3,8 +3,8 @@
 /// Columns of a line.
 const WIDTH: usize = 80;
 
-/// The text in lines of at most [`WIDTH`] columns, each after `indent` spaces, broken between words. A longer word has a
-/// line of its own.
+/// The text in lines of at most [`WIDTH`] columns, each after `indent` spaces, broken between
+/// words. A longer word has a line of its own.
 pub fn indented(text: &str, indent: usize) -> String {
     let margin = " ".repeat(indent);
     let mut lines = vec![margin.clone()];

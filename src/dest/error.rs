@@ -57,18 +57,21 @@ impl DestError {
             }
             Errno::DQUOT => {
                 return DestError::Full(format!(
-                    "cannot {action} {path}: the disk quota is used up; free some space or raise it, then resume"
+                    "cannot {action} {path}: the disk quota is used up; free some space or raise \
+                     it, then resume"
                 ));
             }
             Errno::FBIG => {
                 return DestError::TooLarge(format!(
-                    "cannot {action} {path}: the file is larger than this system allows; choose a folder on another disk, or raise the \
+                    "cannot {action} {path}: the file is larger than this system allows; choose a \
+                     folder on another disk, or raise the \
                      limit on file sizes (ulimit -f)"
                 ));
             }
             Errno::NOENT => {
                 return DestError::Missing(format!(
-                    "cannot {action} {path} ({}): it is missing; was it removed, or its disk unmounted?",
+                    "cannot {action} {path} ({}): it is missing; was it removed, or its disk \
+                     unmounted?",
                     text(error)
                 ));
             }

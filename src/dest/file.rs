@@ -14,7 +14,8 @@ use super::{DestError, Storage};
 /// Bytes in a block as `st_blocks` counts them, whatever the file system's own are: stat(2).
 pub(super) const STAT_BLOCK: u64 = 512;
 
-/// Files up to this size are written at once, which shows a full disk as soon as setting space aside would.
+/// Files up to this size are written at once, which shows a full disk as soon as setting space
+/// aside would.
 const SMALL: u64 = 256 << 10;
 
 /// Files from this size on are first held against the free space.
@@ -32,8 +33,8 @@ pub fn reserve_new(file: &File, size: u64, storage: Storage) -> Result<(), DestE
 }
 
 /// Makes a file `size` bytes long and sets their space aside, so that a full disk shows now. Where
-/// the file system cannot set it aside, there has to be that much free. A file that would be filled with zeros keeps
-/// its length, and grows as it comes. A failure changes nothing.
+/// the file system cannot set it aside, there has to be that much free. A file that would be filled
+/// with zeros keeps its length, and grows as it comes. A failure changes nothing.
 ///
 /// # Errors
 /// `Full`; `TooLarge` where the file system cannot hold a file so large.
@@ -76,8 +77,8 @@ fn try_reserve(file: &File, size: u64, storage: Storage) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Whether a file that cannot be made so long could not be written either. Whatever else hinders setting space aside (some
-/// FUSE file systems answer EPERM) says nothing about writing.
+/// Whether a file that cannot be made so long could not be written either. Whatever else hinders
+/// setting space aside (some FUSE file systems answer EPERM) says nothing about writing.
 fn is_definite(errno: Errno) -> bool {
     matches!(
         errno,
@@ -91,7 +92,8 @@ fn check_free(file: &File, stat: &Stat, size: u64) -> Result<(), Errno> {
         .saturating_mul(STAT_BLOCK);
     let disk = fstatvfs(file)?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    // Some network and FUSE file systems report nothing at all; they are given the benefit of the doubt.
+    // Some network and FUSE file systems report nothing at all; they are given the benefit of the
+    // doubt.
     if disk.f_blocks > 0 && size.saturating_sub(has) > free {
         return Err(Errno::NOSPC);
     }
@@ -101,8 +103,9 @@ fn check_free(file: &File, stat: &Stat, size: u64) -> Result<(), Errno> {
 /// Extents looked at, at most: a file in more pieces than that is taken at its word.
 const EXTENTS: usize = 65_536;
 
-/// The parts of a file that hold data, as half-open intervals: what was set aside but never written, or was cut off
-/// and grew again, is not among them. Where the file system cannot tell, that is the file's whole length.
+/// The parts of a file that hold data, as half-open intervals: what was set aside but never
+/// written, or was cut off and grew again, is not among them. Where the file system cannot tell,
+/// that is the file's whole length.
 pub fn extents(file: &File) -> Vec<(u64, u64)> {
     let length = fstat(file).map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0));
     let mut found = Vec::new();
@@ -137,8 +140,9 @@ fn path_of(file: &File) -> PathBuf {
         .unwrap_or_else(|_| PathBuf::from("the file"))
 }
 
-/// Sets the modification time, in nanoseconds since 1970. Returns the one that the file has then, which may be coarser or
-/// another: file systems have a grain and bounds, and some only say that they have done it.
+/// Sets the modification time, in nanoseconds since 1970. Returns the one that the file has then,
+/// which may be coarser or another: file systems have a grain and bounds, and some only say that
+/// they have done it.
 pub fn set_mtime(file: &File, ns: i64) -> Option<i64> {
     let before = fstat(file).ok()?;
     let time = Timespec {
@@ -158,7 +162,8 @@ pub fn set_mtime(file: &File, ns: i64) -> Option<i64> {
     mtime(file)
 }
 
-/// The modification time in nanoseconds since 1970. None where it is outside the years 1677 to 2262.
+/// The modification time in nanoseconds since 1970. None where it is outside the years 1677 to
+/// 2262.
 pub fn mtime(file: &File) -> Option<i64> {
     nanoseconds(&fstat(file).ok()?)
 }

@@ -35,7 +35,8 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Published {
     Done,
-    /// The final name is taken, and was not to be replaced, or is a folder or a file of the agent's own. Nothing was changed.
+    /// The final name is taken, and was not to be replaced, or is a folder or a file of the agent's
+    /// own. Nothing was changed.
     Taken,
     /// There is no regular file under the `.part` name.
     PartMissing,
@@ -46,7 +47,8 @@ pub enum Published {
 pub struct Found {
     /// In bytes.
     pub length: u64,
-    /// Its modification time in nanoseconds since 1970. None where it is outside the years 1677 to 2262.
+    /// Its modification time in nanoseconds since 1970. None where it is outside the years 1677 to
+    /// 2262.
     pub mtime: Option<i64>,
 }
 
@@ -132,8 +134,8 @@ impl Folder {
         }
     }
 
-    /// Opens a regular file with one name, as it is, for reading and writing. None: there is no such file;
-    /// a second hard link might be a file of the user's, so it counts as none.
+    /// Opens a regular file with one name, as it is, for reading and writing. None: there is no
+    /// such file; a second hard link might be a file of the user's, so it counts as none.
     ///
     /// # Errors
     /// No permission, a failing disk.
@@ -156,7 +158,8 @@ impl Folder {
         Ok(ours.then(|| file.into()))
     }
 
-    /// Gives a whole file its final name. With `replace` a file or link of that name is replaced, the link itself.
+    /// Gives a whole file its final name. With `replace` a file or link of that name is replaced,
+    /// the link itself.
     ///
     /// # Errors
     /// No permission, no space for the entry, a failing disk.
@@ -268,7 +271,8 @@ impl Folder {
         }
     }
 
-    /// What is there under a name, links not followed. None: nothing, or nothing that can be looked at.
+    /// What is there under a name, links not followed. None: nothing, or nothing that can be looked
+    /// at.
     pub fn kind(&self, name: &str) -> Option<Kind> {
         let stat = self.stat(checked(name).ok()?).ok()??;
         Some(Kind::of(&stat))
@@ -296,8 +300,8 @@ impl Folder {
         blocks.unwrap_or(0).saturating_mul(super::file::STAT_BLOCK)
     }
 
-    /// The length of a regular file, in bytes, links not followed. None: there is none of that name, or nothing
-    /// that can be looked at.
+    /// The length of a regular file, in bytes, links not followed. None: there is none of that
+    /// name, or nothing that can be looked at.
     pub fn file_len(&self, name: &str) -> Option<u64> {
         self.file(name).ok()?.map(|found| found.length)
     }

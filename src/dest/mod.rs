@@ -96,7 +96,8 @@ impl Root {
     /// directories it made, outermost first, for [`unmake`]. A failure leaves nothing behind.
     ///
     /// # Errors
-    /// Something in the way, no permission, a full disk. That the folder can be written to is not tried.
+    /// Something in the way, no permission, a full disk. That the folder can be written to is not
+    /// tried.
     pub fn make(path: &Path) -> Result<(Root, Vec<PathBuf>), DestError> {
         place::refuse_own_ancestor(path)?;
         let made = place::make_missing(path)?;
@@ -143,7 +144,8 @@ impl Root {
         locate::locate(&self.dir, &self.path)
     }
 
-    /// Opens the folder at `path`, whichever that is: enough to sync it. To write, see [`Root::open`].
+    /// Opens the folder at `path`, whichever that is: enough to sync it. To write, see
+    /// [`Root::open`].
     ///
     /// # Errors
     /// It is not there, or cannot be opened.
@@ -205,8 +207,9 @@ impl Root {
     /// Another file system that is mounted somewhere below is not waited for.
     ///
     /// # Errors
-    /// What the disk reports: anything may be lost that was written through this root, or while it was open, since it
-    /// was last synced. That is said once: another call may succeed, and would prove nothing of it.
+    /// What the disk reports: anything may be lost that was written through this root, or while it
+    /// was open, since it was last synced. That is said once: another call may succeed, and would
+    /// prove nothing of it.
     pub fn sync(&self) -> Result<(), DestError> {
         match fs::syncfs(&self.dir) {
             // Opened without the right to list it: such a descriptor cannot sync.
@@ -240,7 +243,8 @@ impl Root {
         Ok(Folder::new(at, path, self.owner))
     }
 
-    /// Removes the folder at `components` where it is empty, and no link. Whatever hinders is no error: false.
+    /// Removes the folder at `components` where it is empty, and no link. Whatever hinders is no
+    /// error: false.
     pub fn remove_folder(&self, components: &[&str]) -> bool {
         let Some((&last, parents)) = components.split_last() else {
             return false;

@@ -1,9 +1,10 @@
 //! What this process keeps for itself: no download may write there.
 //!
-//! A package whose tree reaches into the state directory could replace the record of all downloads, and one that is
-//! told to overwrite could replace the file of the token or a program that is run at the end of a download. Folders and files are
-//! told by device and inode, so that no other name of theirs helps. There is one list for the process, since whoever
-//! opens a destination has to heed it.
+//! A package whose tree reaches into the state directory could replace the record of all downloads,
+//! and one that is told to overwrite could replace the file of the token or a program that is run
+//! at the end of a download. Folders and files are told by device and inode, so that no other name
+//! of theirs helps. There is one list for the process, since whoever opens a destination has to
+//! heed it.
 
 use std::fs::{File, metadata};
 use std::os::fd::AsFd;

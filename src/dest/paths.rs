@@ -16,7 +16,8 @@ pub const UNNAMED: &str = "unnamed";
 /// Room kept, in a name that has to be shortened, for ` (1)`.
 const COUNTER_ROOM: usize = 4;
 
-/// The longest extension, with its dot, that is kept when a name is shortened; beyond it is no extension.
+/// The longest extension, with its dot, that is kept when a name is shortened; beyond it is no
+/// extension.
 const EXTENSION_MAX: usize = 32;
 
 /// Bytes a component may have, `.part` not counted: 250 nearly everywhere.
@@ -24,7 +25,8 @@ pub fn limit(traits: Traits) -> usize {
     traits.name_max - PART.len()
 }
 
-/// A folder's name, made safe. None: nothing is left of it, or it means the folder itself or the one above.
+/// A folder's name, made safe. None: nothing is left of it, or it means the folder itself or the
+/// one above.
 pub fn mend_folder<'a>(component: &'a str, traits: Traits) -> Option<Cow<'a, str>> {
     mend(component, traits)
 }
@@ -75,7 +77,8 @@ fn trim_end(name: &mut Cow<'_, str>) {
     }
 }
 
-/// Windows takes `CON`, and `con.txt` too, for a device: what is before the first dot gives way to `unnamed`.
+/// Windows takes `CON`, and `con.txt` too, for a device: what is before the first dot gives way to
+/// `unnamed`.
 fn replace_reserved(name: &mut Cow<'_, str>) {
     let stem_end = name.find('.').unwrap_or(name.len());
     if is_reserved(name[..stem_end].trim_end()) {
@@ -96,7 +99,8 @@ fn is_reserved(stem: &str) -> bool {
     WHOLE.iter().any(|word| word.eq_ignore_ascii_case(stem)) || is_port(stem)
 }
 
-/// What is before the last extension, and the extension with its dot. A leading dot begins no extension.
+/// What is before the last extension, and the extension with its dot. A leading dot begins no
+/// extension.
 fn split(name: &str) -> (&str, &str) {
     match name.rfind('.') {
         Some(dot) if dot > 0 && name.len() - dot <= EXTENSION_MAX => name.split_at(dot),
@@ -120,7 +124,8 @@ pub fn cut(text: &str, most: usize) -> &str {
     &text[..end]
 }
 
-/// `name (1).ext` for 1: a name's variant that is tried when the name is taken. Short enough for `.part`.
+/// `name (1).ext` for 1: a name's variant that is tried when the name is taken. Short enough for
+/// `.part`.
 pub fn numbered(name: &str, number: u32, traits: Traits) -> String {
     let (stem, extension) = split(name);
     let counter = format!(" ({number})");
@@ -139,8 +144,8 @@ pub fn part_name(name: &str, number: u32, traits: Traits) -> String {
 }
 
 /// The characters by which two names are compared where case plays no part: each mapped to upper,
-/// then to lower case, so that `ς`, `σ` and `Σ` are one. Coarser than most file systems, which costs
-/// a needless ` (1)` at the worst.
+/// then to lower case, so that `ς`, `σ` and `Σ` are one. Coarser than most file systems, which
+/// costs a needless ` (1)` at the worst.
 pub fn folded(name: &str) -> impl Iterator<Item = char> {
     name.chars().flat_map(|c| {
         let mut upper = c.to_uppercase();

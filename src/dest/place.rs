@@ -161,7 +161,8 @@ fn is_dir(file: &fs::File) -> bool {
 
 pub(super) fn not_the_folder(path: &Path) -> DestError {
     DestError::Unwritable(format!(
-        "{} is not the folder that the download began in: is its disk mounted? Mount it, then resume",
+        "{} is not the folder that the download began in: is its disk mounted? Mount it, then \
+         resume",
         path.display()
     ))
 }

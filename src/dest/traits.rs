@@ -56,7 +56,8 @@ impl Traits {
             _ => Traits::default(),
         };
         if let Ok(stat) = fstatvfs(&dir) {
-            // FAT counts 255 UTF-16 units and reports more bytes; some network file systems report nonsense.
+            // FAT counts 255 UTF-16 units and reports more bytes; some network file systems report
+            // nonsense.
             let reported = usize::try_from(stat.f_namemax).unwrap_or(NAME_MAX);
             traits.name_max = reported.clamp(64, NAME_MAX);
         }
@@ -98,7 +99,8 @@ pub(super) fn fuse_is_linux_like(dir: impl AsFd) -> bool {
     })
 }
 
-/// The type that a device is mounted as: proc_pid_mountinfo(5), the third field and the first one after ` - `.
+/// The type that a device is mounted as: proc_pid_mountinfo(5), the third field and the first one
+/// after ` - `.
 fn fuse_type<'a>(mounts: &'a str, device: &str) -> Option<&'a str> {
     mounts.lines().find_map(|line| {
         let (mount, source) = line.split_once(" - ")?;

@@ -1,7 +1,7 @@
 //! The board: every download as its readers see it.
 //!
-//! HTTP threads read downloads here without asking the controller, so that a long answer never holds up a transfer
-//! and a busy controller never holds up an answer.
+//! HTTP threads read downloads here without asking the controller, so that a long answer never
+//! holds up a transfer and a busy controller never holds up an answer.
 
 use std::sync::{Arc, PoisonError, RwLock};
 

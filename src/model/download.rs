@@ -39,7 +39,8 @@ enum Content {
 /// One download, shared by everyone who reads it.
 pub struct Download {
     pub id: String,
-    /// A small number that stands for the download in the journal; never used twice in one state directory.
+    /// A small number that stands for the download in the journal; never used twice in one state
+    /// directory.
     pub key: u32,
     pub order: Order,
     pub created_at: Timestamp,
@@ -224,8 +225,8 @@ impl Download {
         self.changed();
     }
 
-    /// Lets go of the files of a complete download: `counts` are shown from here on, and `files` says what has
-    /// become of them since they were listed.
+    /// Lets go of the files of a complete download: `counts` are shown from here on, and `files`
+    /// says what has become of them since they were listed.
     pub fn rest(&self, counts: Counts, files: Changed) {
         *self.content.write().unwrap_or_else(PoisonError::into_inner) =
             Content::Resting(counts, Arc::new(files));

@@ -9,11 +9,13 @@
 //! | `{a,b}` | either |
 //! | `\` | the next character as it is |
 //!
-//! A pattern without `/` is matched with the last component of the path, at any depth; any other with the whole
-//! path, a `/` at its beginning aside. One that ends in `/` matches everything below. Case counts.
+//! A pattern without `/` is matched with the last component of the path, at any depth; any other
+//! with the whole path, a `/` at its beginning aside. One that ends in `/` matches everything
+//! below. Case counts.
 //!
-//! A pattern is compiled to a list of steps, its length a small multiple of the pattern's, and all ways through it
-//! are followed at the same time: the time is at most pattern times path, whatever either says.
+//! A pattern is compiled to a list of steps, its length a small multiple of the pattern's, and all
+//! ways through it are followed at the same time: the time is at most pattern times path, whatever
+//! either says.
 
 use std::fmt;
 use std::iter::Peekable;

@@ -45,7 +45,8 @@ impl fmt::Display for LinkError {
             LinkError::Invalid(why) => write!(f, "This is not a package link: {why}."),
             LinkError::UnsupportedHost(server) => write!(
                 f,
-                "Links to {server} are not supported: a package link begins with https://get.massive.app/ \
+                "Links to {server} are not supported: a package link begins with \
+                 https://get.massive.app/ \
                  or https://get.massive.io/ (for a haul share or another server of your own, add \
                  --origin {server}={server}/v1)."
             ),
@@ -83,8 +84,8 @@ impl Default for Origins {
 }
 
 impl Origins {
-    /// Adds `LINK_BASE=API_BASE`, each http or https with an optional port and path. A later pair wins over an
-    /// earlier one with the same link base.
+    /// Adds `LINK_BASE=API_BASE`, each http or https with an optional port and path. A later pair
+    /// wins over an earlier one with the same link base.
     ///
     /// # Errors
     /// A text for the user where it is no such pair.
@@ -174,8 +175,9 @@ fn without_userinfo(url: &str) -> Option<Url> {
     Url::parse(&format!("{scheme}://{host}{}", &rest[end..])).ok()
 }
 
-/// Whether `text` can stand as one component of a URL's path once it is percent-encoded: not empty, at most
-/// 1 KiB, not `.` or `..`, which cannot be encoded, and without `/`, `\` and control characters, which some servers decode too early.
+/// Whether `text` can stand as one component of a URL's path once it is percent-encoded: not empty,
+/// at most 1 KiB, not `.` or `..`, which cannot be encoded, and without `/`, `\` and control
+/// characters, which some servers decode too early.
 pub fn is_component(text: &str) -> bool {
     let bad = |c: char| c.is_control() || c == '/' || c == '\\';
     !text.is_empty() && text.len() <= 1024 && text != "." && text != ".." && !text.contains(bad)
@@ -211,7 +213,8 @@ fn link_id<'a>(url: &'a Url, origin: &Origin) -> Result<&'a str, LinkError> {
     Ok(id)
 }
 
-/// The link's one secret. The same one given twice is no harm; two different ones would have to be guessed between.
+/// The link's one secret. The same one given twice is no harm; two different ones would have to be
+/// guessed between.
 fn secret(query: &str) -> Result<String, LinkError> {
     let mut values = query
         .split('&')

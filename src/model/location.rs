@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// A folder by its real path and by its place in its file system: symbolic links, `..` and bind mounts give one
-/// folder several names, and each of them leads to the same location.
+/// A folder by its real path and by its place in its file system: symbolic links, `..` and bind
+/// mounts give one folder several names, and each of them leads to the same location.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Location {
     /// The path without symbolic links.
@@ -28,7 +28,8 @@ impl Location {
         }
     }
 
-    /// Where `path`, relative to this location, is relative to `outer`. None where it is not below it.
+    /// Where `path`, relative to this location, is relative to `outer`. None where it is not below
+    /// it.
     pub fn relative_to(&self, outer: &Location, path: &Path) -> Option<PathBuf> {
         let strip = |here: &str, outer: &str| {
             let whole = Path::new(here).join(path);

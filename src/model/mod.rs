@@ -1,7 +1,8 @@
 //! What a download is: its request, record, files, ranges and settings.
 //!
-//! Knows times and numbers, and decides; does no input or output, starts no thread and takes no lock but short ones.
-//! The state machine of one download is [`record`]: every change of a state begins there.
+//! Knows times and numbers, and decides; does no input or output, starts no thread and takes no
+//! lock but short ones. The state machine of one download is [`record`]: every change of a state
+//! begins there.
 
 pub mod board;
 pub mod download;

@@ -24,8 +24,8 @@ pub enum Outcome {
         retry_after: Option<Duration>,
         gained: bool,
     },
-    /// A definite answer about this one file, which may be another the next time: to be tried again. No byte came, but the
-    /// server can be reached.
+    /// A definite answer about this one file, which may be another the next time: to be tried
+    /// again. No byte came, but the server can be reached.
     Again(String),
     /// The file has failed.
     Failed(FileProblem),

@@ -1,7 +1,9 @@
-//! Which files of a download have a `.part` that the download made. Everything else of that name is the user's.
+//! Which files of a download have a `.part` that the download made. Everything else of that name is
+//! the user's.
 //!
-//! Two records of it: exactly, for a process that is killed and one that goes on, by a line for each file; and for a
-//! power cut, which may take such a line but not the `.part`, by a bound that is on disk before the `.part` is made.
+//! Two records of it: exactly, for a process that is killed and one that goes on, by a line for
+//! each file; and for a power cut, which may take such a line but not the `.part`, by a bound that
+//! is on disk before the `.part` is made.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -52,8 +54,8 @@ impl Parts {
         self.bound.load(Ordering::Acquire)
     }
 
-    /// Makes sure that `file` is below the bound. Where that is near, one of those who come raises it, and the others
-    /// go on; `note` puts a new bound on disk.
+    /// Makes sure that `file` is below the bound. Where that is near, one of those who come raises
+    /// it, and the others go on; `note` puts a new bound on disk.
     ///
     /// # Errors
     /// Those of `note`.

@@ -16,7 +16,8 @@ pub enum Code {
     LinkRefused,
     InsufficientStorage,
     DestinationUnwritable,
-    /// A file that the system cannot hold: shown as `destination_unwritable`, but resuming does not help.
+    /// A file that the system cannot hold: shown as `destination_unwritable`, but resuming does not
+    /// help.
     #[serde(rename(serialize = "destination_unwritable"), skip_deserializing)]
     FileTooLarge,
     FileFailed,

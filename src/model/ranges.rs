@@ -83,8 +83,8 @@ impl Range {
         granted
     }
 
-    /// What was claimed is written. `note` counts it, before anybody can start the file over. False, and nothing is counted, where
-    /// the range counts no more.
+    /// What was claimed is written. `note` counts it, before anybody can start the file over.
+    /// False, and nothing is counted, where the range counts no more.
     pub fn wrote(&self, note: impl FnOnce()) -> bool {
         let mut span = self.span();
         span.written = span.claimed;
@@ -192,8 +192,8 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    /// The ranges of a file of `size` bytes of which `done` are in place. `chunk` is the length of its ranges, in
-    /// bytes, where that was asked for.
+    /// The ranges of a file of `size` bytes of which `done` are in place. `chunk` is the length of
+    /// its ranges, in bytes, where that was asked for.
     pub fn new(size: u64, done: Intervals, chunk: Option<u64>) -> Ranges {
         let mut done = done;
         done.truncate(size);
@@ -248,8 +248,9 @@ impl Ranges {
         self.size.saturating_sub(self.done.total() + taken)
     }
 
-    /// Takes the next free range for one of `workers` workers. None where nothing is free, and as long as old content is on its way to
-    /// the disk: it could take the place of new. The job of that ends after it was written.
+    /// Takes the next free range for one of `workers` workers. None where nothing is free, and as
+    /// long as old content is on its way to the disk: it could take the place of new. The job of
+    /// that ends after it was written.
     pub fn take(&mut self, workers: u64) -> Option<Arc<Range>> {
         self.leaving.retain(|range| range.is_writing());
         if !self.leaving.is_empty() || (self.is_one_at_a_time() && !self.running.is_empty()) {
@@ -347,9 +348,10 @@ impl Ranges {
         self.news.clear();
     }
 
-    /// The server ignores ranges: from now on the file comes on one connection, and all others are given up. Returns the range for the
-    /// connection that has found out: it begins behind what is in place from the file's start on, where that `stays`, or else at 0.
-    /// None where another connection brings the whole file already.
+    /// The server ignores ranges: from now on the file comes on one connection, and all others are
+    /// given up. Returns the range for the connection that has found out: it begins behind what is
+    /// in place from the file's start on, where that `stays`, or else at 0. None where another
+    /// connection brings the whole file already.
     pub fn become_single(&mut self, stays: bool) -> Option<Arc<Range>> {
         self.single = true;
         if self.leave_to_whole() {
@@ -367,8 +369,8 @@ impl Ranges {
         Some(self.run(begin, self.size))
     }
 
-    /// Leaves everything to the connection that brings the whole file, where there is one. False also where others have brought
-    /// bytes beside it, which it would bring again.
+    /// Leaves everything to the connection that brings the whole file, where there is one. False
+    /// also where others have brought bytes beside it, which it would bring again.
     fn leave_to_whole(&mut self) -> bool {
         let whole = self.running.iter().find(|range| range.is_whole());
         let Some(whole) = whole.cloned() else {

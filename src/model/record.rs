@@ -1,4 +1,5 @@
-//! A download as a state machine: what happened goes in, what is to be done comes out. No threads, no I/O.
+//! A download as a state machine: what happened goes in, what is to be done comes out. No threads,
+//! no I/O.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -11,16 +12,17 @@ use crate::model::problem::{Code, FileProblem, Problem};
 use crate::model::state::State;
 use crate::model::table::{FileState, FileTable};
 
-/// So many faults in a row, on whatever files, and the whole download waits: the fault is not a file's. A definite answer
-/// about one file ends the row, whatever it says.
+/// So many faults in a row, on whatever files, and the whole download waits: the fault is not a
+/// file's. A definite answer about one file ends the row, whatever it says.
 const STREAK: u32 = 8;
 /// So many files wait for their next attempt at most, but for those whose attempt is not due yet.
 const MANY: usize = 1000;
-/// Jobs of one file that may end because it started over, within [`RESTARTS_WITHIN`], before it has to wait: as many as a large
-/// file has at a time, three times over.
+/// Jobs of one file that may end because it started over, within [`RESTARTS_WITHIN`], before it has
+/// to wait: as many as a large file has at a time, three times over.
 const MAX_RESTARTS: u32 = 36;
 const RESTARTS_WITHIN: Duration = Duration::from_secs(60);
-/// An answer that makes no sense may be a portal's or a proxy's; so many in a row are the server's own.
+/// An answer that makes no sense may be a portal's or a proxy's; so many in a row are the server's
+/// own.
 const MALFORMED: u32 = 5;
 
 /// The time of an event, on both clocks.
@@ -144,7 +146,8 @@ pub struct Record {
     /// How often jobs of a file ended because it started over, and since when that is counted.
     restarts: BTreeMap<u32, (Instant, u32)>,
     failed: BTreeMap<u32, Code>,
-    /// Files that had failed and are to be tried again: as new ones are, since there may be very many.
+    /// Files that had failed and are to be tried again: as new ones are, since there may be very
+    /// many.
     again: VecDeque<u32>,
     consecutive_faults: u32,
     malformed: u32,
@@ -237,7 +240,8 @@ impl Record {
             }
             Event::Resumed => self.on_resumed(&mut effects),
             Event::Lost(problem) => {
-                // What is to be done about it is the user's to decide, also where it was paused or complete.
+                // What is to be done about it is the user's to decide, also where it was paused or
+                // complete.
                 self.state = State::Transferring;
                 self.fail_all(problem, &mut effects);
             }
@@ -362,8 +366,8 @@ impl Record {
         }
     }
 
-    /// The jobs of a range that counts no more have another at once. Where that goes on and on, whatever the reason, it
-    /// is waited for as after a fault.
+    /// The jobs of a range that counts no more have another at once. Where that goes on and on,
+    /// whatever the reason, it is waited for as after a fault.
     fn started_over(&mut self, file: u32, now: Now, effects: &mut Vec<Effect>) {
         let fresh = (now.instant, 0);
         let (since, count) = self.restarts.entry(file).or_insert(fresh);
@@ -383,8 +387,8 @@ impl Record {
         self.set_back(file, setback, now, effects);
     }
 
-    /// A large file has several jobs at a time. Those that end after its last byte was published, or after it
-    /// failed, have nothing to add: above all they must not bring it back to life.
+    /// A large file has several jobs at a time. Those that end after its last byte was published,
+    /// or after it failed, have nothing to add: above all they must not bring it back to life.
     fn on_straggler(&mut self, event: Outcome, effects: &mut Vec<Effect>) {
         if let Outcome::DownloadFailed(problem) = event {
             self.fail_all(problem, effects);
@@ -399,7 +403,8 @@ impl Record {
         self.failed.contains_key(&file) || self.table.as_ref().is_some_and(in_place)
     }
 
-    /// An attempt came to nothing: the file waits for the next, or has had its time. Returns whether it waits.
+    /// An attempt came to nothing: the file waits for the next, or has had its time. Returns
+    /// whether it waits.
     fn set_back(
         &mut self,
         file: u32,
@@ -421,8 +426,8 @@ impl Record {
         true
     }
 
-    /// What failed of the file waits for its next attempt. Returns how long the file has been without a byte; None
-    /// where nothing is to be tried again.
+    /// What failed of the file waits for its next attempt. Returns how long the file has been
+    /// without a byte; None where nothing is to be tried again.
     fn put_off(&mut self, file: u32, setback: &Setback, now: Now) -> Option<Duration> {
         self.queue_file(file);
         if self.state != State::Transferring {
@@ -480,8 +485,8 @@ impl Record {
         }
     }
 
-    /// Bytes of a file came, some of them from `flowing` jobs that go on. They may be from jobs that its fault had not
-    /// stopped: those say nothing of what failed, whose wait stays.
+    /// Bytes of a file came, some of them from `flowing` jobs that go on. They may be from jobs
+    /// that its fault had not stopped: those say nothing of what failed, whose wait stays.
     fn gained(&mut self, file: u32, flowing: u32, now: Now) {
         self.reached();
         let (done, out) = (self.done(file), self.out_of(file));
@@ -687,8 +692,8 @@ impl Record {
         }
     }
 
-    /// The next piece of work, if there is one now. It counts as given out. Where it is `crowded`, workers have
-    /// enough to do, and only a file whose address is to be fetched ahead is picked.
+    /// The next piece of work, if there is one now. It counts as given out. Where it is `crowded`,
+    /// workers have enough to do, and only a file whose address is to be fetched ahead is picked.
     pub fn pick(&mut self, now: Instant, crowded: bool) -> Option<Pick> {
         if self.state != State::Transferring || self.halting {
             return None;
@@ -706,7 +711,8 @@ impl Record {
             return Some(Pick::Begin);
         }
         self.wake(now);
-        // Where very many wait they have their turn first, so that they do not become more and more.
+        // Where very many wait they have their turn first, so that they do not become more and
+        // more.
         self.open_first = !self.open_first || self.waiting.len() > MANY;
         let pick = if crowded {
             self.pick_new()
@@ -772,7 +778,8 @@ impl Record {
         }
     }
 
-    /// One more new file where that is at most this large, to go with the one that was just picked. It counts as given out.
+    /// One more new file where that is at most this large, to go with the one that was just picked.
+    /// It counts as given out.
     pub fn pick_small(&mut self, most: u64) -> Option<u32> {
         // After a fault of the server's one job alone tries whether it is over.
         if self.download_backoff.is_some() {
@@ -804,7 +811,8 @@ impl Record {
         self.with_ranges.retain(|&with_ranges| with_ranges != file);
     }
 
-    /// A range of the file that was picked was given out; `more` tells whether it has another to give.
+    /// A range of the file that was picked was given out; `more` tells whether it has another to
+    /// give.
     pub fn range_given(&mut self, file: u32, more: bool) {
         if more {
             self.queue_file(file);

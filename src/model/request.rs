@@ -46,7 +46,8 @@ pub struct Order {
 pub struct OrderOptions {
     #[serde(skip_serializing_if = "Selection::is_all")]
     pub selection: Selection,
-    /// From -1000 to 1000; workers go to the highest first. As it was at POST or, in what is saved, as it is now.
+    /// From -1000 to 1000; workers go to the highest first. As it was at POST or, in what is saved,
+    /// as it is now.
     pub priority: i32,
     /// Whether files go into a folder named after the package.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,7 +56,8 @@ pub struct OrderOptions {
     pub uid: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gid: Option<u32>,
-    /// Whether a package with a flagged file is downloaded without that file; true where it was not said.
+    /// Whether a package with a flagged file is downloaded without that file; true where it was not
+    /// said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bypass_package_quarantine: Option<bool>,
     /// The size of a large file's ranges, in bytes.
@@ -64,7 +66,8 @@ pub struct OrderOptions {
 }
 
 impl Order {
-    /// Whether both bring the same files of the same link into the same folder; one of them at a time may be on its way.
+    /// Whether both bring the same files of the same link into the same folder; one of them at a
+    /// time may be on its way.
     pub fn same_target(&self, other: &Order) -> bool {
         (&self.link.api, &self.link.id) == (&other.link.api, &other.link.id)
             && self.options.selection == other.options.selection
@@ -79,13 +82,15 @@ impl Order {
         }
     }
 
-    /// Whether one's destination is the other's or lies in it: only then can both have the same file.
+    /// Whether one's destination is the other's or lies in it: only then can both have the same
+    /// file.
     pub fn overlaps(&self, other: &Order) -> bool {
         let (one, other) = (self.location(), other.location());
         one.is_in(&other) || other.is_in(&one)
     }
 
-    /// Where a file at `path` below this destination is relative to another's. None where it is not below that.
+    /// Where a file at `path` below this destination is relative to another's. None where it is not
+    /// below that.
     pub fn relative_to(&self, other: &Order, path: &Path) -> Option<PathBuf> {
         self.location().relative_to(&other.location(), path)
     }

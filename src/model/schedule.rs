@@ -1,7 +1,7 @@
 //! The weekly schedule: other limits at certain hours of certain days.
 //!
-//! A static binary has no time zones to look up, so each window says its distance from UTC; where clocks are
-//! changed for the summer, it is off by that hour until it is changed too.
+//! A static binary has no time zones to look up, so each window says its distance from UTC; where
+//! clocks are changed for the summer, it is off by that hour until it is changed too.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -30,7 +30,8 @@ const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 pub struct Rate(pub Option<NonZeroU64>);
 
 impl Rate {
-    /// The largest limit, in bytes per second: the last whole number that every reader of JSON holds exactly.
+    /// The largest limit, in bytes per second: the last whole number that every reader of JSON
+    /// holds exactly.
     pub const MAX: u64 = (1 << 53) - 1;
 
     /// The limit of so many bytes per second; 0 is none.
@@ -63,8 +64,8 @@ impl Serialize for Rate {
 impl FromStr for Rate {
     type Err = String;
 
-    /// Bytes per second: `1000`, `500k`, `10M`, `10MB`, `1G`, or in powers of 1024 `10MiB`. The case does not
-    /// matter; 0 is no limit.
+    /// Bytes per second: `1000`, `500k`, `10M`, `10MB`, `1G`, or in powers of 1024 `10MiB`. The
+    /// case does not matter; 0 is no limit.
     fn from_str(text: &str) -> Result<Rate, String> {
         let end = text.find(|c: char| !c.is_ascii_digit());
         let (digits, unit) = text.split_at(end.unwrap_or(text.len()));
@@ -100,8 +101,8 @@ impl<'de> Deserialize<'de> for Rate {
     }
 }
 
-/// The hours of some days of each week at which a limit holds. A window that ends at or before the time at which it
-/// begins ends on the next day.
+/// The hours of some days of each week at which a limit holds. A window that ends at or before the
+/// time at which it begins ends on the next day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct Window {
@@ -447,8 +448,8 @@ mod tests {
             prop_assert_eq!(rate_at(&windows, Rate(None), between), rate_at(&windows, Rate(None), now));
         }
 
-        /// A window covers, over a week, its length on each of its days (they may overlap at midnight only where
-        /// it is a whole day long, and then they only touch).
+        /// A window covers, over a week, its length on each of its days (they may overlap at
+        /// midnight only where it is a whole day long, and then they only touch).
         #[test]
         fn a_window_covers_its_length_on_each_day(window in any_window(), first in 0..WEEK) {
             let covered = (first..first + WEEK).filter(|&minute| window.covers(minute)).count() as i64;

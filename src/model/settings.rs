@@ -1,7 +1,7 @@
 //! What can be set while the agent runs, and where each setting comes from.
 //!
-//! What was set through the API wins over the command line, also after a restart: a flag is the default of what was
-//! never set. `rate_limit` holds where no window of the `schedule` does.
+//! What was set through the API wins over the command line, also after a restart: a flag is the
+//! default of what was never set. `rate_limit` holds where no window of the `schedule` does.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -12,8 +12,8 @@ use crate::model::schedule::{self, MOST_WINDOWS, Rate, Window};
 /// Connections that may move bytes at the same time, at most.
 pub const MOST_WORKERS: usize = 256;
 
-/// What was said through the API; none is what was never said. A request's body and the state directory both hold
-/// this.
+/// What was said through the API; none is what was never said. A request's body and the state
+/// directory both hold this.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SettingsOverrides {

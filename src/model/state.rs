@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a download stands. There is no idle state: a download transfers from the moment of its POST.
+/// Where a download stands. There is no idle state: a download transfers from the moment of its
+/// POST.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {

@@ -1,7 +1,8 @@
 //! Opening things beneath the shared folder, never through a symbolic link.
 //!
 //! A path is walked component by component with O_NOFOLLOW, so that a link planted after the scan
-//! leads nowhere. (`openat2` could do it in one call, but is missing before Linux 5.6 and in some sandboxes.)
+//! leads nowhere. (`openat2` could do it in one call, but is missing before Linux 5.6 and in some
+//! sandboxes.)
 
 use std::fs::File;
 use std::io;

@@ -114,8 +114,8 @@ impl Catalog {
         Ok(walk.finish(link_id, began))
     }
 
-    /// Whether a new walk would be too early. Walking may take a tenth of the time, no more, however
-    /// often a link is resolved.
+    /// Whether a new walk would be too early. Walking may take a tenth of the time, no more,
+    /// however often a link is resolved.
     pub fn is_fresh(&self) -> bool {
         self.began.elapsed() < self.took * 10
     }

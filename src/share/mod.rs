@@ -1,8 +1,9 @@
 //! `haul share`: a folder offered as a package, over the same protocol that haul downloads from.
 //!
 //! The folder is walked at the start and again when its link is resolved, so a package is what the
-//! folder held at that moment. Regular files and empty folders are listed; symbolic links are neither
-//! listed nor followed. A name that is not UTF-8 is listed in a form that can be shown, and in base64. Whoever has the link (and the password) gets the files and nothing else.
+//! folder held at that moment. Regular files and empty folders are listed; symbolic links are
+//! neither listed nor followed. A name that is not UTF-8 is listed in a form that can be shown, and
+//! in base64. Whoever has the link (and the password) gets the files and nothing else.
 
 mod answer;
 mod beneath;
@@ -57,7 +58,8 @@ pub struct Options {
     pub link_id: Option<String>,
     /// Random where there is none.
     pub secret: Option<Secret>,
-    /// How others reach this server, without a slash at its end; `http://` and the address where there is none.
+    /// How others reach this server, without a slash at its end; `http://` and the address where
+    /// there is none.
     pub public_url: Option<String>,
     /// How long the address of a file's bytes is good for, in whole seconds.
     pub address_lifetime: Duration,

@@ -15,7 +15,8 @@ pub enum Part {
 
 /// Reads a `Range` header for a file of `size` bytes.
 ///
-/// What is not one range of bytes is ignored, as the RFC allows: several ranges, other units, nonsense.
+/// What is not one range of bytes is ignored, as the RFC allows: several ranges, other units,
+/// nonsense.
 pub fn parse(header: &str, size: u64) -> Part {
     let Some((first, last)) = header
         .trim()
@@ -71,7 +72,8 @@ pub fn if_range_holds(header: &str, etag: &str, modified: SystemTime) -> bool {
         time.duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |since| since.as_secs())
     };
-    // A date is a strong validator only where the file has not changed within the last second or so.
+    // A date is a strong validator only where the file has not changed within the last second or
+    // so.
     let settled = modified
         .elapsed()
         .is_ok_and(|age| age > Duration::from_secs(2));

@@ -1,4 +1,5 @@
-//! A small HTTP server for files: a thread a connection, a bound on connections, deadlines on everything.
+//! A small HTTP server for files: a thread a connection, a bound on connections, deadlines on
+//! everything.
 //!
 //! tiny_http serves haul's own API, but cannot close a connection in the middle of an answer, which
 //! is what a file that shrinks while it is sent needs, and copies in 8 KiB pieces; here the kernel
@@ -219,7 +220,8 @@ fn refuse(socket: &TcpStream, peer: SocketAddr) -> io::Result<()> {
     Answer::error(400, "invalid_request", "this is no HTTP/1.1 request").send(socket, &any, false)
 }
 
-/// Lets the other side read the answer: closing while its bytes are unread would reset the connection.
+/// Lets the other side read the answer: closing while its bytes are unread would reset the
+/// connection.
 fn linger(mut socket: &TcpStream) -> io::Result<()> {
     socket.shutdown(Shutdown::Write)?;
     socket.set_read_timeout(Some(Duration::from_secs(1)))?;

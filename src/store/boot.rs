@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// The kernel's name for this boot. Where it has none, a random one: every start then counts as a new boot,
-/// so that nothing is believed that was not synced.
+/// The kernel's name for this boot. Where it has none, a random one: every start then counts as a
+/// new boot, so that nothing is believed that was not synced.
 pub(super) fn boot_id() -> io::Result<String> {
     match read_boot_id(Path::new("/proc/sys/kernel/random/boot_id")) {
         Some(id) => Ok(id),

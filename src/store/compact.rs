@@ -1,10 +1,10 @@
 //! A new generation: the JSON file written anew, and a journal with only what it does not hold.
 //!
-//! First the JSON file is replaced. Should the end come then, the old journal follows the new JSON file,
-//! which says up to which number it holds the changes, so that nothing is applied twice. Then the
-//! journal is replaced. Appends go on all the while, except for the two moments in which the tail is
-//! copied and the files are swapped; commits wait, so that none is acknowledged that only the old
-//! journal holds.
+//! First the JSON file is replaced. Should the end come then, the old journal follows the new JSON
+//! file, which says up to which number it holds the changes, so that nothing is applied twice. Then
+//! the journal is replaced. Appends go on all the while, except for the two moments in which the
+//! tail is copied and the files are swapped; commits wait, so that none is acknowledged that only
+//! the old journal holds.
 
 use std::io;
 use std::sync::Arc;
@@ -110,8 +110,8 @@ impl<S: State> Store<S> {
         Ok(())
     }
 
-    /// Goes on with the journal that was found at the start, for want of space for a new one: a user
-    /// whose disk is full must be able to start haul and delete something.
+    /// Goes on with the journal that was found at the start, for want of space for a new one: a
+    /// user whose disk is full must be able to start haul and delete something.
     pub(super) fn keep_journal(&self, found: Found) -> io::Result<()> {
         let base = lock(&self.base);
         let mut journal = lock(&self.journal);

@@ -1,5 +1,5 @@
-//! The few calls through which the store changes a file's contents, behind a trait so that tests can
-//! let the disk fill up or fail.
+//! The few calls through which the store changes a file's contents, behind a trait so that tests
+//! can let the disk fill up or fail.
 
 use std::fs::File;
 use std::io;

@@ -13,7 +13,8 @@ use crate::base::system_words::words;
 pub enum StoreError {
     /// Another process holds the state directory.
     Locked(PathBuf),
-    /// The state directory is not fit for use, or the file cannot be understood; nothing was changed.
+    /// The state directory is not fit for use, or the file cannot be understood; nothing was
+    /// changed.
     Damaged { path: PathBuf, reason: String },
     /// No space (or quota) left for the state directory.
     Full {

@@ -1,5 +1,5 @@
-//! A folder of the state directory. Its files are private, no symlink is followed in it, and what is
-//! written whole is either there whole or not at all, power cuts included.
+//! A folder of the state directory. Its files are private, no symlink is followed in it, and what
+//! is written whole is either there whole or not at all, power cuts included.
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, BufWriter, Write};
@@ -24,11 +24,13 @@ pub(super) struct Folder {
     drafts: AtomicU64,
 }
 
-/// Some file systems take a change of permissions and leave them as they are, such as those of Windows disks.
+/// Some file systems take a change of permissions and leave them as they are, such as those of
+/// Windows disks.
 fn warn_if_open(folder: &File, path: &Path) -> io::Result<()> {
     if folder.metadata()?.mode() & 0o077 != 0 {
         log::warn!(
-            "{} stays open to others, who can read the links' secrets and passwords there: its file system does not keep \
+            "{} stays open to others, who can read the links' secrets and passwords there: its \
+             file system does not keep \
              permissions; choose another with --state-dir",
             path.display()
         );
@@ -37,8 +39,8 @@ fn warn_if_open(folder: &File, path: &Path) -> io::Result<()> {
 }
 
 impl Folder {
-    /// Opens the folder at `path`, making it (0700) and its parents where they are missing. A folder
-    /// of ours that others may enter is closed to them.
+    /// Opens the folder at `path`, making it (0700) and its parents where they are missing. A
+    /// folder of ours that others may enter is closed to them.
     pub(super) fn open(path: &Path) -> io::Result<Folder> {
         let missing: Vec<&Path> = path.ancestors().take_while(|dir| !dir.exists()).collect();
         DirBuilder::new()
@@ -108,8 +110,8 @@ impl Folder {
         Ok(file)
     }
 
-    /// Closes those of the folder's regular files to others that are open to them, such as one copied back from a backup.
-    /// What cannot be closed stays as it is.
+    /// Closes those of the folder's regular files to others that are open to them, such as one
+    /// copied back from a backup. What cannot be closed stays as it is.
     pub(super) fn close_files(&self) -> io::Result<()> {
         for name in self.all_names()? {
             if let Err(error) = self.close_file(&name) {
@@ -240,7 +242,8 @@ pub(super) struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    /// Gives the file its name, in place of the file that bears it. Not durable until the folder is synced.
+    /// Gives the file its name, in place of the file that bears it. Not durable until the folder is
+    /// synced.
     pub(super) fn publish(mut self) -> io::Result<File> {
         let file = self.file.try_clone()?;
         if let Some(temporary) = &self.temporary {

@@ -1,4 +1,5 @@
-//! The journal as the running process holds it: the open file, and what of it is not yet in the JSON file.
+//! The journal as the running process holds it: the open file, and what of it is not yet in the
+//! JSON file.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -12,8 +13,8 @@ use super::disk::Disk;
 use super::line::{self, Header, MAX_SEQ};
 use super::{State, StoreError};
 
-/// Space for so many bytes of changes is always set aside, where possible: a full disk must not keep
-/// anyone from deleting a download.
+/// Space for so many bytes of changes is always set aside, where possible: a full disk must not
+/// keep anyone from deleting a download.
 const RESERVE: u64 = 64 << 10;
 
 /// How much of the buffer is kept from one write to the next.
@@ -57,7 +58,8 @@ pub(super) struct Journal<C> {
     pub tail: VecDeque<Entry<C>>,
     /// Those who wait for the disk, in sequence.
     pub waiting: Vec<Ticket>,
-    /// Changes that were refused or taken back, whose lines may still be in the file, and which it does not call void yet.
+    /// Changes that were refused or taken back, whose lines may still be in the file, and which it
+    /// does not call void yet.
     pub owed: Vec<Ticket>,
     /// A sync of the file failed. The kernel then forgets which pages were not written, so that a
     /// later sync of the same file proves nothing: it must be written anew.
@@ -120,8 +122,8 @@ impl<C> Journal<C> {
         self.write_lines(disk, NOBODY)
     }
 
-    /// Takes back the lines up to `upto` that someone waits for, since they could not be made durable.
-    /// Returns whose lines these were.
+    /// Takes back the lines up to `upto` that someone waits for, since they could not be made
+    /// durable. Returns whose lines these were.
     pub(super) fn refuse(&mut self, disk: &dyn Disk, upto: u64) -> Vec<Ticket> {
         let (refused, kept): (Vec<_>, Vec<_>) = self
             .waiting
@@ -144,8 +146,8 @@ impl<C> Journal<C> {
         }
     }
 
-    /// Takes back the data changes that are not known to be synced and that `lost` picks.
-    /// After an error some of them may still be in the file, and the next line that is written settles that.
+    /// Takes back the data changes that are not known to be synced and that `lost` picks. After an
+    /// error some of them may still be in the file, and the next line that is written settles that.
     pub(super) fn take_back_unsynced(
         &mut self,
         disk: &dyn Disk,
@@ -224,8 +226,8 @@ impl<C> Journal<C> {
     /// waits for, and in which all data is synced. Returns them with the number up to which every
     /// change has then been taken (or refused).
     ///
-    /// A run from the front, rather than every change that is ready, because the order between a data
-    /// change that must wait and a later change of the same thing has to be kept.
+    /// A run from the front, rather than every change that is ready, because the order between a
+    /// data change that must wait and a later change of the same thing has to be kept.
     pub(super) fn take_ready(&mut self) -> (Vec<Entry<C>>, u64) {
         let awaited = self.waiting.first().map_or(u64::MAX, |ticket| ticket.first);
         let synced = self.synced;

@@ -1,11 +1,13 @@
 //! The lines of the journal: how they are written, and how they are read without trusting them.
 //!
 //! A journal is text, one JSON object a line:
-//! - `{"generation":7,"boot":"…","synced":120}` opens it: the boot it was written in, and how far data was synced by then
-//!   (another such line may follow where a start in another boot had no space for a new journal);
+//! - `{"generation":7,"boot":"…","synced":120}` opens it: the boot it was written in, and how far
+//!   data was synced by then (another such line may follow where a start in another boot had no
+//!   space for a new journal);
 //! - `{"n":123,"c":…}` is change number 123;
 //! - `{"s":123}` says that the data behind every change up to 123 has been synced;
-//! - `{"v":[120,123]}` says that the changes 120 to 123 were refused or taken back after they had been written, and do not count.
+//! - `{"v":[120,123]}` says that the changes 120 to 123 were refused or taken back after they had
+//!   been written, and do not count.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -14,7 +16,8 @@ use serde::{Deserialize, Serialize};
 /// The longest line that is written or believed, its newline included: 1 MiB.
 pub(super) const MAX_LINE: usize = 1 << 20;
 
-/// Sequence numbers stay below this (2^53, what every JSON reader can hold); a greater one is damage.
+/// Sequence numbers stay below this (2^53, what every JSON reader can hold); a greater one is
+/// damage.
 pub(super) const MAX_SEQ: u64 = 1 << 53;
 
 /// The journal's first line: the boot of the lines that follow.

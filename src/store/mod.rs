@@ -1,20 +1,23 @@
-//! Durable state: `downloads.json`, the last whole state, and `downloads.journal`, what changed since.
+//! Durable state: `downloads.json`, the last whole state, and `downloads.journal`, what changed
+//! since.
 //!
 //! The store does not know what the state means, except that some changes say that file data is in
-//! place. Those count after a power cut only once the data was synced (`Store::synced`). After a kill
-//! within the same boot they all count, since the page cache outlives the process.
+//! place. Those count after a power cut only once the data was synced (`Store::synced`). After a
+//! kill within the same boot they all count, since the page cache outlives the process.
 //!
 //! Every change has a number, and the state is that of all changes applied in the order of their
 //! numbers. After a power cut the data changes beyond the last synced mark are left out of that
 //! sequence; all others stay, in their order. To keep the order, the JSON file only ever holds a
-//! run of changes from the first on: it ends before the first data change that is not synced yet. What
-//! comes after waits in the journal, and in memory for the next generation's journal.
+//! run of changes from the first on: it ends before the first data change that is not synced yet.
+//! What comes after waits in the journal, and in memory for the next generation's journal.
 //!
-//! Locks, in the order in which they are taken: `backlog` (what waits for room), `base` (held while files are written anew), `sync` (held
-//! while the disk is waited for), `journal` (held for one write). Before all of them comes the caller's own: transfers hold a file's
-//! `progress` from taking what is to be said of its bytes until `append` or `queue` returns, so that two threads' changes of one file are
-//! in the journal in the order in which they were made. These two take `backlog` and `journal` only, and so never wait for the disk; nothing here knows
-//! of `progress`. Nobody but the controller holds more than one file's.
+//! Locks, in the order in which they are taken: `backlog` (what waits for room), `base` (held while
+//! files are written anew), `sync` (held while the disk is waited for), `journal` (held for one
+//! write). Before all of them comes the caller's own: transfers hold a file's `progress` from
+//! taking what is to be said of its bytes until `append` or `queue` returns, so that two threads'
+//! changes of one file are in the journal in the order in which they were made. These two take
+//! `backlog` and `journal` only, and so never wait for the disk; nothing here knows of `progress`.
+//! Nobody but the controller holds more than one file's.
 
 mod backlog;
 mod boot;
@@ -53,19 +56,20 @@ const SIDE: &str = "side";
 
 /// What the store keeps.
 pub trait State: Default + Clone + Serialize + DeserializeOwned + Send + 'static {
-    /// One step from a state to the next. Its JSON must not be `null`, and at most about 1 MiB long.
+    /// One step from a state to the next. Its JSON must not be `null`, and at most about 1 MiB
+    /// long.
     type Change: Serialize + DeserializeOwned + Clone + Send + 'static;
 
-    /// Makes the change. Total: a change that makes no sense here (an earlier one was lost in a power
-    /// cut, or is repeated, or the file was tampered with) is passed over.
+    /// Makes the change. Total: a change that makes no sense here (an earlier one was lost in a
+    /// power cut, or is repeated, or the file was tampered with) is passed over.
     fn apply(&mut self, change: Self::Change);
 
     /// Whether the change says that file data is in place, so that after a power cut it counts only
     /// once the data was synced.
     fn is_data(change: &Self::Change) -> bool;
 
-    /// The change to be made at the first start in another boot, after those that count: the disk may hold
-    /// more, or less, than they say.
+    /// The change to be made at the first start in another boot, after those that count: the disk
+    /// may hold more, or less, than they say.
     fn rebooted() -> Option<Self::Change> {
         None
     }
@@ -122,9 +126,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<S: State> Store<S> {
-    /// Takes the state directory, making it where it is missing, reads the state back and begins a new
-    /// generation of both files (on a full disk it goes on with the old one). Returns the state as it is to be continued: with all changes if they
-    /// were made in this boot, else with data changes only up to the last synced mark.
+    /// Takes the state directory, making it where it is missing, reads the state back and begins a
+    /// new generation of both files (on a full disk it goes on with the old one). Returns the state
+    /// as it is to be continued: with all changes if they were made in this boot, else with data
+    /// changes only up to the last synced mark.
     ///
     /// # Errors
     /// `Locked`, `Damaged`, or a fault of the disk; every file is then as it was.
@@ -209,9 +214,9 @@ impl<S: State> Store<S> {
         state
     }
 
-    /// The data changes that are not known to be synced, in their order. After `open` these are what an
-    /// earlier process of this boot left: the files behind them must be synced, too, before the first
-    /// mark is handed to `synced`.
+    /// The data changes that are not known to be synced, in their order. After `open` these are
+    /// what an earlier process of this boot left: the files behind them must be synced, too, before
+    /// the first mark is handed to `synced`.
     pub fn unsynced(&self) -> Vec<S::Change> {
         let journal = lock(&self.journal);
         let waits = |entry: &&journal::Entry<_>| entry.data && entry.seq > journal.synced;
@@ -219,12 +224,12 @@ impl<S: State> Store<S> {
         waiting.map(|entry| entry.change.clone()).collect()
     }
 
-    /// Appends without waiting for the disk: the changes outlive this process at once, and a power cut
-    /// after the next `commit` or `synced`. One write for all of them.
+    /// Appends without waiting for the disk: the changes outlive this process at once, and a power
+    /// cut after the next `commit` or `synced`. One write for all of them.
     ///
     /// # Errors
-    /// A full disk or any other fault; none of the changes counts then. Later appends work again once
-    /// the cause is gone.
+    /// A full disk or any other fault; none of the changes counts then. Later appends work again
+    /// once the cause is gone.
     pub fn append(&self, changes: &[S::Change]) -> Result<(), StoreError> {
         if changes.is_empty() {
             return Ok(());
@@ -271,8 +276,8 @@ impl<S: State> Store<S> {
         Mark(lock(&self.journal).appended)
     }
 
-    /// Says that the file data behind every data change up to `mark` has been synced. Returns once that
-    /// is on disk; costs nothing if it was before.
+    /// Says that the file data behind every data change up to `mark` has been synced. Returns once
+    /// that is on disk; costs nothing if it was before.
     ///
     /// # Errors
     /// As `append`. The mark may count nevertheless, since what it says is true.
@@ -302,12 +307,13 @@ impl<S: State> Store<S> {
         Ok(())
     }
 
-    /// Takes back the data changes that are not known to be synced and that `lost` picks, those that wait for room too:
-    /// the disk may not hold what they say, and no later sync can tell. Returns once that is on disk, so that a
-    /// later mark does not vouch for them.
+    /// Takes back the data changes that are not known to be synced and that `lost` picks, those
+    /// that wait for room too: the disk may not hold what they say, and no later sync can tell.
+    /// Returns once that is on disk, so that a later mark does not vouch for them.
     ///
     /// # Errors
-    /// As `append`. They may or may not count then: `synced` must not be called before this has succeeded.
+    /// As `append`. They may or may not count then: `synced` must not be called before this has
+    /// succeeded.
     pub fn take_back(&self, lost: impl Fn(&S::Change) -> bool) -> Result<(), StoreError> {
         self.mend()?;
         lock(&self.backlog).retain(|change| !(S::is_data(change) && lost(change)));
@@ -323,9 +329,9 @@ impl<S: State> Store<S> {
         self.settle(ticket)
     }
 
-    /// Writes both files anew if the journal has grown by more than the JSON file's length, so that the
-    /// cost of that, spread over the changes, is constant for each; or if a sync of the journal failed.
-    /// Returns whether it did. Meant for a background thread; others go on meanwhile.
+    /// Writes both files anew if the journal has grown by more than the JSON file's length, so that
+    /// the cost of that, spread over the changes, is constant for each; or if a sync of the journal
+    /// failed. Returns whether it did. Meant for a background thread; others go on meanwhile.
     ///
     /// # Errors
     /// As `append`; the old files still hold everything then.
@@ -386,7 +392,8 @@ impl<S: State> Store<S> {
         Ok(())
     }
 
-    /// Waits until a ticket's lines are on disk. The first to come syncs for all who have written by then.
+    /// Waits until a ticket's lines are on disk. The first to come syncs for all who have written
+    /// by then.
     fn settle(&self, ticket: Ticket) -> Result<(), StoreError> {
         let mut sync = lock(&self.sync);
         if let Some(error) = sync.failed.remove(&ticket.last) {

@@ -228,7 +228,8 @@ impl<S: State> Log<S> {
         }
     }
 
-    /// What follows was written in the header's boot; what came before in another may have lost its data.
+    /// What follows was written in the header's boot; what came before in another may have lost its
+    /// data.
     fn begin(&mut self, header: Header) {
         let same_boot = self.header.as_ref().is_some_and(|h| h.boot == header.boot);
         if !same_boot {
@@ -240,7 +241,8 @@ impl<S: State> Log<S> {
         self.header = Some(header);
     }
 
-    /// Sorts the changes by number; leaves out repetitions (the first counts) and what was taken back.
+    /// Sorts the changes by number; leaves out repetitions (the first counts) and what was taken
+    /// back.
     fn put_in_order(&mut self) {
         if !self.changes.is_sorted_by_key(|(seq, _)| *seq) {
             self.changes.sort_by_key(|(seq, _)| *seq);

@@ -84,7 +84,8 @@ pub struct SavedFiles {
     pub failed: BTreeMap<u32, FileProblem>,
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub skipped: BTreeSet<u32>,
-    /// The machine was started anew: a begun file may have its final name although its bytes are not all there.
+    /// The machine was started anew: a begun file may have its final name although its bytes are
+    /// not all there.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unsettled: bool,
 }
@@ -116,9 +117,10 @@ pub struct PackageName {
     pub package_id: String,
 }
 
-/// One change. All are kept in memory until they are synced, so the many are not to pay for the few that are large:
-/// what is large is boxed. The first number is the download's key, the second a file's index; the
-/// serialised names are short because there is one line of them for every finished file.
+/// One change. All are kept in memory until they are synced, so the many are not to pay for the few
+/// that are large: what is large is boxed. The first number is the download's key, the second a
+/// file's index; the serialised names are short because there is one line of them for every
+/// finished file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Change {
     #[serde(rename = "created")]
@@ -316,7 +318,8 @@ impl store::State for Saved {
 }
 
 impl Change {
-    /// The key of the download whose data is in place by this; None where it is about something else.
+    /// The key of the download whose data is in place by this; None where it is about something
+    /// else.
     pub fn data_of(&self) -> Option<u32> {
         match self {
             Change::Wrote(key, ..)

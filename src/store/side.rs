@@ -1,4 +1,5 @@
-//! Side files: what is too large for the state and written only once, such as a package's file list.
+//! Side files: what is too large for the state and written only once, such as a package's file
+//! list.
 
 use std::fs::File;
 use std::io::{self, BufReader, Write};
@@ -11,10 +12,12 @@ const MAX_NAME: usize = 200;
 
 impl<S: State> Store<S> {
     /// Writes the side file `name` whole; on disk when this returns. `name` is made of at most 200
-    /// ASCII letters, digits, `-`, `_` and `.`, does not begin with `.` and does not end with `.tmp`.
+    /// ASCII letters, digits, `-`, `_` and `.`, does not begin with `.` and does not end with
+    /// `.tmp`.
     ///
     /// # Errors
-    /// Any fault of the disk, or of `write`; the file is then as it was before. A name that is not allowed.
+    /// Any fault of the disk, or of `write`; the file is then as it was before. A name that is not
+    /// allowed.
     pub fn write_side(
         &self,
         name: &str,
@@ -42,8 +45,8 @@ impl<S: State> Store<S> {
         Ok(BufReader::with_capacity(64 << 10, self.side.read(name)?))
     }
 
-    /// Removes the side file `name`, if it is there. A failure is logged: the file is an orphan then,
-    /// to be removed at the next start.
+    /// Removes the side file `name`, if it is there. A failure is logged: the file is an orphan
+    /// then, to be removed at the next start.
     pub fn remove_side(&self, name: &str) {
         if let Err(error) = check(name).and_then(|()| self.side.remove(name)) {
             let path = self.side.path.join(name);
@@ -51,7 +54,8 @@ impl<S: State> Store<S> {
         }
     }
 
-    /// The names of all side files, so that orphans can be removed at the start; none if they cannot be listed.
+    /// The names of all side files, so that orphans can be removed at the start; none if they
+    /// cannot be listed.
     pub fn side_names(&self) -> Vec<String> {
         self.side.names().unwrap_or_else(|error| {
             log::warn!("cannot list {}: {error}", self.side.path.display());

@@ -1,11 +1,12 @@
-//! How often a file had to start over for one reason: its content changed, or its `.part` was removed.
+//! How often a file had to start over for one reason: its content changed, or its `.part` was
+//! removed.
 
 use std::time::{Duration, Instant};
 
 /// How often it may before that is the file's error.
 const MOST: u32 = 3;
-/// Changes seen within so long of one that was counted are that one: a server that is being renewed may answer several connections wrongly.
-/// It is less than the wait before another attempt.
+/// Changes seen within so long of one that was counted are that one: a server that is being renewed
+/// may answer several connections wrongly. It is less than the wait before another attempt.
 const BURST: Duration = Duration::from_millis(250);
 
 /// Counts changes.

@@ -15,7 +15,8 @@ use crate::upstream::{Content, Fault, Fetched};
 
 /// A connection is kept for so long at least, also where its worker is wanted elsewhere.
 const SHARE_AFTER: Duration = Duration::from_secs(2);
-/// For so long where it would have to begin anew, and then only if it brings fewer bytes per second than that.
+/// For so long where it would have to begin anew, and then only if it brings fewer bytes per second
+/// than that.
 const TRICKLE_TIME: Duration = Duration::from_secs(20);
 const TRICKLE: u64 = 4 << 10;
 
@@ -139,7 +140,8 @@ impl<'a> Copying<'a> {
         match self.job.run.speeds.is_slow(&mut self.meter, stake, now) {
             true => {
                 log::info!(
-                    "download {}: a connection is far slower than the others, and is given up for a new one",
+                    "download {}: a connection is far slower than the others, and is given up for \
+                     a new one",
                     self.job.run.download.id
                 );
                 Err(Outcome::Stopped)
@@ -254,7 +256,8 @@ impl<'a> Copying<'a> {
         }
     }
 
-    /// The range takes no more: it counts no more, its tail was given away, or there are more bytes than the file is to have.
+    /// The range takes no more: it counts no more, its tail was given away, or there are more bytes
+    /// than the file is to have.
     fn at_enough(&self, fetched: &Fetched) -> Result<(), Outcome> {
         if self.range.is_void() {
             return Err(Outcome::StartedOver);
@@ -276,7 +279,8 @@ impl<'a> Copying<'a> {
         if self.range.is_done() {
             return Ok(());
         }
-        // A whole file without a length whose end was told is not broken off: that is all there is of it.
+        // A whole file without a length whose end was told is not broken off: that is all there is
+        // of it.
         if matches!(fetched.content, Content::Whole { .. }) && fetched.is_framed() {
             let otherwise = "the server's file is shorter than listed";
             return Err(self.changed(&fetched.explain_size(otherwise)));
@@ -297,8 +301,9 @@ impl<'a> Copying<'a> {
     }
 }
 
-/// Whether a worker, after so long and so many bytes, may be given to another download. Where the bytes would be lost, only if
-/// they are next to none: a connection that never ends must not hold a worker for ever.
+/// Whether a worker, after so long and so many bytes, may be given to another download. Where the
+/// bytes would be lost, only if they are next to none: a connection that never ends must not hold a
+/// worker for ever.
 fn may_share(bytes_stay: bool, took: Duration, bytes: u64) -> bool {
     let trickles = took >= TRICKLE_TIME && bytes < TRICKLE * took.as_secs();
     took >= SHARE_AFTER && (bytes_stay || trickles)

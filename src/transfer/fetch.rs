@@ -40,7 +40,8 @@ impl Place {
     }
 }
 
-/// Whether an answer is what was asked for, the bytes from `start` to `end` of a file of `size`, or some of them, or all of the file.
+/// Whether an answer is what was asked for, the bytes from `start` to `end` of a file of `size`, or
+/// some of them, or all of the file.
 fn fits(content: &Content, start: u64, end: u64, size: u64) -> bool {
     let fits_size = |told: Option<u64>| told.is_none_or(|told| told == size);
     match *content {
@@ -88,7 +89,8 @@ impl Job {
         Copying::new(self, context, &place.range, place.skip).run(fetched, &part, buffer)
     }
 
-    /// Gets an answer to the request for a range, with a fresh address where the known one is refused.
+    /// Gets an answer to the request for a range, with a fresh address where the known one is
+    /// refused.
     pub(super) fn open(
         &self,
         range: &Range,
@@ -240,7 +242,8 @@ impl Job {
         self.take_whole(range, known == fetched.etag, context)
     }
 
-    /// The whole file comes although a part was asked for. What is in place at its start stays where the content `is_known` to be the same.
+    /// The whole file comes although a part was asked for. What is in place at its start stays
+    /// where the content `is_known` to be the same.
     fn take_whole(
         &self,
         range: &Range,
@@ -265,8 +268,9 @@ impl Job {
         Ok(Place::of_whole(&whole))
     }
 
-    /// The answer for a range shows that the content is not what it was: the file starts over, the third time it fails.
-    /// Where the range counts no more, the answer is as old, and says nothing new.
+    /// The answer for a range shows that the content is not what it was: the file starts over, the
+    /// third time it fails. Where the range counts no more, the answer is as old, and says nothing
+    /// new.
     pub(super) fn changed(&self, range: &Range, message: &str, context: &WorkerContext) -> Outcome {
         let mut progress = self.file.progress();
         if range.is_void() {
@@ -296,7 +300,8 @@ impl Job {
         );
     }
 
-    /// Forgets what is in place of the file. Before another byte takes its place, [`Job::tell_over`] has to be called.
+    /// Forgets what is in place of the file. Before another byte takes its place,
+    /// [`Job::tell_over`] has to be called.
     pub(super) fn start_over(&self, progress: &mut Progress) {
         progress.etag = None;
         progress.etag_reported = false;
@@ -305,7 +310,8 @@ impl Job {
         self.table.set_done(self.file.index, 0);
     }
 
-    /// Tells the journal what is in place of the file, where what it says is no longer true and no other worker has done it.
+    /// Tells the journal what is in place of the file, where what it says is no longer true and no
+    /// other worker has done it.
     ///
     /// # Errors
     /// The journal cannot be written: it is still owed.
@@ -342,7 +348,8 @@ impl Job {
         saved.map_err(|error| Outcome::transient(error.to_string()))
     }
 
-    /// Whether what was received stays of use: a server that ignores ranges would send it all again.
+    /// Whether what was received stays of use: a server that ignores ranges would send it all
+    /// again.
     pub(super) fn may_yield(&self) -> bool {
         !self.file.progress().ranges.is_single()
     }

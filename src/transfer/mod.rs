@@ -1,7 +1,7 @@
 //! The transfers: how a download begins, and how workers bring its files.
 //!
-//! One job is one byte range of one file, fetched into its `.part`; the last one gives the file its name. What happens
-//! after a job has ended is decided elsewhere, in [`crate::model::record`].
+//! One job is one byte range of one file, fetched into its `.part`; the last one gives the file its
+//! name. What happens after a job has ended is decided elsewhere, in [`crate::model::record`].
 
 mod changes;
 mod copy;
@@ -43,7 +43,8 @@ use verdict::failed;
 const REFUSALS: u32 = 5;
 /// No file system of use has larger blocks.
 const BLOCK: u64 = 64 << 10;
-/// A file from this size on may be tampered with while it is on its way; a smaller one is there too shortly.
+/// A file from this size on may be tampered with while it is on its way; a smaller one is there too
+/// shortly.
 const LARGE: u64 = 1 << 20;
 
 /// What a thread works with.
@@ -121,9 +122,10 @@ impl Job {
         all.then_some(address)
     }
 
-    /// Brings the range's bytes; what was written is put back into the file's ranges whatever happens. None where the
-    /// file is whole now and this job is to give it its name: first [`Job::finalize`], then [`Job::name`]. `next` are
-    /// the addresses of the jobs that this thread does right after it, up to one that has none.
+    /// Brings the range's bytes; what was written is put back into the file's ranges whatever
+    /// happens. None where the file is whole now and this job is to give it its name: first
+    /// [`Job::finalize`], then [`Job::name`]. `next` are the addresses of the jobs that this thread
+    /// does right after it, up to one that has none.
     pub fn fetch_range(
         &mut self,
         context: &WorkerContext,
@@ -186,8 +188,8 @@ impl Job {
         self.range.is_some() && self.file.known_address().is_none()
     }
 
-    /// Fetches the address ahead, where it is needed. `next` are the files whose addresses this thread will want
-    /// right after it.
+    /// Fetches the address ahead, where it is needed. `next` are the files whose addresses this
+    /// thread will want right after it.
     ///
     /// # Errors
     /// The outcome with which the job ends.
@@ -237,8 +239,8 @@ impl Job {
         ))
     }
 
-    /// A large file is looked through for holes before it gets its name, once: some file systems show what holds
-    /// nothing but zeros as one.
+    /// A large file is looked through for holes before it gets its name, once: some file systems
+    /// show what holds nothing but zeros as one.
     fn claim_look(&self) -> bool {
         !std::mem::replace(&mut self.file.progress().looked, true)
     }

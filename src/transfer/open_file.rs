@@ -18,10 +18,12 @@ const ADDRESS_FAULTS: u32 = 4;
 /// A file on its way, shared by the workers that fetch its ranges.
 pub struct OpenFile {
     pub index: u32,
-    /// Held while the store takes a change that says, or takes back, what is in place: see the store's page.
+    /// Held while the store takes a change that says, or takes back, what is in place: see the
+    /// store's page.
     pub(super) progress: Mutex<Progress>,
     address: Mutex<Option<Address>>,
-    /// Held while a first address is fetched, so that one worker does it for all. Never taken by the controller.
+    /// Held while a first address is fetched, so that one worker does it for all. Never taken by
+    /// the controller.
     pub(super) fetching_address: Mutex<()>,
     part: Mutex<Option<Arc<Part>>>,
     /// Held while the `.part` is made or opened, for the same reason and with the same rule.
@@ -37,7 +39,8 @@ pub(super) struct Progress {
     pub(super) etag: Option<String>,
     pub(super) etag_reported: bool,
     pub(super) refusals: u32,
-    /// Requests in a row that failed in a way that may pass, with no byte between them, at the address that is known.
+    /// Requests in a row that failed in a way that may pass, with no byte between them, at the
+    /// address that is known.
     pub(super) faults: u32,
     pub(super) changes: Changes,
     /// How often another program has removed or cut the `.part`.
@@ -57,8 +60,8 @@ pub struct Part {
 }
 
 impl OpenFile {
-    /// A file of `size` bytes of which `partial` are in place; `has_part` tells whether the journal knows of a `.part`. `chunk`: see
-    /// [`Ranges::new`].
+    /// A file of `size` bytes of which `partial` are in place; `has_part` tells whether the journal
+    /// knows of a `.part`. `chunk`: see [`Ranges::new`].
     pub fn new(
         index: u32,
         size: u64,
@@ -144,8 +147,8 @@ impl OpenFile {
         lock(&self.address).clone()
     }
 
-    /// Adds what the journal does not know yet to `changes`. Until what is returned is dropped, nobody can take it
-    /// back; None where there is nothing.
+    /// Adds what the journal does not know yet to `changes`. Until what is returned is dropped,
+    /// nobody can take it back; None where there is nothing.
     fn news(&self, key: u32, changes: &mut Vec<Change>) -> Option<MutexGuard<'_, Progress>> {
         let mut progress = self.progress();
         let news = progress.ranges.news();
@@ -207,7 +210,8 @@ impl OpenFile {
         *lock(&self.address) = Some(address.clone());
     }
 
-    /// Keeps an address behind which a request failed in a way that may pass, unless that went on for long: its host may be gone.
+    /// Keeps an address behind which a request failed in a way that may pass, unless that went on
+    /// for long: its host may be gone.
     pub(super) fn keep_after_fault(&self, address: &Address) {
         let mut progress = self.progress();
         progress.faults += 1;
@@ -239,9 +243,10 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Hands what the journal does not know yet of these files, each given with its download's key and no more than
-/// once, to `save`. A file's progress is held until `save` returns, which must not wait for the disk: what is saved
-/// of its bytes comes before the `Over` of whoever takes them back.
+/// Hands what the journal does not know yet of these files, each given with its download's key and
+/// no more than once, to `save`. A file's progress is held until `save` returns, which must not
+/// wait for the disk: what is saved of its bytes comes before the `Over` of whoever takes them
+/// back.
 pub fn report<'a, T>(
     files: impl Iterator<Item = (u32, &'a OpenFile)>,
     save: impl FnOnce(Vec<Change>) -> T,

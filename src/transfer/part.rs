@@ -161,8 +161,9 @@ impl Job {
         saved.and(Err(self.removed()))
     }
 
-    /// Another program has removed or cut the `.part`. What is missing is fetched again after a wait; the third time that is
-    /// the file's error, since a virus scanner or a cleaner would do it for ever.
+    /// Another program has removed or cut the `.part`. What is missing is fetched again after a
+    /// wait; the third time that is the file's error, since a virus scanner or a cleaner would do
+    /// it for ever.
     pub(super) fn removed(&self) -> Outcome {
         let part = format!("{}.part", self.table.path(self.file.index));
         let too_often = self.file.progress().removals.add(Instant::now());
@@ -174,7 +175,8 @@ impl Job {
         Outcome::Failed(FileProblem {
             code: Code::DestinationUnwritable,
             message: format!(
-                "{what} three times; exclude the folder from virus scanners and cleaners, then resume"
+                "{what} three times; exclude the folder from virus scanners and cleaners, then \
+                 resume"
             ),
         })
     }

@@ -13,8 +13,9 @@ use crate::store::Store;
 use crate::store::saved::{Change, Saved};
 
 impl Job {
-    /// Looks at the whole file a last time and sets its time. Returns what the journal must know before
-    /// [`Job::name`], so that a start in between finds out which of the two names the file has.
+    /// Looks at the whole file a last time and sets its time. Returns what the journal must know
+    /// before [`Job::name`], so that a start in between finds out which of the two names the file
+    /// has.
     ///
     /// # Errors
     /// The outcome with which the job ends.
@@ -36,7 +37,8 @@ impl Job {
         Ok(stamp(&self.table, index, self.run.download.key, &part.file))
     }
 
-    /// Gives the sealed file its name. Once it has it, a worker that comes late does not give it again.
+    /// Gives the sealed file its name. Once it has it, a worker that comes late does not give it
+    /// again.
     pub fn name(&mut self, context: &WorkerContext) -> Outcome {
         match self.try_name(context) {
             Ok(outcome) => {
@@ -86,7 +88,8 @@ impl Job {
 }
 
 impl Job {
-    /// Some file systems forget a file's time when it gets another name: remembers the one that it has now.
+    /// Some file systems forget a file's time when it gets another name: remembers the one that it
+    /// has now.
     fn remember_time(&self, folder: &Folder, context: &WorkerContext) -> Result<(), Outcome> {
         let index = self.file.index;
         let name = self.table.names(index).last;

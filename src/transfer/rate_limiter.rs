@@ -1,15 +1,17 @@
 //! The limit on how fast files' bytes come: one for all workers together.
 //!
-//! A token bucket in the form of the generic cell rate algorithm (ITU-T I.371, virtual scheduling): instead of tokens
-//! that have to be refilled, what is kept is the time from which the line is free. Whoever wants to read gets a
-//! piece of it, a fiftieth of a second long, so that bytes come evenly, and gives back what it did not read. Only what
-//! files hold is limited, not listings, headers or TLS.
+//! A token bucket in the form of the generic cell rate algorithm (ITU-T I.371, virtual scheduling):
+//! instead of tokens that have to be refilled, what is kept is the time from which the line is
+//! free. Whoever wants to read gets a piece of it, a fiftieth of a second long, so that bytes come
+//! evenly, and gives back what it did not read. Only what files hold is limited, not listings,
+//! headers or TLS.
 //!
-//! Each download has its fair share, however many connections it has and however small its files are: the next piece
-//! goes to the download that has had the fewest bytes (start-time fair queueing; Goyal, Vin and Cheng, 1996), and within a
-//! download to whoever came first. A download that is behind the others hardly waits: small files take a round trip
-//! each, and would lose their share if each waited for another's piece as well. How far it can be behind is bounded, so that one that
-//! comes late, or again, does not catch up.
+//! Each download has its fair share, however many connections it has and however small its files
+//! are: the next piece goes to the download that has had the fewest bytes (start-time fair
+//! queueing; Goyal, Vin and Cheng, 1996), and within a download to whoever came first. A download
+//! that is behind the others hardly waits: small files take a round trip each, and would lose their
+//! share if each waited for another's piece as well. How far it can be behind is bounded, so that
+//! one that comes late, or again, does not catch up.
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU64;
@@ -20,12 +22,13 @@ use std::time::{Duration, Instant};
 
 /// Pieces of a second that are given out at a time.
 const PIECES: u64 = 50;
-/// How much unused time can be made up for: a reader that was woken late does not make the line slower.
+/// How much unused time can be made up for: a reader that was woken late does not make the line
+/// slower.
 const CREDIT: Duration = Duration::from_millis(50);
 /// A download is at most this much of a second's bytes behind the others: a tenth.
 const LAG: u64 = 10;
-/// So much earlier a download that is behind gets its piece. What it takes is waited for by the others, so that all together
-/// are never further ahead of the limit than this.
+/// So much earlier a download that is behind gets its piece. What it takes is waited for by the
+/// others, so that all together are never further ahead of the limit than this.
 const HEAD_START: Duration = Duration::from_millis(100);
 /// How long a waiting reader may not notice that it was told to stop.
 const SLICE: Duration = Duration::from_millis(250);
@@ -87,7 +90,8 @@ struct State {
     bucket: Option<Bucket>,
     /// Counts the changes.
     epoch: u64,
-    /// Who waits, in the order of coming. The one whose turn it is waits for the bucket, the others for their turn.
+    /// Who waits, in the order of coming. The one whose turn it is waits for the bucket, the others
+    /// for their turn.
     queue: VecDeque<Waiter>,
     shares: Shares,
 }
@@ -148,7 +152,8 @@ impl Shares {
 }
 
 impl State {
-    /// Gives `most` bytes or less to whoever asks, if it is the turn of the thread `me`; else says how long to wait.
+    /// Gives `most` bytes or less to whoever asks, if it is the turn of the thread `me`; else says
+    /// how long to wait.
     fn try_take(&mut self, flow: u32, most: usize, me: &Thread) -> Result<Grant, Duration> {
         if self.bucket.is_some() && !self.is_turn_of(flow, me) {
             return Err(SLICE);
@@ -180,7 +185,8 @@ impl State {
         }
     }
 
-    /// Whether nobody who waits comes before this thread. One that does not wait yet comes after those of its download.
+    /// Whether nobody who waits comes before this thread. One that does not wait yet comes after
+    /// those of its download.
     fn is_turn_of(&self, flow: u32, me: &Thread) -> bool {
         match self.first() {
             Some(first) => {
@@ -228,7 +234,8 @@ impl RateLimiter {
         self.limited.load(Ordering::Relaxed)
     }
 
-    /// Limits everybody to this many bytes per second from now on; None lifts the limit. Who waits is told at once.
+    /// Limits everybody to this many bytes per second from now on; None lifts the limit. Who waits
+    /// is told at once.
     pub fn set(&self, rate: Option<NonZeroU64>) {
         let mut state = self.state();
         if state.bucket.as_ref().map(|bucket| bucket.rate) == rate {
@@ -244,8 +251,8 @@ impl RateLimiter {
         state.queue.iter().for_each(|waiter| waiter.thread.unpark());
     }
 
-    /// Waits until up to `most` bytes may be read for the download of the key `flow`. None once `is_stopped` says so,
-    /// within 250 ms.
+    /// Waits until up to `most` bytes may be read for the download of the key `flow`. None once
+    /// `is_stopped` says so, within 250 ms.
     pub fn take(&self, flow: u32, most: usize, is_stopped: impl Fn() -> bool) -> Option<Grant> {
         if !self.limited.load(Ordering::Relaxed) {
             return Some(Grant {
@@ -365,8 +372,8 @@ mod tests {
     }
 
     proptest! {
-        /// However it is asked, what may be read in any stretch of time is the rate's share of it, plus one
-        /// credit and one piece.
+        /// However it is asked, what may be read in any stretch of time is the rate's share of it,
+        /// plus one credit and one piece.
         #[test]
         fn never_more_than_the_rate(
             rate in 1_u64..5_000_000_000,
@@ -398,7 +405,8 @@ mod tests {
             }
         }
 
-        /// Who always wants more gets all of the rate, also where reads bring little of what was granted.
+        /// Who always wants more gets all of the rate, also where reads bring little of what was
+        /// granted.
         #[test]
         fn never_less_than_the_rate(
             rate in 10_000_u64..5_000_000_000,
@@ -454,7 +462,8 @@ mod tests {
         }
     }
 
-    /// Gives each of these flows, which always want more, its pieces in turn; how many bytes each had.
+    /// Gives each of these flows, which always want more, its pieces in turn; how many bytes each
+    /// had.
     fn shared(wants: &[(u32, usize)], rounds: usize) -> Vec<u64> {
         let mut shares = Shares::default();
         let mut had = vec![0; wants.len()];

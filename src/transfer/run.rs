@@ -1,4 +1,5 @@
-//! One stretch of transferring of one download: from its start or resume to its pause, error or end.
+//! One stretch of transferring of one download: from its start or resume to its pause, error or
+//! end.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -114,7 +115,8 @@ impl Run {
         self.root.get()
     }
 
-    /// Looks, at most once a second, whether the destination's path still leads to the folder that is open.
+    /// Looks, at most once a second, whether the destination's path still leads to the folder that
+    /// is open.
     ///
     /// # Errors
     /// It was unmounted, removed or replaced.

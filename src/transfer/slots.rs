@@ -1,7 +1,8 @@
 //! How many jobs may move bytes at the same time; can be changed while they do.
 //!
-//! A semaphore whose size can change. A worker acquires a slot for each job. Where there are suddenly fewer slots than workers
-//! that have one, those that are too many are asked to leave in the middle of their job: a range can take long.
+//! A semaphore whose size can change. A worker acquires a slot for each job. Where there are
+//! suddenly fewer slots than workers that have one, those that are too many are asked to leave in
+//! the middle of their job: a range can take long.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -86,7 +87,8 @@ impl WorkerSlots {
         self.crowded.load(Ordering::Relaxed)
     }
 
-    /// For a worker that can leave now. True where it is to: it then says so when it gives its slot back.
+    /// For a worker that can leave now. True where it is to: it then says so when it gives its slot
+    /// back.
     #[must_use]
     pub fn must_leave(&self) -> bool {
         let mut state = self.state();

@@ -1,23 +1,29 @@
-//! Connections that are far slower than others of the same download: they are given up for new ones.
+//! Connections that are far slower than others of the same download: they are given up for new
+//! ones.
 //!
-//! One of several connections may be stuck at a bad server or a lossy path, and would hold its range, or the small
-//! files behind it, long after all others are done. What tells is the comparison: with what other connections of the
-//! download bring, or with what this one, or the one before it, brought a moment ago. A line that is slow as a whole gives nothing to
-//! compare with, and one that has just become so is not given up again and again: each time is waited for twice as long.
+//! One of several connections may be stuck at a bad server or a lossy path, and would hold its
+//! range, or the small files behind it, long after all others are done. What tells is the
+//! comparison: with what other connections of the download bring, or with what this one, or the one
+//! before it, brought a moment ago. A line that is slow as a whole gives nothing to compare with,
+//! and one that has just become so is not given up again and again: each time is waited for twice
+//! as long.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A connection is judged by what it brought in so long: shorter than that, a lost packet looks like a slow line.
+/// A connection is judged by what it brought in so long: shorter than that, a lost packet looks
+/// like a slow line.
 const WINDOW: Duration = Duration::from_secs(3);
 /// The longest time that a connection has after others were given up in vain.
 const LONGEST_WINDOW: Duration = Duration::from_secs(60);
 /// What was measured longer ago is not compared with.
 const MEMORY: Duration = Duration::from_secs(10);
-/// A connection is slow where the fastest brings more than so many times as much: less may be chance, or the server's choice.
+/// A connection is slow where the fastest brings more than so many times as much: less may be
+/// chance, or the server's choice.
 const RATIO: f64 = 8.0;
-/// A body that comes at once says nothing of how fast more of it would have come: it counts as having taken this long.
+/// A body that comes at once says nothing of how fast more of it would have come: it counts as
+/// having taken this long.
 const SHORTEST_TIME: Duration = Duration::from_millis(250);
 /// Measurements that are kept, at most.
 const MAX_SAMPLES: usize = 64;
@@ -146,8 +152,8 @@ impl Known {
     }
 }
 
-/// Whether a new connection would be done sooner, also where something has to come again: at most a fiftieth of it, unless
-/// that saves more than half of the time.
+/// Whether a new connection would be done sooner, also where something has to come again: at most a
+/// fiftieth of it, unless that saves more than half of the time.
 fn is_worth_it(rate: f64, fastest: f64, stake: Stake) -> bool {
     let Stake { lost, left } = stake;
     let little = lost.saturating_mul(50) <= left;
@@ -167,7 +173,8 @@ mod tests {
         left: 100_000_000,
     };
 
-    /// What one connection brings, looked at four times a second; after how many seconds it is given up.
+    /// What one connection brings, looked at four times a second; after how many seconds it is
+    /// given up.
     fn judged(
         speeds: &Speeds,
         begin: Instant,

@@ -10,8 +10,9 @@ use crate::model::problem::{Code, Problem};
 use crate::model::state::State;
 use crate::model::table::{FileState, FileTable};
 
-/// Refuses a download that needs more than is free. What it has already, and what is set aside for it, is not needed again;
-/// what other transferring downloads of this agent still need on the same file system is not free.
+/// Refuses a download that needs more than is free. What it has already, and what is set aside for
+/// it, is not needed again; what other transferring downloads of this agent still need on the same
+/// file system is not free.
 ///
 /// # Errors
 /// `InsufficientStorage`, with both figures.
@@ -32,7 +33,8 @@ pub fn check(run: &Run, root: &Root, table: &FileTable, board: &Board) -> Result
     Err(Problem {
         code: Code::InsufficientStorage,
         message: format!(
-            "the download needs {} more, and {} has {} free{also}: make room or choose another folder, then resume",
+            "the download needs {} more, and {} has {} free{also}: make room or choose another \
+             folder, then resume",
             figure(own),
             root.path().display(),
             figure(free)

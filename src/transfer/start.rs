@@ -1,5 +1,5 @@
-//! The beginning of a run: open the destination, read link and listing, plan and make the tree, or, after a
-//! start, find out what the last process left unfinished.
+//! The beginning of a run: open the destination, read link and listing, plan and make the tree, or,
+//! after a start, find out what the last process left unfinished.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -33,10 +33,11 @@ use crate::upstream::{Fault, Package};
 /// Plans are made one after the other, so that each sees the names that the ones before it took.
 static PLANNING: Mutex<()> = Mutex::new(());
 
-/// How far apart two times may be that are the same, in nanoseconds (one day): FAT keeps local time, servers have
-/// clocks of their own, and clocks are set.
+/// How far apart two times may be that are the same, in nanoseconds (one day): FAT keeps local
+/// time, servers have clocks of their own, and clocks are set.
 const SAME_DAY: u64 = 24 * 3600 * 1_000_000_000;
-/// The times that every file system can keep, from 1981 to 2037, in nanoseconds since 1970. Others it may change.
+/// The times that every file system can keep, from 1981 to 2037, in nanoseconds since 1970. Others
+/// it may change.
 const KEPT_TIMES: Range<i64> = 347_155_200_000_000_000..2_114_380_800_000_000_000;
 
 /// What a run begins with.
@@ -52,7 +53,8 @@ pub struct StartRequest {
 /// A run that has begun.
 pub struct Start {
     pub table: Arc<FileTable>,
-    /// Complete files that could not be given their name: each is left to a job, which ends as any other does.
+    /// Complete files that could not be given their name: each is left to a job, which ends as any
+    /// other does.
     pub unnamed: Vec<u32>,
 }
 
@@ -148,11 +150,13 @@ impl From<SessionFault> for StartError {
             )),
             SessionFault::Call(Fault::NotFound) => gone(
                 Code::LinkNotFound,
-                "the link leads to a package that the server does not have; ask the sender for a new link",
+                "the link leads to a package that the server does not have; ask the sender for a \
+                 new link",
             ),
             SessionFault::Call(Fault::Gone) => gone(
                 Code::LinkExpired,
-                "the link leads to a package that has expired or was deleted; ask the sender for a new link",
+                "the link leads to a package that has expired or was deleted; ask the sender for a \
+                 new link",
             ),
             SessionFault::Call(Fault::Refused(answer)) => {
                 malformed(format!("the server refuses the list of files ({answer})"))
@@ -161,8 +165,8 @@ impl From<SessionFault> for StartError {
     }
 }
 
-/// Begins a run. On return the download has its file table, its folders are made, and every file whose bytes are in
-/// place has its name or is among [`Start::unnamed`].
+/// Begins a run. On return the download has its file table, its folders are made, and every file
+/// whose bytes are in place has its name or is among [`Start::unnamed`].
 ///
 /// # Errors
 /// See [`StartError`].
@@ -286,7 +290,8 @@ impl Reading {
         }
         if let Some(id) = self.chooser.first_missing(&options.selection) {
             let message = format!(
-                "the package has no file with the identifier {}; look at what it has, and choose again",
+                "the package has no file with the identifier {}; look at what it has, and choose \
+                 again",
                 clean(paths::cut(id, 200))
             );
             return Err(gone(Code::FileNotFound, &message));
@@ -328,7 +333,8 @@ fn show_package(
     Ok(())
 }
 
-/// The names, relative to this download's destination, that other unfinished downloads will put files at.
+/// The names, relative to this download's destination, that other unfinished downloads will put
+/// files at.
 fn reserved(download: &Download, board: &Board) -> HashSet<String> {
     let mut names = HashSet::new();
     for other in board
@@ -373,8 +379,9 @@ fn make_folders(root: &Root, table: &FileTable) -> Result<(), StartError> {
         })
 }
 
-/// After a start: files that were whole get their name, if they do not have it yet; files whose bytes may have been
-/// lost in a power cut lose it again. Returns the files that could not be given their name.
+/// After a start: files that were whole get their name, if they do not have it yet; files whose
+/// bytes may have been lost in a power cut lose it again. Returns the files that could not be given
+/// their name.
 fn settle(
     beginning: &StartRequest,
     root: &Root,
@@ -446,8 +453,8 @@ fn open_folder(root: &Root, table: &FileTable, file: u32) -> Result<Folder, Dest
     root.folder(&table.dir_components(table.dir_of(file)), true)
 }
 
-/// After a power cut a rename or a `.part` may be on disk, but neither the bytes nor what the journal said of them.
-/// Looks at every file that may have been on its way.
+/// After a power cut a rename or a `.part` may be on disk, but neither the bytes nor what the
+/// journal said of them. Looks at every file that may have been on its way.
 fn look_after_power_cut(
     beginning: &StartRequest,
     root: &Root,
@@ -470,9 +477,10 @@ fn look_after_power_cut(
     Ok(())
 }
 
-/// Whether a file has a `.part` that may be this download's, once a final name that may have come too early is a `.part`
-/// again. What is to be overwritten may be the user's own file from before, which nothing tells from such a one; it
-/// keeps its name, and what has it is replaced once the file is whole.
+/// Whether a file has a `.part` that may be this download's, once a final name that may have come
+/// too early is a `.part` again. What is to be overwritten may be the user's own file from before,
+/// which nothing tells from such a one; it keeps its name, and what has it is replaced once the
+/// file is whole.
 fn find_part(
     download: &Download,
     root: &Root,
@@ -488,7 +496,8 @@ fn find_part(
             may_be_ours(found, size, mtime, download.created_at)
         }))
     };
-    // The name was free when the download was planned: what has it now is ours, or the user put it there later.
+    // The name was free when the download was planned: what has it now is ours, or the user put it
+    // there later.
     if download.order.if_exists != IfExists::Overwrite
         && may_be_ours(&names.last)?
         && folder.publish(&names.last, &names.part, false)? == Published::Done
@@ -501,9 +510,10 @@ fn find_part(
 }
 
 /// Whether a file may be what a power cut left of a file of `size` bytes, listed with the time
-/// `mtime` (nanoseconds since 1970), of a download from `created_at`. Time and length come to the disk together, if
-/// not as they were last: where there is a byte, the time is that of a write, or the listed one. A file with an
-/// older time is the user's; one that the user wrote since, or a copy of the listed one, cannot be told apart.
+/// `mtime` (nanoseconds since 1970), of a download from `created_at`. Time and length come to the
+/// disk together, if not as they were last: where there is a byte, the time is that of a write, or
+/// the listed one. A file with an older time is the user's; one that the user wrote since, or a
+/// copy of the listed one, cannot be told apart.
 fn may_be_ours(found: Found, size: u64, mtime: Option<i64>, created_at: Timestamp) -> bool {
     if found.length > size {
         return false;

@@ -22,8 +22,8 @@ pub enum Errand {
     Addresses(Batch),
 }
 
-/// Jobs of one download that are given out together, and reported together: handing a job over costs more than
-/// fetching a small file.
+/// Jobs of one download that are given out together, and reported together: handing a job over
+/// costs more than fetching a small file.
 pub struct Batch {
     pub key: u32,
     pub jobs: Vec<Job>,
@@ -53,7 +53,8 @@ pub enum Report {
 }
 
 impl Batch {
-    /// Does the jobs in turn. After one that ended for a reason beyond its file, the others are given back undone.
+    /// Does the jobs in turn. After one that ended for a reason beyond its file, the others are
+    /// given back undone.
     fn each(&mut self, mut work: impl FnMut(&mut Job) -> Option<Outcome>) {
         let mut kept = Vec::with_capacity(self.jobs.len());
         let mut broken_off = false;
@@ -211,7 +212,8 @@ fn work(
     batch.report(reports, begun.elapsed());
 }
 
-/// Tells the journal of all the `.part` files that are to be made, at once. Where it cannot be told, each job tries again.
+/// Tells the journal of all the `.part` files that are to be made, at once. Where it cannot be
+/// told, each job tries again.
 fn announce_parts(batch: &Batch, context: &WorkerContext) {
     let announced = batch
         .jobs
@@ -357,7 +359,8 @@ mod tests {
             Report::Begun { .. } => panic!("no beginning was asked for"),
         };
         let run = run();
-        // More than there are threads: one that died of it would not do another, nor one that kept its slot.
+        // More than there are threads: one that died of it would not do another, nor one that kept
+        // its slot.
         for _ in 0..5 * WORKERS {
             pools.workers.send(batch(&run));
             pools.errands.send(Errand::Addresses(batch(&run)));

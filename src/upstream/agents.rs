@@ -1,4 +1,5 @@
-//! ureq's agents: for each thread its own, with connections of their own; roots and TLS sessions are common to all.
+//! ureq's agents: for each thread its own, with connections of their own; roots and TLS sessions
+//! are common to all.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,7 +26,8 @@ const KEPT_ALIVE: usize = 4;
 /// Connections unused for so long are not used again. Servers close theirs after a minute or so.
 const IDLE_AGE: Duration = Duration::from_secs(60);
 
-/// One thread's agents, with the connections that it keeps alive, and what it has in common with the other threads.
+/// One thread's agents, with the connections that it keeps alive, and what it has in common with
+/// the other threads.
 pub struct Agents {
     common: Arc<Common>,
     own: Mutex<Own>,
@@ -44,7 +46,8 @@ struct Common {
     permits: Arc<Permits>,
 }
 
-/// Roots are some megabytes; each set is made when it is first needed, and forgotten when nobody needs it.
+/// Roots are some megabytes; each set is made when it is first needed, and forgotten when nobody
+/// needs it.
 #[derive(Default)]
 struct Tls {
     /// Inside: None where there are no roots but those compiled in.
@@ -144,8 +147,8 @@ impl Agents {
         self.common.silence
     }
 
-    /// Closes the connections that nobody uses, those of other threads apart, and forgets the roots, which is some
-    /// megabytes. Both come back with the next request; those under way go on.
+    /// Closes the connections that nobody uses, those of other threads apart, and forgets the
+    /// roots, which is some megabytes. Both come back with the next request; those under way go on.
     pub fn rest(&self) {
         let own = std::mem::take(&mut *self.own());
         let tls = std::mem::take(&mut *self.common.tls());
@@ -169,7 +172,8 @@ impl Agents {
         plain.get_or_insert_with(make).clone()
     }
 
-    /// For https, trusting what this machine trusts. None where that is nothing but the roots compiled in.
+    /// For https, trusting what this machine trusts. None where that is nothing but the roots
+    /// compiled in.
     pub fn local(&self) -> Option<Agent> {
         let mut own = self.own();
         if own.local.is_none() {
@@ -246,7 +250,8 @@ fn agent(dialer: Dialer, trust: Trust, one_by_one: Arc<PipeliningBlocklist>) -> 
     Agent::with_parts(config, connector, Unresolved)
 }
 
-/// A connector that several agents have in common, and with it the roots and the sessions that it knows.
+/// A connector that several agents have in common, and with it the roots and the sessions that it
+/// knows.
 #[derive(Debug)]
 struct Shared<C>(Arc<C>);
 

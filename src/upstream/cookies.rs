@@ -1,6 +1,8 @@
-//! Cookies of one chain of redirects (RFC 6265): some storage sets one and sends the client back to where it came from.
+//! Cookies of one chain of redirects (RFC 6265): some storage sets one and sends the client back to
+//! where it came from.
 //!
-//! They live as long as the call. Nothing is kept, and none is sent to another site than the one that set it.
+//! They live as long as the call. Nothing is kept, and none is sent to another site than the one
+//! that set it.
 
 use ureq::http::header::{HeaderMap, HeaderValue, SET_COOKIE};
 
@@ -79,7 +81,8 @@ impl Cookie {
     }
 }
 
-/// One `Set-Cookie` (RFC 6265, 5.2), and whether it takes the cookie back. None where it is to be ignored.
+/// One `Set-Cookie` (RFC 6265, 5.2), and whether it takes the cookie back. None where it is to be
+/// ignored.
 fn read(text: &str, url: &Url) -> Option<(Cookie, bool)> {
     let mut parts = text.split(';').map(str::trim);
     let (name, value) = parts.next()?.split_once('=')?;

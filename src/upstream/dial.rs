@@ -20,7 +20,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// More addresses of one host are not tried.
 const MOST_ADDRESSES: usize = 16;
 
-/// A lookup cannot be interrupted, only abandoned; so many may be under way, abandoned ones included.
+/// A lookup cannot be interrupted, only abandoned; so many may be under way, abandoned ones
+/// included.
 const MOST_LOOKUPS: usize = 64;
 
 static LOOKUPS: AtomicUsize = AtomicUsize::new(0);
@@ -101,8 +102,9 @@ fn lookup(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// Tries the addresses one after the other, a new one each time a slice has passed or one has failed, and takes the
-/// first that answers (RFC 8305, 5), so that a dead IPv6 route costs a quarter of a second and not the whole timeout.
+/// Tries the addresses one after the other, a new one each time a slice has passed or one has
+/// failed, and takes the first that answers (RFC 8305, 5), so that a dead IPv6 route costs a
+/// quarter of a second and not the whole timeout.
 fn race(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let give_up = Instant::now() + CONNECT_TIMEOUT;
     let mut failure = io::Error::from(io::ErrorKind::ConnectionRefused);

@@ -1,9 +1,11 @@
 //! Large bodies without ureq in the middle: the caller reads the socket itself.
 //!
-//! ureq's body reader copies every byte from its own buffer into the caller's. Where a body comes by plain http and its length
-//! is known, that copy buys nothing. So once ureq has handed out what it had buffered, its transport lends the
-//! socket to the call (see `line`), ureq lets go of the connection, and the rest of the body is read, or spliced, straight from the socket.
-//! With the last byte the connection is between two answers again: it is parked here, and the dialer takes it from here.
+//! ureq's body reader copies every byte from its own buffer into the caller's. Where a body comes
+//! by plain http and its length is known, that copy buys nothing. So once ureq has handed out what
+//! it had buffered, its transport lends the socket to the call (see `line`), ureq lets go of the
+//! connection, and the rest of the body is read, or spliced, straight from the socket. With the
+//! last byte the connection is between two answers again: it is parked here, and the dialer takes
+//! it from here.
 
 use std::io;
 use std::net::TcpStream;
@@ -17,11 +19,13 @@ use rustix::pipe::{SpliceFlags, splice};
 
 use super::watch::{self, LentSocket, Peer, Silence, weigh};
 
-/// Smaller bodies stay with ureq, in bytes: for them a connection that changes hands costs more than a copy.
+/// Smaller bodies stay with ureq, in bytes: for them a connection that changes hands costs more
+/// than a copy.
 pub const LARGE: u64 = 512 << 10;
 
 impl LentSocket {
-    /// Reads into the front of `room`; 0 is the end of the connection. Heeds the watch of the thread's context.
+    /// Reads into the front of `room`; 0 is the end of the connection. Heeds the watch of the
+    /// thread's context.
     ///
     /// # Errors
     /// The socket's and the watch's.
@@ -61,7 +65,8 @@ pub fn read_now(stream: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
     Ok(read)
 }
 
-/// Whether a connection that nobody uses can serve a request: anything to read, its end included, says that it cannot.
+/// Whether a connection that nobody uses can serve a request: anything to read, its end included,
+/// says that it cannot.
 pub fn is_quiet(stream: &TcpStream) -> bool {
     let mut byte = [0; 1];
     let peeked = recv(stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT);

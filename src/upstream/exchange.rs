@@ -51,7 +51,8 @@ pub enum Redirects {
     Answer,
 }
 
-/// An answer and the URL that gave it, which is another than was asked where redirects were followed.
+/// An answer and the URL that gave it, which is another than was asked where redirects were
+/// followed.
 pub struct Answer {
     pub response: Response<Body>,
     pub url: Arc<Url>,
@@ -86,7 +87,8 @@ impl Exchange {
         }
     }
 
-    /// How many others the next request may take along: none while some are on their way, nor to a host that limits requests.
+    /// How many others the next request may take along: none while some are on their way, nor to a
+    /// host that limits requests.
     pub fn most_along(&self, url: &Url, purpose: Purpose) -> usize {
         if self.agents.permits().is_limited(&url.authority(), purpose) {
             return 0;
@@ -97,12 +99,13 @@ impl Exchange {
         }
     }
 
-    /// Sends a GET and follows its redirects. Runs under the caller's context, and leaves a limit there that
-    /// a slow answer's head, or the rest of a small answer, ends at. Where the request is `counted`, it waits until its host is
-    /// likely to take it.
+    /// Sends a GET and follows its redirects. Runs under the caller's context, and leaves a limit
+    /// there that a slow answer's head, or the rest of a small answer, ends at. Where the request
+    /// is `counted`, it waits until its host is likely to take it.
     ///
     /// # Errors
-    /// Transport faults; a redirect that leads nowhere, in circles, or from https to http is malformed.
+    /// Transport faults; a redirect that leads nowhere, in circles, or from https to http is
+    /// malformed.
     pub fn get(
         &self,
         mut url: Arc<Url>,
@@ -212,8 +215,9 @@ fn request(url: &Url, headers: &Headers) -> Result<Request<()>, Error> {
     Ok(request)
 }
 
-/// Sends a request. A server may close a kept-alive connection at the moment in which we use it again: then there is an error
-/// before any byte of an answer, which says nothing about the server, and the request is sent once more on a new connection.
+/// Sends a request. A server may close a kept-alive connection at the moment in which we use it
+/// again: then there is an error before any byte of an answer, which says nothing about the server,
+/// and the request is sent once more on a new connection.
 fn attempt(agent: &Agent, request: &MakeRequest<'_>) -> Result<Response<Body>, Error> {
     watch::context(|context| {
         (context.connected, context.answered) = (false, false);
@@ -265,7 +269,8 @@ pub fn redirect_target(response: &Response<Body>, from: &Url) -> Result<Url, Fau
     Ok(target)
 }
 
-/// Reads a body that nobody wants, if it is small, so that the connection can be used again. Runs under the caller's context.
+/// Reads a body that nobody wants, if it is small, so that the connection can be used again. Runs
+/// under the caller's context.
 pub fn drain(mut response: Response<Body>) {
     if response
         .body()
@@ -313,8 +318,9 @@ pub fn transient_status(response: &Response<Body>, url: &Url) -> Option<Fault> {
     })
 }
 
-/// `Retry-After`: seconds or a date (RFC 9110, 10.2.3), an hour at the most. A date is one of the server's clock, so it is held against
-/// that, where the answer tells it (`Date`): ours may be wrong by years.
+/// `Retry-After`: seconds or a date (RFC 9110, 10.2.3), an hour at the most. A date is one of the
+/// server's clock, so it is held against that, where the answer tells it (`Date`): ours may be
+/// wrong by years.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {

@@ -1,7 +1,7 @@
 //! What can go wrong upstream, and how what ureq reports becomes one of it.
 //!
-//! Messages are made here, from what is known to be harmless. Texts of ureq, rustls and serde are never passed on: they may repeat
-//! what was sent or received, and that may be a credential.
+//! Messages are made here, from what is known to be harmless. Texts of ureq, rustls and serde are
+//! never passed on: they may repeat what was sent or received, and that may be a credential.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,8 @@ use super::watch::Cut;
 use crate::base::system_words::words;
 use crate::base::url::Url;
 
-/// Why a call to the upstream server failed. No text of it ever holds a secret, a token or an address's query.
+/// Why a call to the upstream server failed. No text of it ever holds a secret, a token or an
+/// address's query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// The watch's `stop` was set.
@@ -97,7 +98,8 @@ pub fn is_unknown_issuer(error: &Error) -> bool {
     certificate_problem(error).is_some_and(|why| why.starts_with("UnknownIssuer"))
 }
 
-/// What is wrong with the server's certificate. rustls is not ours to match on; its text is how it tells.
+/// What is wrong with the server's certificate. rustls is not ours to match on; its text is how it
+/// tells.
 fn certificate_problem(error: &Error) -> Option<String> {
     let text = match error {
         Error::Rustls(error) => error.to_string(),
@@ -134,32 +136,37 @@ pub fn from_ureq(error: Error, url: &Url) -> Fault {
     }
 }
 
-/// What to do about a certificate. Its own texts, such as the names in it, are the peer's and are not repeated.
+/// What to do about a certificate. Its own texts, such as the names in it, are the peer's and are
+/// not repeated.
 fn certificate_advice(host: &str, why: &str) -> String {
     let of = format!("the certificate of {host}");
     let is = |parts: &[&str]| parts.iter().any(|part| why.contains(part));
     if is(&["UnknownIssuer"]) {
         return format!(
-            "{of} was issued by nobody who is trusted; if it is your own server, name its certificate authority with --ca-file"
+            "{of} was issued by nobody who is trusted; if it is your own server, name its \
+             certificate authority with --ca-file"
         );
     }
     // The usual reason: an authority that was made anew under its old name.
     if is(&["BadSignature"]) {
         return format!(
-            "{of} was not issued by the authority of that name which is trusted here; if it is your own server, name its present \
+            "{of} was not issued by the authority of that name which is trusted here; if it is \
+             your own server, name its present \
              certificate authority with --ca-file"
         );
     }
     // A self-signed certificate that is an authority at the same time, as openssl makes them.
     if is(&["CaUsedAsEndEntity"]) {
         return format!(
-            "{of} is that of an authority; if it is your own server, name this very certificate with --ca-file, or \
+            "{of} is that of an authority; if it is your own server, name this very certificate \
+             with --ca-file, or \
              give the server one that this authority issued"
         );
     }
     if is(&["not valid for name", "NotValidForName"]) {
         return format!(
-            "{of} is for another name; use the address that it was issued for, or give the server one for this"
+            "{of} is for another name; use the address that it was issued for, or give the server \
+             one for this"
         );
     }
     if is(&["certificate expired", "Expired"]) {

@@ -31,7 +31,8 @@ const ENOUGH: usize = 128 << 10;
 /// So much of a body is looked at to tell what it is, in bytes.
 const PEEK: usize = 256;
 
-/// What a time stands behind where it takes the place of an entity tag, which begins with a quote or `W/`.
+/// What a time stands behind where it takes the place of an entity tag, which begins with a quote
+/// or `W/`.
 const MODIFIED: &str = "Last-Modified: ";
 
 /// Longer entity tags are left out, in bytes.
@@ -50,8 +51,8 @@ impl fmt::Debug for Address {
 }
 
 impl Address {
-    /// Takes an address that the API at `api` gave. Plain http is for servers of one's own: where the API itself is
-    /// reached by plain http or on this machine.
+    /// Takes an address that the API at `api` gave. Plain http is for servers of one's own: where
+    /// the API itself is reached by plain http or on this machine.
     ///
     /// # Errors
     /// Malformed, where it is no address that bytes may be fetched from.
@@ -103,8 +104,8 @@ fn unusable(why: &str) -> Fault {
 pub enum Content {
     /// Status 200: all of it. `length` is None where the server does not say.
     Whole { length: Option<u64> },
-    /// Status 206: the bytes from `start` up to, not including, `end`; `total` is the whole file's size, where known.
-    /// It is for the caller to see whether that is what was asked for.
+    /// Status 206: the bytes from `start` up to, not including, `end`; `total` is the whole file's
+    /// size, where known. It is for the caller to see whether that is what was asked for.
     Part {
         start: u64,
         end: u64,
@@ -154,8 +155,9 @@ impl fmt::Debug for Fetched {
 }
 
 impl Fetched {
-    /// Fills the front of `buf` with what has come, and waits where nothing has; 0 is the end of the body. Heeds the watch of the
-    /// `fetch` that this came from, on whichever thread it is read. With the last byte the connection goes back to the pool.
+    /// Fills the front of `buf` with what has come, and waits where nothing has; 0 is the end of
+    /// the body. Heeds the watch of the `fetch` that this came from, on whichever thread it is
+    /// read. With the last byte the connection goes back to the pool.
     ///
     /// # Errors
     /// Transient, also for a body that ends too early; `Stopped`.
@@ -217,8 +219,8 @@ impl Fetched {
         }
     }
 
-    /// Whether this looks like a web page in the place of a file of this name, which has another size or one that is
-    /// not told. The body can still be read from its beginning.
+    /// Whether this looks like a web page in the place of a file of this name, which has another
+    /// size or one that is not told. The body can still be read from its beginning.
     pub fn is_page_instead_of(&mut self, name: &str) -> bool {
         let sized = match self.content {
             Content::Whole { length } => length.is_some(),
@@ -251,13 +253,15 @@ impl Fetched {
     pub fn explain_size(&self, otherwise: &str) -> String {
         match &self.encoding {
             Some(encoding) => format!(
-                "the server has encoded the file ({encoding}) although it was asked not to, and its size is not the listed one"
+                "the server has encoded the file ({encoding}) although it was asked not to, and \
+                 its size is not the listed one"
             ),
             None => otherwise.to_owned(),
         }
     }
 
-    /// The answer is not what was asked for. It may be another's: its server is asked one thing at a time from now on.
+    /// The answer is not what was asked for. It may be another's: its server is asked one thing at
+    /// a time from now on.
     pub fn doubt(&self) {
         self.one_by_one.add(&self.url.authority());
     }
@@ -267,13 +271,14 @@ impl Fetched {
         self.longer
     }
 
-    /// Whether the end of the body is told by what comes with it (RFC 9112, 7.1), so that a body which breaks off is a fault rather
-    /// than a short one.
+    /// Whether the end of the body is told by what comes with it (RFC 9112, 7.1), so that a body
+    /// which breaks off is a fault rather than a short one.
     pub fn is_framed(&self) -> bool {
         self.chunked
     }
 
-    /// As [`Fetched::read`], up to `most` bytes into the worker's hold, and without a copy of the bytes in this process where that can be.
+    /// As [`Fetched::read`], up to `most` bytes into the worker's hold, and without a copy of the
+    /// bytes in this process where that can be.
     ///
     /// # Errors
     /// As [`Fetched::read`].
@@ -299,7 +304,8 @@ impl Fetched {
         Ok(Chunk::Buffer(0, filled))
     }
 
-    /// As [`Fetched::read`], but only what has come already; 0 where that is nothing. An error is kept for the next read.
+    /// As [`Fetched::read`], but only what has come already; 0 where that is nothing. An error is
+    /// kept for the next read.
     fn read_more(&mut self, room: &mut [u8]) -> usize {
         if self.left == Some(0) {
             return 0;
@@ -338,7 +344,8 @@ impl Fetched {
         }
     }
 
-    /// ureq gives a connection back in the read after the last byte. Where the length was declared that read touches no socket.
+    /// ureq gives a connection back in the read after the last byte. Where the length was declared
+    /// that read touches no socket.
     fn finish(&mut self) {
         if let Some(mut body) = self.body.take() {
             self.context.limit = Some(Instant::now() + exchange::DRAIN_TIME);
@@ -364,8 +371,8 @@ fn is_dry(error: &io::Error) -> bool {
     matches!(cut, Some(Cut::Dry))
 }
 
-/// Asks `address` for its bytes, or for a part of them. `next` are the addresses that this thread will ask for all of
-/// their bytes right after it.
+/// Asks `address` for its bytes, or for a part of them. `next` are the addresses that this thread
+/// will ask for all of their bytes right after it.
 pub(super) fn fetch<'a>(
     exchange: &Exchange,
     address: &Address,
@@ -452,7 +459,8 @@ fn no_bytes(answer: Answer) -> Fault {
     Fault::Malformed(format!("{host} answered {status}"))
 }
 
-/// Whether the server keeps the connection for the next request, as HTTP/1.1 does unless it says otherwise.
+/// Whether the server keeps the connection for the next request, as HTTP/1.1 does unless it says
+/// otherwise.
 fn stays_open(response: &Response<Body>) -> bool {
     let closes = response.headers().get_all(CONNECTION).iter().any(|value| {
         value
@@ -536,8 +544,8 @@ fn content_range(text: &str) -> Option<Content> {
     sound.then_some(Content::Part { start, end, total })
 }
 
-/// What tells one content of a file from another: its entity tag or, where there is none, when it was changed last
-/// (RFC 9110, 8.8), behind [`MODIFIED`].
+/// What tells one content of a file from another: its entity tag or, where there is none, when it
+/// was changed last (RFC 9110, 8.8), behind [`MODIFIED`].
 fn etag(headers: &HeaderMap) -> Option<String> {
     let short = |name| {
         let text = headers.get(name)?.to_str().ok()?;

@@ -1,26 +1,30 @@
 //! How many requests one host takes at once, found out from those that it refuses.
 //!
-//! Nothing is limited until the first refusal (429 or 503). From then on at most as many requests are under way as were under
-//! way beside the refused one. After a number of good answers one more is tried; each time that fails, the number
-//! doubles, so that few requests are refused. Where even one request at a time is refused now and then, the host counts
-//! requests for each second: then there is a gap between two of them, which grows and shrinks in the same way.
+//! Nothing is limited until the first refusal (429 or 503). From then on at most as many requests
+//! are under way as were under way beside the refused one. After a number of good answers one more
+//! is tried; each time that fails, the number doubles, so that few requests are refused. Where even
+//! one request at a time is refused now and then, the host counts requests for each second: then
+//! there is a gap between two of them, which grows and shrinks in the same way.
 //!
 //! Pure: the callers bring the clock. See `permits` for those who wait.
 
 use std::time::{Duration, Instant};
 
-/// Good answers before another request at once is tried, after a refusal: at most one in 26 is refused by that.
+/// Good answers before another request at once is tried, after a refusal: at most one in 26 is
+/// refused by that.
 const FIRST_NEED: u32 = 25;
 /// And no more than this.
 const MOST_NEED: u32 = 800;
-/// Long bodies make few answers: after so long without a refusal for each [`FIRST_NEED`] another request is tried, too.
+/// Long bodies make few answers: after so long without a refusal for each [`FIRST_NEED`] another
+/// request is tried, too.
 const NEED_TIME: Duration = Duration::from_secs(60);
-/// A host's own count of the requests under way may lag behind: a request that ended makes room for those on other
-/// connections so much later. On its own connection the next may follow at once.
+/// A host's own count of the requests under way may lag behind: a request that ended makes room for
+/// those on other connections so much later. On its own connection the next may follow at once.
 const SETTLE: Duration = Duration::from_millis(10);
 /// The first gap between two requests to a host that takes only so many for each second.
 const FIRST_GAP: Duration = Duration::from_millis(10);
-/// The longest gap, and the longest time for which a refusal of the only request holds up all others.
+/// The longest gap, and the longest time for which a refusal of the only request holds up all
+/// others.
 const LONGEST_GAP: Duration = Duration::from_secs(5);
 /// A host that has refused everything for so long, and longer than any gap, has an outage.
 const OUTAGE: Duration = Duration::from_secs(10);
@@ -54,7 +58,8 @@ pub struct HostLimit {
     good: u32,
     /// Good answers that it takes until more is tried.
     need: u32,
-    /// What the gap was before more was tried; the last try has not proved itself while this is there.
+    /// What the gap was before more was tried; the last try has not proved itself while this is
+    /// there.
     trying: Option<Duration>,
     /// The last change, or refusal.
     changed: Instant,
@@ -149,7 +154,8 @@ impl HostLimit {
         }
     }
 
-    /// The host refused a request, which is still under way, and asked to be left alone for so long.
+    /// The host refused a request, which is still under way, and asked to be left alone for so
+    /// long.
     pub fn refused(&mut self, retry_after: Option<Duration>, now: Instant) {
         let others = self.under_way.saturating_sub(1);
         if others == 0 && self.allowed == Some(1) {
@@ -178,7 +184,8 @@ impl HostLimit {
         (self.changed, self.felt) = (now, now);
     }
 
-    /// The only request was refused: either the host counts them for each second, or it takes none at all for a while.
+    /// The only request was refused: either the host counts them for each second, or it takes none
+    /// at all for a while.
     fn refused_alone(&mut self, retry_after: Option<Duration>, now: Instant) {
         let before = self.trying;
         self.need_more(now);

@@ -1,4 +1,5 @@
-//! JSON answers: small ones as a whole, strings of any make, and faults that do not repeat what was sent.
+//! JSON answers: small ones as a whole, strings of any make, and faults that do not repeat what was
+//! sent.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,8 +18,9 @@ use super::{watch, web_page};
 /// Larger answers are refused, in bytes.
 const LARGEST_ANSWER: u64 = 1024 * 1024;
 
-/// A string. Half of a surrogate pair, which some systems' file names have and serde refuses, and bytes that are no
-/// UTF-8 become U+FFFD: a name that cannot be kept is mended, not a reason to refuse a package.
+/// A string. Half of a surrogate pair, which some systems' file names have and serde refuses, and
+/// bytes that are no UTF-8 become U+FFFD: a name that cannot be kept is mended, not a reason to
+/// refuse a package.
 #[derive(Debug)]
 pub struct Text(pub String);
 
@@ -102,7 +104,8 @@ pub fn refuse_encoded(response: &Response<Body>, what: &str) -> Result<(), Fault
     }
 }
 
-/// What an error of serde stands for: a body that may have been cut short can be whole the next time.
+/// What an error of serde stands for: a body that may have been cut short can be whole the next
+/// time.
 pub fn fault(error: &serde_json::Error, what: &str) -> Fault {
     match error.classify() {
         Category::Eof => Fault::transient(format!("{what} was cut short")),

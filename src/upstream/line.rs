@@ -1,12 +1,13 @@
 //! The transport under ureq: a TCP line that heeds the watch.
 //!
-//! ureq's own timeouts stay off: with one set it changes the socket's timeout at each read, one more system call.
-//! Here the socket's timeout is set once, and is short; the silence is counted by whoever it wakes.
+//! ureq's own timeouts stay off: with one set it changes the socket's timeout at each read, one
+//! more system call. Here the socket's timeout is set once, and is short; the silence is counted by
+//! whoever it wakes.
 //!
-//! What a byte costs: the kernel copies it into the line's input buffer, ureq copies it from there into the caller's.
-//! ureq's body reader offers no way around its buffer, so reads are as large as that ([`INPUT_BUFFER`]); the module `direct`
-//! goes around both where it can. Under TLS the same buffer saves rustls its 4 KiB reads,
-//! and ureq has a second pair of buffers above it.
+//! What a byte costs: the kernel copies it into the line's input buffer, ureq copies it from there
+//! into the caller's. ureq's body reader offers no way around its buffer, so reads are as large as
+//! that ([`INPUT_BUFFER`]); the module `direct` goes around both where it can. Under TLS the same
+//! buffer saves rustls its 4 KiB reads, and ureq has a second pair of buffers above it.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -26,8 +27,9 @@ use super::dial::dial;
 use super::direct::{self, IdleSockets, is_quiet};
 use super::watch::{self, Cut, LentSocket, Peer, Silence, is_slice_end, weigh};
 
-/// The most that one read takes from a socket, in bytes. Over loopback 4 GiB take 33,000 reads and 0.7 s of CPU time with it; half
-/// of it doubles the reads, and twice as much outgrows the cache in which the second copy is cheap: both are slower.
+/// The most that one read takes from a socket, in bytes. Over loopback 4 GiB take 33,000 reads and
+/// 0.7 s of CPU time with it; half of it doubles the reads, and twice as much outgrows the cache in
+/// which the second copy is cheap: both are slower.
 pub const INPUT_BUFFER: usize = 128 * 1024;
 
 /// The same below TLS, which takes a record at a time: more only takes memory.
@@ -77,8 +79,9 @@ impl Dialer {
     }
 }
 
-/// Finds nothing: ureq asks its resolver for each request, also where a pooled connection will serve it, while
-/// the [`Dialer`] needs the addresses for a new connection only and looks them up itself.
+/// Finds nothing: ureq asks its resolver for each request, also where a pooled connection will
+/// serve it, while the [`Dialer`] needs the addresses for a new connection only and looks them up
+/// itself.
 #[derive(Debug)]
 pub struct Unresolved;
 
@@ -156,9 +159,10 @@ impl Transport for Line {
         }
     }
 
-    /// Called when a connection goes back to the pool and when it is taken out. Anything to read in between, the end included,
-    /// means that it can serve no further request. It is looked for only on the way out, since that look sees all that the
-    /// first would have seen: a system call less for each request.
+    /// Called when a connection goes back to the pool and when it is taken out. Anything to read in
+    /// between, the end included, means that it can serve no further request. It is looked for only
+    /// on the way out, since that look sees all that the first would have seen: a system call less
+    /// for each request.
     fn is_open(&mut self) -> bool {
         if std::mem::take(&mut self.busy) {
             return true;

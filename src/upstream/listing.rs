@@ -1,4 +1,5 @@
-//! The listing: an array of up to millions of elements, read one by one from the wire and never held as a whole.
+//! The listing: an array of up to millions of elements, read one by one from the wire and never
+//! held as a whole.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -18,8 +19,9 @@ use crate::model::listing::Listed;
 /// Longer elements are refused, in bytes of JSON; looked at once a chunk.
 const LONGEST_ELEMENT: u64 = 256 * 1024;
 
-/// Longer lists are refused, in bytes: 2 KiB for each of as many files as a package may have. Without an end to it a list of nothing but
-/// archives, which are passed over, could go on for ever.
+/// Longer lists are refused, in bytes: 2 KiB for each of as many files as a package may have.
+/// Without an end to it a list of nothing but archives, which are passed over, could go on for
+/// ever.
 const LONGEST_LIST: u64 = 8 << 30;
 
 /// An element's id, path and name together are at most this long, in bytes.
@@ -31,7 +33,8 @@ const CHUNK: usize = 64 * 1024;
 /// Hands each element of the array in `body` to `each`, in order, until one is refused.
 ///
 /// # Errors
-/// `lost` says what a failed read stands for; `host` is who sent the body. Malformed where the body is no such array, or with `each`'s own text.
+/// `lost` says what a failed read stands for; `host` is who sent the body. Malformed where the body
+/// is no such array, or with `each`'s own text.
 pub fn read(
     body: impl Read,
     host: &str,
@@ -98,7 +101,8 @@ impl Meter {
     }
 }
 
-/// The body, buffered, with an end to the length of an element: serde would collect a string of any size.
+/// The body, buffered, with an end to the length of an element: serde would collect a string of any
+/// size.
 struct Source<'a, R, L> {
     body: R,
     chunk: Vec<u8>,
@@ -111,7 +115,8 @@ struct Source<'a, R, L> {
 impl<R: Read, L: Fn(io::Error) -> Fault> Source<'_, R, L> {
     #[cold]
     fn refill(&mut self) -> io::Result<()> {
-        // After an error serde_json looks for the ends of what is open, and would wait for a silent server each time.
+        // After an error serde_json looks for the ends of what is open, and would wait for a silent
+        // server each time.
         if self.meter.fault.borrow().is_some() {
             return Err(io::ErrorKind::Other.into());
         }
@@ -135,7 +140,8 @@ impl<R: Read, L: Fn(io::Error) -> Fault> Source<'_, R, L> {
 }
 
 impl<R: Read, L: Fn(io::Error) -> Fault> Read for Source<'_, R, L> {
-    // serde_json takes single bytes, and so is given them: a copy of one byte costs more than the byte.
+    // serde_json takes single bytes, and so is given them: a copy of one byte costs more than the
+    // byte.
     #[inline]
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.meter.at.get() == self.end {
@@ -230,7 +236,8 @@ impl Raw {
     }
 }
 
-/// Written by hand: a derived struct would take an array for an object, and refuse a field that comes twice.
+/// Written by hand: a derived struct would take an array for an object, and refuse a field that
+/// comes twice.
 struct Element;
 
 impl<'de> DeserializeSeed<'de> for Element {
@@ -327,7 +334,8 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
-/// A time in nanoseconds; None for whatever is no time, whichever type it has: an mtime is not worth a download.
+/// A time in nanoseconds; None for whatever is no time, whichever type it has: an mtime is not
+/// worth a download.
 struct Mtime;
 
 impl<'de> DeserializeSeed<'de> for Mtime {

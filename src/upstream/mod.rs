@@ -1,8 +1,8 @@
 //! The upstream server: the four calls that lead from a package link to a file's bytes.
 //!
-//! Blocking, over kept-alive connections. Every call can be stopped while it is
-//! blocked, see [`Watch`]. Nothing here retries, except for one thing that is no attempt: a request on a kept-alive connection that the
-//! server had closed in the meantime.
+//! Blocking, over kept-alive connections. Every call can be stopped while it is blocked, see
+//! [`Watch`]. Nothing here retries, except for one thing that is no attempt: a request on a
+//! kept-alive connection that the server had closed in the meantime.
 
 mod agents;
 mod cookies;
@@ -70,7 +70,8 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// What an error of a call means and what to do about it, fit to be shown; `url` is where the call went.
+/// What an error of a call means and what to do about it, fit to be shown; `url` is where the call
+/// went.
 pub fn explain(error: Error, url: &Url) -> String {
     fault::from_ureq(error, url).to_string()
 }
@@ -78,7 +79,8 @@ pub fn explain(error: Error, url: &Url) -> String {
 /// How a client is set up.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Connections that are kept alive after calls that have read them themselves: as many as there are threads.
+    /// Connections that are kept alive after calls that have read them themselves: as many as there
+    /// are threads.
     pub connections: usize,
     /// So long without a byte is a timeout.
     pub silence: Duration,
@@ -105,7 +107,8 @@ pub struct Package {
     pub package_id: String,
     /// As the sender wrote it, at most 1 KiB.
     pub name: Option<String>,
-    /// None where the server gave none, which no server of MASV's does: the next calls may then go without one.
+    /// None where the server gave none, which no server of MASV's does: the next calls may then go
+    /// without one.
     pub token: Option<Secret>,
     /// When the link expires, as the server wrote it, where it says so.
     pub expires_at: Option<String>,
@@ -151,7 +154,8 @@ impl Client {
         }
     }
 
-    /// Gives back what only kept-alive connections need. For when nothing is under way; a call that is goes on.
+    /// Gives back what only kept-alive connections need. For when nothing is under way; a call that
+    /// is goes on.
     pub fn rest(&self) {
         self.exchange.agents.rest();
     }
@@ -159,7 +163,8 @@ impl Client {
     /// Step 1: asks what a link leads to.
     ///
     /// # Errors
-    /// `Unauthorized`: a password is needed, or this one is wrong. `Forbidden`: for a reason that the server tells. `NotFound`: no such link. `Gone`: expired or deleted.
+    /// `Unauthorized`: a password is needed, or this one is wrong. `Forbidden`: for a reason that
+    /// the server tells. `NotFound`: no such link. `Gone`: expired or deleted.
     pub fn resolve(
         &self,
         link: &Link,
@@ -217,10 +222,12 @@ impl Client {
         })
     }
 
-    /// Step 3: asks where a file's bytes are. `next` are the files that this thread will ask for right after it.
+    /// Step 3: asks where a file's bytes are. `next` are the files that this thread will ask for
+    /// right after it.
     ///
     /// # Errors
-    /// `Unauthorized`: the token is too old. `NotFound`, `Gone`, `Refused`: the file is not to be had.
+    /// `Unauthorized`: the token is too old. `NotFound`, `Gone`, `Refused`: the file is not to be
+    /// had.
     pub fn address<'a>(
         &self,
         place: &Place<'_>,
@@ -261,8 +268,9 @@ impl Client {
         })
     }
 
-    /// Step 4: asks an address for its bytes, or for `part` of them. None of our headers is sent there. `next` are the
-    /// addresses that this thread will ask for all of their bytes right after it.
+    /// Step 4: asks an address for its bytes, or for `part` of them. None of our headers is sent
+    /// there. `next` are the addresses that this thread will ask for all of their bytes right after
+    /// it.
     ///
     /// # Errors
     /// `Refused` for any 4xx but 408 and 429. `Malformed` for a part that does not say which it is.
@@ -276,7 +284,8 @@ impl Client {
         fetch::fetch(&self.exchange, address, part, next, watch)
     }
 
-    /// A call to the API. Only 200, and a redirect that the caller wants to see, come back as an answer.
+    /// A call to the API. Only 200, and a redirect that the caller wants to see, come back as an
+    /// answer.
     fn api(&self, url: Url, headers: Headers, redirects: Redirects) -> Result<Answer, Fault> {
         let answer = self.answered(url, headers, redirects)?;
         let refused = answer.response.status().is_client_error();
@@ -386,8 +395,8 @@ fn package(answer: LinkAnswer) -> Result<Package, Fault> {
     })
 }
 
-/// Whether an identifier can stand in a path: not empty, at most 1 KiB, without control characters, and without a `..`, which some
-/// server on the way might resolve after decoding.
+/// Whether an identifier can stand in a path: not empty, at most 1 KiB, without control characters,
+/// and without a `..`, which some server on the way might resolve after decoding.
 fn is_sound(id: &str) -> bool {
     let dots = |part: &str| part == "." || part == "..";
     !id.is_empty()
@@ -440,7 +449,8 @@ fn token_header(token: &Secret) -> Result<Headers, Fault> {
     Ok(headers)
 }
 
-/// A secret as a header's value; None where it is too long or has control characters. Other scripts go as UTF-8.
+/// A secret as a header's value; None where it is too long or has control characters. Other scripts
+/// go as UTF-8.
 fn header(secret: &Secret) -> Option<HeaderValue> {
     let bytes = secret.reveal().as_bytes();
     let mut value = HeaderValue::from_bytes(bytes)

@@ -1,8 +1,9 @@
-//! Heads that ureq does not understand: header lines that go on in the next line (obs-fold; RFC 9112, 5.2), and
-//! interim answers.
+//! Heads that ureq does not understand: header lines that go on in the next line (obs-fold; RFC
+//! 9112, 5.2), and interim answers.
 //!
-//! A client may read them as one line, with spaces in place of the fold, and some old servers and appliances still send
-//! them. ureq refuses them, so they are mended above TLS, before ureq sees the head.
+//! A client may read them as one line, with spaces in place of the fold, and some old servers and
+//! appliances still send them. ureq refuses them, so they are mended above TLS, before ureq sees
+//! the head.
 
 use ureq::Error;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
@@ -62,7 +63,8 @@ impl<T: Transport> Transport for Unfolded<T> {
     }
 }
 
-/// Puts spaces where a header line goes on in the next one. True where the head was there to its end.
+/// Puts spaces where a header line goes on in the next one. True where the head was there to its
+/// end.
 fn unfold_head(buffers: &mut dyn Buffers) -> bool {
     let input = buffers.input();
     let end = head_end(input);
@@ -79,7 +81,8 @@ fn unfold_head(buffers: &mut dyn Buffers) -> bool {
     end.is_some()
 }
 
-/// Takes out the heads of interim answers (RFC 9110, 15.2), which mean nothing to a GET: ureq knows only the plainest.
+/// Takes out the heads of interim answers (RFC 9110, 15.2), which mean nothing to a GET: ureq knows
+/// only the plainest.
 fn drop_interim(buffers: &mut dyn Buffers) {
     loop {
         let input = buffers.input();
@@ -95,7 +98,8 @@ fn drop_interim(buffers: &mut dyn Buffers) {
     }
 }
 
-/// Whether a head of the status 1xx comes first; 101 changes the protocol, which nobody has asked for.
+/// Whether a head of the status 1xx comes first; 101 changes the protocol, which nobody has asked
+/// for.
 fn is_interim(input: &[u8]) -> bool {
     input.starts_with(b"HTTP/1.1 1") && !input.starts_with(b"HTTP/1.1 101")
 }

@@ -1,6 +1,8 @@
-//! Leave to send a request: those that a host would refuse wait here, and all threads share what is known of the host.
+//! Leave to send a request: those that a host would refuse wait here, and all threads share what is
+//! known of the host.
 //!
-//! API calls and requests for bytes are counted apart, since servers that are both often limit only one of them.
+//! API calls and requests for bytes are counted apart, since servers that are both often limit only
+//! one of them.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -14,7 +16,8 @@ use super::watch::{SLICE, Watch};
 /// A hostile listing could name many; those beyond are not limited.
 const MOST_HOSTS: usize = 64;
 
-/// A thread may go on before those that wait, over the connection that it has, while none has waited for so long.
+/// A thread may go on before those that wait, over the connection that it has, while none has
+/// waited for so long.
 const FAIR: Duration = Duration::from_secs(1);
 
 /// What a request is for.
@@ -103,7 +106,8 @@ impl Permits {
     /// Waits for leave to send one request of `thread` to `host`, a name with its port.
     ///
     /// # Errors
-    /// `Stopped`, also where the thread is wanted elsewhere; transient where the deadline has passed.
+    /// `Stopped`, also where the thread is wanted elsewhere; transient where the deadline has
+    /// passed.
     pub fn acquire(
         self: &Arc<Permits>,
         host: String,

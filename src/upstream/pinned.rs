@@ -1,8 +1,9 @@
 //! TLS with a server whose own certificate `--ca-file` names.
 //!
-//! `openssl req -x509` makes a certificate that is an authority's, and many servers at home show that very certificate.
-//! webpki refuses it, since an authority's certificate is not to be a server's; curl and openssl take it, since it was
-//! named. So do we: where it is byte for byte one of those that were given, valid now, and for this name.
+//! `openssl req -x509` makes a certificate that is an authority's, and many servers at home show
+//! that very certificate. webpki refuses it, since an authority's certificate is not to be a
+//! server's; curl and openssl take it, since it was named. So do we: where it is byte for byte one
+//! of those that were given, valid now, and for this name.
 //!
 //! ureq has no place for such a rule, so this connector speaks TLS in its stead, the same way.
 
@@ -112,7 +113,8 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Whether the one thing wrong with a certificate is that it is an authority's. rustls passes webpki's error on as text.
+/// Whether the one thing wrong with a certificate is that it is an authority's. rustls passes
+/// webpki's error on as text.
 fn is_authority(error: &rustls::Error) -> bool {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {

@@ -1,17 +1,20 @@
 //! Requests that are sent ahead of their turn (pipelining, RFC 9112, 9.3.2).
 //!
-//! Where a thread knows what it will ask next on a connection, those requests go out with the first one, in one write,
-//! and the answers come in a read or two: one round trip and a few system calls for many small answers.
+//! Where a thread knows what it will ask next on a connection, those requests go out with the first
+//! one, in one write, and the answers come in a read or two: one round trip and a few system calls
+//! for many small answers.
 //!
-//! This is done below ureq, which makes every request in its turn and reads every answer as ever: what it is about to send
-//! turns out to be on its way already. That holds only where it is the same byte for byte; otherwise, and where an answer stays away,
-//! the connection is given up, and the request is made anew on another.
+//! This is done below ureq, which makes every request in its turn and reads every answer as ever:
+//! what it is about to send turns out to be on its way already. That holds only where it is the
+//! same byte for byte; otherwise, and where an answer stays away, the connection is given up, and
+//! the request is made anew on another.
 //!
-//! Not every server is up to it. So it is done only after some answers that came on the same connection with their
-//! length declared, with one request at first, then with more. A host that leaves a request unanswered that was sent ahead, or
-//! that answers anything with a body of another length than its file's, is asked one thing at a time from then on. A server, or a
-//! proxy, that answers in another order than it was asked breaks the protocol, and where the files are equally long nobody
-//! can tell: for the network that has one, pipelining can be switched off.
+//! Not every server is up to it. So it is done only after some answers that came on the same
+//! connection with their length declared, with one request at first, then with more. A host that
+//! leaves a request unanswered that was sent ahead, or that answers anything with a body of another
+//! length than its file's, is asked one thing at a time from then on. A server, or a proxy, that
+//! answers in another order than it was asked breaks the protocol, and where the files are equally
+//! long nobody can tell: for the network that has one, pipelining can be switched off.
 
 use std::collections::VecDeque;
 use std::io;
@@ -29,7 +32,8 @@ use super::watch::{self, Cut};
 /// So many requests at most go out with another.
 pub const MOST_AHEAD: usize = 15;
 
-/// And not more than this with it, in bytes, so that neither side can be stuck with both buffers full.
+/// And not more than this with it, in bytes, so that neither side can be stuck with both buffers
+/// full.
 const LARGEST_BURST: usize = 16 * 1024;
 
 /// An answer to what was sent ahead comes within this time, or not at all.
@@ -122,7 +126,8 @@ impl<T: Transport> Pipeline<T> {
         depth
     }
 
-    /// Adds the requests that are known to follow to the one in the output buffer. Returns how many bytes that makes.
+    /// Adds the requests that are known to follow to the one in the output buffer. Returns how many
+    /// bytes that makes.
     fn add_ahead(&mut self, amount: usize) -> usize {
         let depth = self.depth();
         if depth == 0 {
@@ -189,8 +194,9 @@ impl<T: Transport> Transport for Pipeline<T> {
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         let patience = self.overdue.then_some(PATIENCE);
-        // Answers in a row are small writes in a row, of which a server sends the second when the first is
-        // acknowledged (Nagle's algorithm), and we acknowledge after 40 ms or with our next request, which is out already.
+        // Answers in a row are small writes in a row, of which a server sends the second when the
+        // first is acknowledged (Nagle's algorithm), and we acknowledge after 40 ms or with our
+        // next request, which is out already.
         let prompt = self.overdue || !self.ahead.is_empty();
         watch::context(|context| (context.patience, context.prompt) = (patience, prompt));
         let more = self.line.await_input(timeout);

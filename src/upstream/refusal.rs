@@ -1,8 +1,8 @@
 //! Why a server refuses something, in its own words.
 //!
-//! A link may want a password, but it may as well be used up, not active yet, or open to signed-in users only. A server
-//! that has something to say about it says so in the `message` or `error` of a JSON answer. A storage server puts a word
-//! for it into the `<Code>` of an XML answer.
+//! A link may want a password, but it may as well be used up, not active yet, or open to signed-in
+//! users only. A server that has something to say about it says so in the `message` or `error` of a
+//! JSON answer. A storage server puts a word for it into the `<Code>` of an XML answer.
 
 use std::io::Read;
 
@@ -54,7 +54,8 @@ pub fn says_not_yet(words: &str) -> bool {
     signs.iter().any(|sign| words.contains(sign))
 }
 
-/// The `Code` of a storage server's answer, such as `AccessDenied` (S3) or `AuthenticationFailed` (Azure).
+/// The `Code` of a storage server's answer, such as `AccessDenied` (S3) or `AuthenticationFailed`
+/// (Azure).
 fn storage_code(body: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(body).ok()?;
     let (_, rest) = text.split_once("<Error>")?.1.split_once("<Code>")?;
@@ -82,7 +83,8 @@ fn reason_in(body: &[u8]) -> Option<String> {
     says_more.then_some(words)
 }
 
-/// Without what could hide or reorder text: control characters and those that set the direction of writing.
+/// Without what could hide or reorder text: control characters and those that set the direction of
+/// writing.
 fn displayable(text: &str) -> String {
     let hides = |c: char| {
         c.is_control()

@@ -9,8 +9,8 @@ use crate::model::problem::{Code, Problem};
 use crate::model::request::Order;
 use crate::upstream::{Client, Fault, Package, Place, Watch};
 
-/// A renewed token that is refused sooner than this after it was fetched is not renewed again: what was refused is not
-/// the token, and a link is never resolved in a tight loop.
+/// A renewed token that is refused sooner than this after it was fetched is not renewed again: what
+/// was refused is not the token, and a link is never resolved in a tight loop.
 const YOUNGEST_RENEWAL: Duration = Duration::from_secs(5);
 
 /// What the link led to, and the token of the moment.
@@ -117,7 +117,8 @@ impl Session {
         Ok((package, current.generation))
     }
 
-    /// Replaces the token of `generation`, unless another worker has. False: the token is a fresh one.
+    /// Replaces the token of `generation`, unless another worker has. False: the token is a fresh
+    /// one.
     ///
     /// # Errors
     /// See [`SessionFault`].
@@ -143,8 +144,8 @@ impl Session {
         Ok(true)
     }
 
-    /// The token, where the link was read since this was last asked: it is to be remembered. A link may count how often
-    /// it is read, or be closed while its token is still good.
+    /// The token, where the link was read since this was last asked: it is to be remembered. A link
+    /// may count how often it is read, or be closed while its token is still good.
     pub fn take_new_token(&self) -> Option<Secret> {
         let mut current = self.lock();
         let is_new = std::mem::take(&mut current.is_new);
@@ -242,17 +243,20 @@ fn link_fault(fault: Fault, password: Option<&Secret>) -> SessionFault {
     let (code, message) = match fault {
         Fault::Unauthorized if password.is_some() => (
             Code::LinkPasswordWrong,
-            "the link no longer accepts its password; ask the sender, then resume: what has arrived stays. With another password, \
+            "the link no longer accepts its password; ask the sender, then resume: what has \
+             arrived stays. With another password, \
              delete this download and post the link again",
         ),
         Fault::Unauthorized => (
             Code::LinkPasswordWrong,
-            "the link is refused, perhaps for want of a password; ask the sender, then resume: what has arrived stays. With a \
+            "the link is refused, perhaps for want of a password; ask the sender, then resume: \
+             what has arrived stays. With a \
              password, delete this download and post the link again",
         ),
         Fault::Forbidden(reason) => {
             refused = format!(
-                "the server refuses the link: {reason}; ask the sender, then resume: what has arrived stays"
+                "the server refuses the link: {reason}; ask the sender, then resume: what has \
+                 arrived stays"
             );
             (Code::LinkRefused, refused.as_str())
         }

@@ -1,8 +1,9 @@
-//! Whom we trust to vouch for a server: the roots that are compiled in, the system's, and those of `--ca-file`.
+//! Whom we trust to vouch for a server: the roots that are compiled in, the system's, and those of
+//! `--ca-file`.
 //!
-//! ureq takes either its own roots or a list of ours, not both, so there are up to two agents for https: one that trusts
-//! the system and `--ca-file`, asked first, and one that trusts the roots compiled in. Both are made when first needed:
-//! an agent that never meets https holds no roots.
+//! ureq takes either its own roots or a list of ours, not both, so there are up to two agents for
+//! https: one that trusts the system and `--ca-file`, asked first, and one that trusts the roots
+//! compiled in. Both are made when first needed: an agent that never meets https holds no roots.
 
 use std::fs::File;
 use std::io::Read;

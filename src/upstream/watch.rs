@@ -1,7 +1,8 @@
 //! When to give up: the caller's wish, looked at wherever a call may block.
 //!
-//! The sockets live inside ureq, which knows nothing of our callers. So the call that is under way leaves its
-//! [`Watch`] with the thread, and the transport looks there whenever a socket has had nothing to say for [`SLICE`].
+//! The sockets live inside ureq, which knows nothing of our callers. So the call that is under way
+//! leaves its [`Watch`] with the thread, and the transport looks there whenever a socket has had
+//! nothing to say for [`SLICE`].
 
 use std::cell::RefCell;
 use std::fmt;
@@ -17,8 +18,8 @@ use rustix::io::Errno;
 /// How long a socket may block before the watch is looked at again.
 pub const SLICE: Duration = Duration::from_millis(250);
 
-/// Bytes that may come from a connection before the call has anything of them: much more than the frames of any chunk or TLS record
-/// take, and all trailers together.
+/// Bytes that may come from a connection before the call has anything of them: much more than the
+/// frames of any chunk or TLS record take, and all trailers together.
 const MOST_OVERHEAD: usize = 1 << 20;
 
 /// When a call gives up, also while it is blocked.
@@ -28,7 +29,8 @@ pub struct Watch {
     pub stop: Arc<AtomicBool>,
     /// From here on the call ends as a transient fault.
     pub deadline: Option<Instant>,
-    /// Once true, one call for bytes that waits for leave to be sent ends with `Fault::Stopped`, and makes this false.
+    /// Once true, one call for bytes that waits for leave to be sent ends with `Fault::Stopped`,
+    /// and makes this false.
     pub wanted: Option<Arc<AtomicBool>>,
 }
 
@@ -77,7 +79,8 @@ impl std::error::Error for Cut {}
 
 impl From<Cut> for io::Error {
     fn from(cut: Cut) -> io::Error {
-        // ErrorKind::Other on purpose: ureq and rustls retry some kinds and take others for a body's regular end.
+        // ErrorKind::Other on purpose: ureq and rustls retry some kinds and take others for a
+        // body's regular end.
         io::Error::other(cut)
     }
 }
@@ -107,7 +110,8 @@ pub struct Context {
     pub answered: bool,
     /// Bytes that came since the call last had something of them.
     pub overhead: usize,
-    /// The targets of the requests that this thread will make next at the same place, with the same headers.
+    /// The targets of the requests that this thread will make next at the same place, with the same
+    /// headers.
     pub follow: Vec<String>,
     /// How many of them are on their way on the connection that was used last.
     pub ahead: usize,
@@ -134,8 +138,9 @@ pub fn context<T>(look: impl FnOnce(&mut Context) -> T) -> T {
     CONTEXT.with_borrow_mut(look)
 }
 
-/// Runs `work` under `own` context. Whatever was installed on this thread before is back afterwards, also after a
-/// panic, and `own` is in its place again: no clone, no allocation, so that a body can do this at each read.
+/// Runs `work` under `own` context. Whatever was installed on this thread before is back
+/// afterwards, also after a panic, and `own` is in its place again: no clone, no allocation, so
+/// that a body can do this at each read.
 pub fn under<T>(own: &mut Context, work: impl FnOnce() -> T) -> T {
     struct Back<'a>(&'a mut Context);
     impl Drop for Back<'_> {
@@ -235,7 +240,8 @@ pub fn weigh(error: io::Error, silence: &mut Silence) -> io::Result<()> {
             Ok(silence.tick()?)
         }
         io::ErrorKind::Interrupted => Ok(check()?),
-        // ureq takes a reset for the regular end of a body without a length; a reset says that it is none.
+        // ureq takes a reset for the regular end of a body without a length; a reset says that it
+        // is none.
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => Err(Cut::Reset.into()),
         _ => Err(error),
     }

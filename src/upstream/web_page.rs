@@ -1,5 +1,6 @@
-//! Web pages in the place of what was asked for: hotels, hospitals and firewalls answer so until somebody signs in, and proxies
-//! when something is wrong with them. They say nothing about the package.
+//! Web pages in the place of what was asked for: hotels, hospitals and firewalls answer so until
+//! somebody signs in, and proxies when something is wrong with them. They say nothing about the
+//! package.
 
 use ureq::http::header::{CONTENT_TYPE, HeaderMap};
 
@@ -48,7 +49,8 @@ pub fn begins(body: &[u8]) -> bool {
     })
 }
 
-/// Whether a file of this name may well be a page, so that an answer which begins like one says nothing.
+/// Whether a file of this name may well be a page, so that an answer which begins like one says
+/// nothing.
 pub fn is_name_of_one(name: &str) -> bool {
     let extension = name.rsplit_once('.').map(|(_, extension)| extension);
     let extension = extension.unwrap_or_default().to_ascii_lowercase();

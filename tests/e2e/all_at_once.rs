@@ -1,4 +1,5 @@
-//! Pausing and resuming all: POST /downloads/pause and /downloads/resume, `haul pause all` and `haul resume all`.
+//! Pausing and resuming all: POST /downloads/pause and /downloads/resume, `haul pause all` and
+//! `haul resume all`.
 
 use serde_json::json;
 

@@ -108,7 +108,8 @@ fn systemd_hears_when_calls_are_taken() {
     let mut said = [0; 64];
     let length = loop {
         match systemd.recv(&mut said) {
-            // A call with a time limit is not taken up again after a signal, whoever it was for (signal(7)).
+            // A call with a time limit is not taken up again after a signal, whoever it was for
+            // (signal(7)).
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             received => break received.unwrap(),
         }

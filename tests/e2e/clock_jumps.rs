@@ -1,5 +1,6 @@
-//! A wall clock that jumps: a router without a battery begins in 1970, a clock is set by hand, a disk comes from another
-//! machine. Nothing that counts time goes by it but what is about the hour of the day.
+//! A wall clock that jumps: a router without a battery begins in 1970, a clock is set by hand, a
+//! disk comes from another machine. Nothing that counts time goes by it but what is about the hour
+//! of the day.
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};

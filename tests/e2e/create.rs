@@ -285,7 +285,8 @@ fn one_large_file_uses_several_connections() {
 
 #[test]
 fn one_worker_makes_one_connection() {
-    // One file: its ranges follow one another on one connection, where the origin cannot see two at once.
+    // One file: its ranges follow one another on one connection, where the origin cannot see two at
+    // once.
     let package = Package::new().file("large.mov", 24 << 20);
     let rig = Rig::with(package, &["--workers", "1"]);
     let id = rig.create();

@@ -117,8 +117,9 @@ fn a_destination_that_it_made_goes_too() {
     assert_eq!(tree::paths(rig.dir()), Vec::<String>::new());
 }
 
-/// Deletes a download with its files while another, which has not begun to write, is to go into `folder` below the
-/// first one's destination; then that one is completed, and deleted in the same way. Returns what is left.
+/// Deletes a download with its files while another, which has not begun to write, is to go into
+/// `folder` below the first one's destination; then that one is completed, and deleted in the same
+/// way. Returns what is left.
 fn remove_beside_another(folder: &str, paused: bool) -> Vec<String> {
     let first = Origin::new(small());
     let second = Origin::new(Package::new().file("new/x", 10));

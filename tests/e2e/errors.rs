@@ -1,4 +1,5 @@
-//! Every refusal that a request can reach: its status, its code, its shape; and that it changed nothing.
+//! Every refusal that a request can reach: its status, its code, its shape; and that it changed
+//! nothing.
 
 use std::fs;
 use std::path::Path;
@@ -494,8 +495,10 @@ fn nonsense_on_the_wire_harms_nobody() {
         "GET\r\n\r\n",
         "GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
         "\u{0}\u{1}\u{2}\r\n\r\n",
-        "POST /api/v1/downloads HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\nConnection: close\r\n\r\n",
-        "POST /api/v1/downloads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\nConnection: close\r\n\r\nab",
+        "POST /api/v1/downloads HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\nConnection: \
+         close\r\n\r\n",
+        "POST /api/v1/downloads HTTP/1.1\r\nHost: localhost\r\nContent-Length: \
+         1\r\nContent-Length: 2\r\nConnection: close\r\n\r\nab",
     ] {
         let answer = http::exchange(rig.agent.address, request);
         let answer = String::from_utf8_lossy(&answer);

@@ -1,5 +1,5 @@
-//! A disk that reports a failed write only when it is asked to sync, and only once: the kernel says so to each open
-//! descriptor one time, and takes what was lost for written from then on.
+//! A disk that reports a failed write only when it is asked to sync, and only once: the kernel says
+//! so to each open descriptor one time, and takes what was lost for written from then on.
 
 use std::path::PathBuf;
 

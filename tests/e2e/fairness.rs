@@ -1,4 +1,5 @@
-//! One server that is slow on purpose, or by nature, does not keep the downloads from others waiting.
+//! One server that is slow on purpose, or by nature, does not keep the downloads from others
+//! waiting.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -98,10 +99,12 @@ fn the_agent_answers_while_the_server_of_a_large_file_is_silent() {
     let dir = tempfile::tempdir().unwrap();
     let first = agent.create(&many, &dir.path().join("many"));
     many.await_requests(Kind::Address, WORKERS);
-    // With all of those busy who fetch addresses, a worker fetches the address that the others of its file wait for.
+    // With all of those busy who fetch addresses, a worker fetches the address that the others of
+    // its file wait for.
     agent.create(&large, &dir.path().join("large"));
     large.await_requests(Kind::Address, 1);
-    // The room that becomes free is for more ranges of the large file, which wait for their address. Nobody else does.
+    // The room that becomes free is for more ranges of the large file, which wait for their
+    // address. Nobody else does.
     agent.pause(&first).expect(200);
     for _ in 0..WORKERS {
         given_up.recv_timeout(Duration::from_secs(30)).unwrap();

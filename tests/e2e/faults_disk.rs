@@ -329,8 +329,8 @@ fn unprivileged(origin: &Origin) -> Agent {
     }
 }
 
-/// An unprivileged agent that was killed when `d/a` was whole and `b` half there, and before `d/a` got its name; not
-/// started again. The gate holds `b`.
+/// An unprivileged agent that was killed when `d/a` was whole and `b` half there, and before `d/a`
+/// got its name; not started again. The gate holds `b`.
 fn killed_before_a_name() -> (Agent, Origin, TempDir, String, Gate) {
     let origin = Origin::new(Package::new().file("d/a", SIZE).file("b", SIZE));
     let gate = Gate::new();

@@ -1,4 +1,5 @@
-//! A state directory without room: refused is what cannot be saved, and nothing that was acknowledged is lost.
+//! A state directory without room: refused is what cannot be saved, and nothing that was
+//! acknowledged is lost.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -121,7 +122,8 @@ fn a_full_state_directory_refuses_changes_and_loses_none() {
     let answer = rig.agent.order(&order);
     assert!((500..600).contains(&answer.status), "{answer:?}");
     assert!(!folder.exists(), "a refused order leaves nothing behind");
-    // A DELETE may find the room that is set aside for it; it is done or refused, and nothing between.
+    // A DELETE may find the room that is set aside for it; it is done or refused, and nothing
+    // between.
     let answer = rig.agent.delete(&one(&spare));
     let mut ids = vec![done.clone(), busy.clone(), toggled.clone()];
     if answer.status != 200 {
@@ -173,7 +175,8 @@ fn a_file_that_has_to_start_over_while_nothing_can_be_saved_arrives_later() {
     rig.origin.await_requests(Kind::Bytes, 4);
     let toggled = rig.create("toggled");
     rig.use_up(&toggled);
-    // Whatever is asked for from now on, the whole file comes, and what was said of its ranges must be taken back.
+    // Whatever is asked for from now on, the whole file comes, and what was said of its ranges must
+    // be taken back.
     rig.origin.always(Kind::Bytes, Reply::ignore_range());
     gate.open();
     rig.agent.wait(&busy, "the reason", |record| {
@@ -185,8 +188,9 @@ fn a_file_that_has_to_start_over_while_nothing_can_be_saved_arrives_later() {
     tree::assert_file(&rig.home.path().join("busy/large"), 1, 16 << 20);
 }
 
-/// Downloads that are complete, each in a folder of its own, until one cannot be deleted: that one's identifier and
-/// folder. Those before it found the room that is set aside for a DELETE, and are gone.
+/// Downloads that are complete, each in a folder of its own, until one cannot be deleted: that
+/// one's identifier and folder. Those before it found the room that is set aside for a DELETE, and
+/// are gone.
 fn first_refused(rig: &Cramped, complete: &mut Vec<(String, String)>) -> (String, PathBuf) {
     for (id, folder) in std::mem::take(complete) {
         rig.fill();
@@ -235,7 +239,8 @@ fn a_delete_without_room_to_be_remembered_deletes_nothing_and_works_later() {
     let (refused, folder) = first_refused(&rig, &mut complete);
     let ids = rig.agent.ids();
 
-    // One that is transferring is not stopped for a DELETE that is not done, and a second try is no other.
+    // One that is transferring is not stopped for a DELETE that is not done, and a second try is no
+    // other.
     for _ in 0..2 {
         rig.fill();
         for target in [

@@ -1,4 +1,5 @@
-//! Disks that keep times their own way, have no holes, or refuse to set space aside: sticks and cards of other systems.
+//! Disks that keep times their own way, have no holes, or refuse to set space aside: sticks and
+//! cards of other systems.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -63,7 +64,8 @@ impl Mounted {
         File::create(&image).unwrap().set_len(300 * MIB).unwrap();
         fs::create_dir(home.path().join("dst")).unwrap();
         let script = format!(
-            "image='{}'; disk='{}'; {}; if ! ( {} ) || ! mountpoint -q \"$disk\"; then echo cannot; exit; fi",
+            "image='{}'; disk='{}'; {}; if ! ( {} ) || ! mountpoint -q \"$disk\"; then echo \
+             cannot; exit; fi",
             image.display(),
             home.path().join("dst").display(),
             disk.make,
@@ -97,7 +99,8 @@ impl Mounted {
         self.home.path().join("dst")
     }
 
-    /// Bytes that the process has written to storage or had a file system write: proc(5), `wchar` apart.
+    /// Bytes that the process has written to storage or had a file system write: proc(5), `wchar`
+    /// apart.
     fn names(&self) -> Vec<String> {
         names(&self.namespace.seen(&self.dst()))
     }
@@ -174,7 +177,8 @@ fn a_users_file_stays_and_is_told_with_its_reason() {
     assert_eq!(json!(left[0].as_object().unwrap().len()), 2);
 }
 
-/// Bytes that were written to the image's disk so far: what FUSE daemons write comes from them, so the image tells.
+/// Bytes that were written to the image's disk so far: what FUSE daemons write comes from them, so
+/// the image tells.
 fn written(image: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     fs::metadata(image).unwrap().blocks() * 512

@@ -456,7 +456,8 @@ fn a_closed_stdout_stops_it() {
     assert!(desk.origin.is_idle_within(Duration::from_secs(5)));
 }
 
-/// Runs it on a pseudo-terminal of 100 columns, which util-linux's script(1) makes; its stdout is what the terminal got.
+/// Runs it on a pseudo-terminal of 100 columns, which util-linux's script(1) makes; its stdout is
+/// what the terminal got.
 fn on_terminal(desk: &Desk, env: &[(&str, &str)]) -> Finished {
     let get = desk.get(&[]);
     let words = std::iter::once(get.get_program()).chain(get.get_args());
@@ -474,7 +475,8 @@ fn on_terminal(desk: &Desk, env: &[(&str, &str)]) -> Finished {
     run(&mut command)
 }
 
-/// What is left on a terminal that understands the few sequences that are used; any other is a failure.
+/// What is left on a terminal that understands the few sequences that are used; any other is a
+/// failure.
 fn screen(record: &str) -> Vec<String> {
     let mut rows: Vec<Vec<char>> = vec![Vec::new()];
     let (mut row, mut column) = (0_usize, 0);
@@ -619,7 +621,8 @@ fn a_slurm_task_that_is_stopped_is_queued_again_and_goes_on() {
     assert!(desk.origin.served() - LARGE <= SLACK);
 }
 
-/// Waits until it says on stderr that nothing comes, stops it as that line says, and looks what it said before.
+/// Waits until it says on stderr that nothing comes, stops it as that line says, and looks what it
+/// said before.
 fn assert_told_and_stopped(mut running: Running, server: &str) {
     // The log is on stderr, too.
     let line = loop {

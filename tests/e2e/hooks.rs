@@ -24,8 +24,8 @@ impl Hook {
         let dir = tempfile::tempdir().unwrap();
         let here = dir.path().to_str().unwrap();
         let text = format!("#!/bin/sh\nhere='{here}'\n{script}\n");
-        // Written by a process that has ended before: a descriptor that is open for writing, inherited by another
-        // test's child, would keep the program from being run (ETXTBSY).
+        // Written by a process that has ended before: a descriptor that is open for writing,
+        // inherited by another test's child, would keep the program from being run (ETXTBSY).
         let written = Command::new("sh")
             .args(["-c", "printf %s \"$1\" > \"$2\" && chmod +x \"$2\"", "sh"])
             .arg(text)
@@ -94,7 +94,8 @@ fn dst(hook: &Hook, name: &str) -> PathBuf {
 #[test]
 fn completion_is_told_once_and_not_again_after_a_restart() {
     let hook = Hook::new(
-        "pwd >> \"$here/told\"; env | grep ^HAUL_ | sort > \"$here/env\"; echo $HAUL_DOWNLOAD_ID >> \"$here/ids\"",
+        "pwd >> \"$here/told\"; env | grep ^HAUL_ | sort > \"$here/env\"; echo $HAUL_DOWNLOAD_ID \
+         >> \"$here/ids\"",
     );
     let origin = Origin::new(Package::new().file("a", 1000).file("b", 24));
     origin.require_password("open sesame");
@@ -161,7 +162,8 @@ fn a_failure_is_told_each_time_with_its_reason() {
 #[test]
 fn four_run_at_once_the_others_wait_and_nobody_waits_for_them() {
     let hook = Hook::new(
-        "mkdir -p \"$here/running\"; : > \"$here/running/$$\"; ls \"$here/running\" | wc -l >> \"$here/counts\"
+        "mkdir -p \"$here/running\"; : > \"$here/running/$$\"; ls \"$here/running\" | wc -l >> \
+         \"$here/counts\"
          while [ ! -e \"$here/go\" ]; do sleep 0.05; done
          rm \"$here/running/$$\"; exit 3",
     );

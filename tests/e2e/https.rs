@@ -1,4 +1,5 @@
-//! https: an authority of one's own, certificates that are not to be trusted, and no step down to http.
+//! https: an authority of one's own, certificates that are not to be trusted, and no step down to
+//! http.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -1,4 +1,5 @@
-//! Lists of files of 200 MB and without an end: read as a stream, in bounded memory, while the API answers.
+//! Lists of files of 200 MB and without an end: read as a stream, in bounded memory, while the API
+//! answers.
 
 use std::fs;
 use std::io::{self, Write};

@@ -1,4 +1,5 @@
-//! Messages for people: no number of the system in them, and a missing permission told with both sides.
+//! Messages for people: no number of the system in them, and a missing permission told with both
+//! sides.
 
 use std::fs;
 use std::net::TcpListener;
@@ -99,7 +100,8 @@ fn no_number_of_the_system_reaches_the_api() {
     assert_plain(&refused.text);
 }
 
-/// The program as another user of this machine; None, with the reason printed, where only root could.
+/// The program as another user of this machine; None, with the reason printed, where only root
+/// could.
 fn as_user(user: u32, group: u32, dir: &Path) -> Option<Command> {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root can run a program as somebody else");
@@ -107,8 +109,8 @@ fn as_user(user: u32, group: u32, dir: &Path) -> Option<Command> {
     }
     // The build's folder may be closed to others.
     let program = dir.join("haul");
-    // By another process: a file that this one has open for writing may be inherited by a child of another test, and then
-    // cannot be run.
+    // By another process: a file that this one has open for writing may be inherited by a child of
+    // another test, and then cannot be run.
     let copied = Command::new("cp")
         .arg(haul().get_program())
         .arg(&program)

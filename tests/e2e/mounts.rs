@@ -1,4 +1,5 @@
-//! A destination that goes away under a transfer: what is under its mount point is never written to.
+//! A destination that goes away under a transfer: what is under its mount point is never written
+//! to.
 
 use std::fs;
 use std::path::PathBuf;
@@ -130,7 +131,8 @@ fn a_folder_that_takes_the_place_of_the_destination_stays_empty() {
     rig.complete(&id);
 }
 
-/// From which on the agent must have noticed what happened to the destination, with room for a slow machine.
+/// From which on the agent must have noticed what happened to the destination, with room for a slow
+/// machine.
 const NOTICED: Duration = Duration::from_secs(4);
 
 /// One file that takes longer than a test waits for anything.
@@ -230,7 +232,8 @@ fn a_destination_that_is_read_only_is_an_error_until_it_is_not() {
     let remount = |how: &str| {
         // The last descriptors may still be being closed.
         let script = format!(
-            "for n in 1 2 3 4 5 6 7 8 9; do mount -o remount,{how} '{0}' && exit 0; sleep 0.2; done; exit 1",
+            "for n in 1 2 3 4 5 6 7 8 9; do mount -o remount,{how} '{0}' && exit 0; sleep 0.2; \
+             done; exit 1",
             dst.display()
         );
         rig.namespace.run(&script);

@@ -1,4 +1,5 @@
-//! What else a POST can ask for: a folder for the package, an owner, quarantine, the size of ranges.
+//! What else a POST can ask for: a folder for the package, an owner, quarantine, the size of
+//! ranges.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};

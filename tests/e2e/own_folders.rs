@@ -1,4 +1,5 @@
-//! What the agent keeps for itself is no destination, by whatever name; and one folder by two names is one folder.
+//! What the agent keeps for itself is no destination, by whatever name; and one folder by two names
+//! is one folder.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -62,7 +63,8 @@ fn a_bind_mount_of_the_state_directory_is_no_destination() {
     fs::create_dir(&bind).unwrap();
     let (state_text, bind_text) = (state.display(), bind.display());
     let script = format!(
-        "mount --bind '{state_text}' '{bind_text}' && mkdir '{bind_text}.2' && mount --bind '{state_text}/below' '{bind_text}.2'"
+        "mount --bind '{state_text}' '{bind_text}' && mkdir '{bind_text}.2' && mount --bind \
+         '{state_text}/below' '{bind_text}.2'"
     );
     let Some(namespace) = Namespace::new(&script) else {
         return;

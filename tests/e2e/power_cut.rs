@@ -1,4 +1,5 @@
-//! A power cut, played: another boot, and a disk that holds what was synced and, of the rest, whatever is worst.
+//! A power cut, played: another boot, and a disk that holds what was synced and, of the rest,
+//! whatever is worst.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -261,7 +262,8 @@ fn a_journal_with_repeated_and_misplaced_lines_after_a_cut_is_read() {
     tree::assert_file(&machine.dst().join("large.mov"), 1, LARGE);
 }
 
-/// How many files the tests below have, and the bytes of each; more than there are workers, so that some are pending.
+/// How many files the tests below have, and the bytes of each; more than there are workers, so that
+/// some are pending.
 const MANY: usize = 60;
 const SIZE: u64 = 40_000;
 /// The user's own file of the same name: its seed and bytes.
@@ -284,7 +286,8 @@ fn assert_mine(path: &Path) {
     tree::assert_file(path, MINE.0, MINE.1);
 }
 
-/// A machine whose download is paused: some files under way and the others pending. The gate holds every file.
+/// A machine whose download is paused: some files under way and the others pending. The gate holds
+/// every file.
 fn paused(prepare: impl FnOnce(&Machine), more: Value) -> Option<(Machine, String, Gate)> {
     let machine = Machine::new(Package::new().many(MANY, SIZE))?;
     prepare(&machine);
@@ -307,7 +310,8 @@ fn resume(machine: &Machine, id: &str) {
     });
 }
 
-/// The same where every name is taken by the user's own file, to be overwritten; in another boot, resumed.
+/// The same where every name is taken by the user's own file, to be overwritten; in another boot,
+/// resumed.
 fn overwriting() -> Option<(Machine, String, Gate)> {
     let put = |machine: &Machine| many(machine).iter().for_each(|path| put_mine(path));
     let (mut machine, id, gate) = paused(put, json!({"if_exists": "overwrite"}))?;

@@ -71,7 +71,8 @@ fn the_higher_priority_comes_next_and_the_lower_one_after_it() {
     rig.agent.wait(&high, "be listed", listed);
     gate.open();
     rig.agent.wait_state(&high, "complete");
-    // It had a few files on their way to the worker before, and gets no other until the higher one has all of its own.
+    // It had a few files on their way to the worker before, and gets no other until the higher one
+    // has all of its own.
     let record = rig.agent.inspect(&low);
     let done = record["files_complete"].as_u64().unwrap();
     assert!(done < 20, "{done} files of the lower priority");

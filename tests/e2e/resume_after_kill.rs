@@ -1,4 +1,5 @@
-//! A process that is killed loses at most a quarter second of bytes, and nothing that it acknowledged.
+//! A process that is killed loses at most a quarter second of bytes, and nothing that it
+//! acknowledged.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,8 +15,8 @@ use crate::support::tree;
 
 const LARGE: u64 = 24 << 20;
 const RATE: u64 = 8 << 20;
-/// The contract's quarter second, and a tenth for a busy machine, of a line with this rate; and what
-/// is in the buffers of connections that are cut.
+/// The contract's quarter second, and a tenth for a busy machine, of a line with this rate; and
+/// what is in the buffers of connections that are cut.
 const BOUND: u64 = RATE * 35 / 100 + (512 << 10);
 
 /// A rig on a slow line, with a download that got this many bytes.

@@ -178,7 +178,8 @@ fn what_is_no_folder_cannot_be_shared() {
     assert_eq!(refused(&[]).code(), Some(2));
 }
 
-/// From an old disk, or a Windows of another country: names that no JSON can hold arrive all the same.
+/// From an old disk, or a Windows of another country: names that no JSON can hold arrive all the
+/// same.
 #[test]
 fn names_that_are_not_utf_8_arrive_displayable_and_nothing_is_missing() {
     let dir = tempfile::tempdir().unwrap();

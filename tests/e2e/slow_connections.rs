@@ -1,4 +1,5 @@
-//! One connection, or some, that bring next to nothing while others are fast: what they hold is fetched elsewhere.
+//! One connection, or some, that bring next to nothing while others are fast: what they hold is
+//! fetched elsewhere.
 
 use std::io::{self, Write};
 use std::thread;
@@ -36,7 +37,8 @@ fn trickle(rig: &Rig, seen: &Seen, ranges: bool) -> Reply {
     })
 }
 
-/// A download of which these requests for bytes, by their number, trickle; bytes sent by the others at the end.
+/// A download of which these requests for bytes, by their number, trickle; bytes sent by the others
+/// at the end.
 fn with_slow(package: Package, args: &[&str], slow: &'static [usize], ranges: bool) -> (u64, u64) {
     let size = package.size();
     let rig = std::sync::Arc::new(Rig::with(package, args));

@@ -1,5 +1,5 @@
-//! The order of truth, as the kernel saw it: data is synced before the journal says so, and the journal is
-//! synced before a caller is told.
+//! The order of truth, as the kernel saw it: data is synced before the journal says so, and the
+//! journal is synced before a caller is told.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -162,7 +162,8 @@ fn data_is_synced_before_the_journal_says_so() {
         let Some(upto) = numbers_after(mark, r#"{\"s\":"#).into_iter().max() else {
             continue;
         };
-        // Where the last change that it vouches for was written; the data behind it was in place before.
+        // Where the last change that it vouches for was written; the data behind it was in place
+        // before.
         let change = writes
             .iter()
             .find(|write| numbers_after(write, r#"{\"n\":"#).contains(&upto));
@@ -216,7 +217,8 @@ fn a_part_is_made_after_the_journal_on_disk_knows_of_it() {
         .filter(|call| call.is("openat", ".part") && call.text.contains("O_CREAT"))
         .collect();
     assert_eq!(made.len(), 1200);
-    // Files are begun in their order, if only roughly: so many parts are there for so many that were noted.
+    // Files are begun in their order, if only roughly: so many parts are there for so many that
+    // were noted.
     for (count, part) in (1..).zip(&made) {
         let synced = noted.iter().rev().find(|(note, _)| {
             note.ended < part.begun && between(&calls, note.ended, part.begun, is_journal_sync)

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::origin::{Gate, Kind, Origin, Reply};
 
-/// A small generator (xorshift64), so that a run can be made again from its seed, as far as threads allow.
+/// A small generator (xorshift64), so that a run can be made again from its seed, as far as threads
+/// allow.
 pub struct Dice(u64);
 
 impl Dice {

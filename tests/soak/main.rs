@@ -1,5 +1,5 @@
-//! Faults at every upstream call, callers that change their minds, and a process that is killed again and
-//! again: in the end every file is equal, and nothing has leaked.
+//! Faults at every upstream call, callers that change their minds, and a process that is killed
+//! again and again: in the end every file is equal, and nothing has leaked.
 //!
 //! `HAUL_SOAK_SECONDS` (default 6) and `HAUL_SOAK_SEED` are set by `scripts/soak`.
 #![forbid(unsafe_code)]

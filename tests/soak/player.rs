@@ -62,7 +62,8 @@ impl<'a> Player<'a> {
 
     pub fn score(&self) -> String {
         format!(
-            "{} downloads made, {} complete, {} deleted midway, {} errors resumed, {} kills, {} stops",
+            "{} downloads made, {} complete, {} deleted midway, {} errors resumed, {} kills, {} \
+             stops",
             self.made, self.completed, self.deleted, self.resumed_errors, self.kills, self.stops
         )
     }

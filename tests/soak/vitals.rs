@@ -42,8 +42,8 @@ impl Vitals {
         self.last = now;
     }
 
-    /// Asserts that memory has not grown, and that a process that has nothing to do again holds as much as before:
-    /// connections that may be used again apart.
+    /// Asserts that memory has not grown, and that a process that has nothing to do again holds as
+    /// much as before: connections that may be used again apart.
     pub fn assert_sound(&mut self, pid: u32, workers: usize) {
         assert!(
             self.last * 10 <= self.first * 12,
@@ -55,7 +55,8 @@ impl Vitals {
         loop {
             let (files, sockets) = descriptors(pid);
             let threads = threads(pid);
-            // What may be used again: upstream by each worker and each errand, and a few inside the API.
+            // What may be used again: upstream by each worker and each errand, and a few inside the
+            // API.
             let few = files <= self.files && sockets <= self.sockets + 2 * workers + 8;
             if few && threads <= self.threads {
                 return;

@@ -8,7 +8,8 @@ pub(super) struct Active {
     pub(super) identity: Identity,
     pub(super) made: Vec<PathBuf>,
     pub(super) run: Option<Arc<Run>>,
-    /// What the link led to. A link is read once, and again only when the token is refused: some links count it.
+    /// What the link led to. A link is read once, and again only when the token is refused: some
+    /// links count it.
     pub(super) session: Arc<Session>,
     pub(super) open: HashMap<u32, Arc<OpenFile>>,
     pub(super) partial: BTreeMap<u32, Partial>,
@@ -82,7 +83,8 @@ impl Active {
         self.open.entry(file).or_insert_with(open).clone()
     }
 
-    /// What a start could not name is pending again: no byte of it is to be fetched, but a job is to name it.
+    /// What a start could not name is pending again: no byte of it is to be fetched, but a job is
+    /// to name it.
     pub(super) fn leave_to_jobs(&mut self, start: &Start) {
         for &file in &start.unnamed {
             start.table.set_state(file, FileState::Pending);
@@ -105,8 +107,8 @@ impl Active {
         }
     }
 
-    /// Files that wait for an attempt, or had one, and have gained bytes since the last tick, each with the number of its
-    /// ranges on their way that have brought some.
+    /// Files that wait for an attempt, or had one, and have gained bytes since the last tick, each
+    /// with the number of its ranges on their way that have brought some.
     pub(super) fn gained(&self) -> Vec<(u32, u32)> {
         let Some(table) = self.download.table() else {
             return Vec::new();

@@ -114,8 +114,9 @@ impl Controller {
         let _ = reply.send(self.prepared(key, state));
     }
 
-    /// Looks for the downloads that can change; one that cannot, such as one whose link goes into its folder
-    /// again already, stays as it is. Waits for its turn while a change of one of them is being committed.
+    /// Looks for the downloads that can change; one that cannot, such as one whose link goes into
+    /// its folder again already, stays as it is. Waits for its turn while a change of one of them
+    /// is being committed.
     fn prepare_states(&mut self, from: Vec<State>, state: State, reply: Sender<Vec<u32>>) {
         let keys: Vec<u32> = self
             .board
@@ -190,7 +191,8 @@ impl Controller {
             (State::Transferring, State::Paused) => Event::Paused,
             (State::Paused | State::Error, State::Transferring) => Event::Resumed,
             _ => {
-                // It ended while the change was being committed: the journal's last word must be the truth.
+                // It ended while the change was being committed: the journal's last word must be
+                // the truth.
                 let problem = active.record.problem().cloned();
                 let truth = match (now, download.view().completed_at) {
                     (State::Complete, Some(at)) => {

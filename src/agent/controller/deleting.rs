@@ -56,8 +56,8 @@ impl Controller {
         }
     }
 
-    /// Gives deleted downloads to the cleaner, once no job of those that the same DELETE is of is out. The newest goes
-    /// first: the older may have made the folders that it put its files into.
+    /// Gives deleted downloads to the cleaner, once no job of those that the same DELETE is of is
+    /// out. The newest goes first: the older may have made the folders that it put its files into.
     pub(super) fn hand_over(&mut self, key: u32) {
         let deletion = |active: &Active| active.deleting.as_ref().map(|deletion| deletion.delete);
         let delete = self.active.get(&key).and_then(deletion);

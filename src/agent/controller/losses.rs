@@ -1,4 +1,5 @@
-//! A disk that lost what was written to it: the download fails, and goes on, when it is resumed, from what is safe.
+//! A disk that lost what was written to it: the download fails, and goes on, when it is resumed,
+//! from what is safe.
 
 use super::*;
 use crate::agent::restore::Recalled;

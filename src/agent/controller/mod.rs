@@ -1,7 +1,8 @@
 //! The controller: one thread that owns every record, and is the only one that changes their state.
 //!
-//! It never waits for the network or the disk. A change that a caller is told of is made in three steps: the
-//! controller checks it, the caller's own thread commits it to the store, and the controller carries it out.
+//! It never waits for the network or the disk. A change that a caller is told of is made in three
+//! steps: the controller checks it, the caller's own thread commits it to the store, and the
+//! controller carries it out.
 
 mod active;
 mod commands;
@@ -47,8 +48,9 @@ use crate::upstream::session::Session;
 use active::Active;
 use pace::Pace;
 
-/// Batches given out for each worker: one that it does, one whose addresses are being fetched, and as many that wait, so that
-/// no thread waits for the controller where files are small. More, and addresses might expire unused.
+/// Batches given out for each worker: one that it does, one whose addresses are being fetched, and
+/// as many that wait, so that no thread waits for the controller where files are small. More, and
+/// addresses might expire unused.
 const AHEAD: usize = 4;
 /// Files up to this size are given out several at a time, in bytes.
 const SMALL: u64 = 256 << 10;
@@ -103,7 +105,8 @@ pub struct Controller {
     active: BTreeMap<u32, Active>,
     /// Those that transfer or have jobs out: the only ones that need a look at each turn.
     busy: BTreeSet<u32>,
-    /// Downloads that are new or resumed from `error`, while that is being committed: identifier and order.
+    /// Downloads that are new or resumed from `error`, while that is being committed: identifier
+    /// and order.
     coming: BTreeMap<u32, (String, Order)>,
     next_key: u32,
     ids: crate::base::id::Ids,
@@ -208,15 +211,16 @@ impl Controller {
         }
     }
 
-    /// Whether nothing is out and no caller has a change on its way to the disk, which would then be carried out
-    /// without the caller being told.
+    /// Whether nothing is out and no caller has a change on its way to the disk, which would then
+    /// be carried out without the caller being told.
     fn is_at_rest(&self) -> bool {
         self.coming.is_empty()
             && self.busy().all(|(_, active)| active.record.is_idle())
             && !self.active.values().any(|active| active.committing)
     }
 
-    /// Wakes for the next tick while anything moves, for the next attempt, and otherwise not at all.
+    /// Wakes for the next tick while anything moves, for the next attempt, and otherwise not at
+    /// all.
     fn timeout(&self) -> Receiver<Instant> {
         let now = Instant::now();
         let syncing = !self.dirty.is_empty() || !self.lost.is_empty();
@@ -249,7 +253,8 @@ impl Controller {
         let mut downloads: Vec<Arc<Download>> = self
             .active
             .values()
-            // Once a DELETE is on disk the download is gone, also where cleaning up takes long or goes on after a start.
+            // Once a DELETE is on disk the download is gone, also where cleaning up takes long or
+            // goes on after a start.
             .filter(|active| active.deleting.is_none())
             .map(|active| active.download.clone())
             .collect();

@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// A batch takes up to about so long: much more than handing it over or than a round trip, which its files share, and
-/// hardly more than anyone would notice.
+/// A batch takes up to about so long: much more than handing it over or than a round trip, which
+/// its files share, and hardly more than anyone would notice.
 const MOMENT: Duration = Duration::from_millis(250);
 const LARGEST_BATCH: usize = 32;
 

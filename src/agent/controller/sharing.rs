@@ -1,4 +1,5 @@
-//! Workers are shared among downloads, also where one's connections hold them for as long as its server likes.
+//! Workers are shared among downloads, also where one's connections hold them for as long as its
+//! server likes.
 
 use std::cmp::Reverse;
 
@@ -8,8 +9,8 @@ use super::*;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 impl Controller {
-    /// Where a download waits for a worker, asks the one that has the most of them to give one up: not one of a higher
-    /// priority.
+    /// Where a download waits for a worker, asks the one that has the most of them to give one up:
+    /// not one of a higher priority.
     pub(super) fn share(&mut self, now: Instant) {
         let full = self.out >= AHEAD * self.policy.workers;
         let wanting = self
@@ -51,8 +52,8 @@ impl Controller {
 }
 
 impl Active {
-    /// Whether there is something to do and nobody at it, or fewer than its `fair` share. Not while it is being begun, or
-    /// waits for its own server.
+    /// Whether there is something to do and nobody at it, or fewer than its `fair` share. Not while
+    /// it is being begun, or waits for its own server.
     fn waits_for_worker(&mut self, working: usize, fair: usize, full: bool, now: Instant) -> bool {
         let record = &self.record;
         let waits = self.wants_work()

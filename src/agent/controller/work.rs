@@ -3,8 +3,8 @@
 use super::*;
 
 impl Controller {
-    /// Hands out work as long as the threads can take it: to the downloads of the highest priority first, and among
-    /// equal ones one job each in turn.
+    /// Hands out work as long as the threads can take it: to the downloads of the highest priority
+    /// first, and among equal ones one job each in turn.
     pub(super) fn dispatch(&mut self) {
         if self.stopping.is_some() {
             return;
@@ -45,9 +45,9 @@ impl Controller {
         }
     }
 
-    /// Whether this download may have another job out. One that has none may have one, whoever has taken all the room.
-    /// But what is at work `above` it, with a higher priority, finds no job of it before its own: it gets the workers
-    /// that have nothing else to do.
+    /// Whether this download may have another job out. One that has none may have one, whoever has
+    /// taken all the room. But what is at work `above` it, with a higher priority, finds no job of
+    /// it before its own: it gets the workers that have nothing else to do.
     fn has_room(&self, key: u32, above: bool) -> bool {
         if above {
             return self.out < self.policy.workers;
@@ -98,7 +98,8 @@ impl Controller {
         }
     }
 
-    /// Gives out a file that no job had yet, and with a small one as many of the next as fit into a batch.
+    /// Gives out a file that no job had yet, and with a small one as many of the next as fit into a
+    /// batch.
     fn give_files(&mut self, key: u32, file: u32, first: bool) {
         let mut jobs: Vec<Job> = self.job(key, file).into_iter().collect();
         let small = jobs.first().is_some_and(|job| job.size() <= SMALL);

@@ -58,8 +58,8 @@ fn ended(folder: &Path, state: State, name: &str) -> Ended {
     Ended::new(&Arc::new(download))
 }
 
-/// A program. It is written by a process that has ended before it is run: a descriptor that is open for writing in
-/// some other test's child would be in the way (ETXTBSY).
+/// A program. It is written by a process that has ended before it is run: a descriptor that is open
+/// for writing in some other test's child would be in the way (ETXTBSY).
 fn script(dir: &Path, text: &str) -> PathBuf {
     let path = dir.join("hook");
     let status = Command::new("sh")

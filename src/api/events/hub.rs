@@ -1,7 +1,7 @@
 //! The hub: looks at the board for all who watch it, and wakes them when there is news.
 //!
-//! One thread compares the board with the ledger whenever the board says that something changed, at most
-//! twenty times a second. It is there only while somebody watches, and asks nothing of the
+//! One thread compares the board with the ledger whenever the board says that something changed, at
+//! most twenty times a second. It is there only while somebody watches, and asks nothing of the
 //! controller: what it reads are the same counters that every GET reads.
 
 use std::io;
@@ -168,8 +168,8 @@ struct Seen {
     last: u64,
 }
 
-/// At random, so that no number of an earlier process is taken for one of ours, whatever the clock did in between; with 51 bits, so
-/// that no number leaves a reader's 53.
+/// At random, so that no number of an earlier process is taken for one of ours, whatever the clock
+/// did in between; with 51 bits, so that no number leaves a reader's 53.
 fn first_number() -> u64 {
     u64::from_le_bytes(crate::base::id::random()) >> 13
 }

@@ -212,7 +212,8 @@ mod tests {
     fn only_what_the_api_looks_at_is_passed_on() {
         let (head, out) = read(
             "POST /api/v1/d?a=b HTTP/1.1\r\nhOST:  a:1 \r\nX-Other: é\r\nconnection: Keep-Alive\r\n\
-             content-type: application/json\r\nContent-Length: 5, 5\r\nExpect: 100-Continue\r\n\r\n",
+             content-type: application/json\r\nContent-Length: 5, 5\r\nExpect: \
+             100-Continue\r\n\r\n",
         )
         .unwrap();
         assert_eq!(

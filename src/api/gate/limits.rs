@@ -7,8 +7,8 @@ use std::time::Duration;
 pub struct Limits {
     /// Connections at a time.
     pub connections: usize,
-    /// How long a client has for its next move before its connection can be given up for another. The default is more
-    /// than a request takes to follow its connection.
+    /// How long a client has for its next move before its connection can be given up for another.
+    /// The default is more than a request takes to follow its connection.
     pub grace: Duration,
     /// Bytes of a request's head.
     pub head_bytes: usize,

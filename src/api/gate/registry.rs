@@ -77,9 +77,9 @@ impl Registry {
         Entry(slot)
     }
 
-    /// Waits until there are fewer than `most` connections, giving up the one that has been
-    /// waiting for its client the longest, `grace` at least. Where all are being answered this takes until one
-    /// is done, or `patience` at the most; false then.
+    /// Waits until there are fewer than `most` connections, giving up the one that has been waiting
+    /// for its client the longest, `grace` at least. Where all are being answered this takes until
+    /// one is done, or `patience` at the most; false then.
     pub fn make_room(&self, most: usize, grace: Duration, patience: Duration) -> bool {
         let mut slots = self.lock();
         if slots.len() < most {

@@ -179,8 +179,8 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((found.dev(), found.ino()))
 }
 
-/// Binds under another name first: nobody finds the socket before its mode and group are right, and an old one
-/// is replaced in one step.
+/// Binds under another name first: nobody finds the socket before its mode and group are right, and
+/// an old one is replaced in one step.
 fn bind_unix(path: &Path, group: Option<u32>) -> io::Result<Listening> {
     make_way(path)?;
     let random = u32::from_le_bytes(crate::base::id::random());

@@ -1,6 +1,6 @@
-//! TLS in front of the gate: what a client sends is decrypted on its connection's own thread and handed on to the
-//! gate over a pair of sockets, so that the gate's limits and deadlines hold as they do for plain connections. A slow
-//! handshake holds up nobody else.
+//! TLS in front of the gate: what a client sends is decrypted on its connection's own thread and
+//! handed on to the gate over a pair of sockets, so that the gate's limits and deadlines hold as
+//! they do for plain connections. A slow handshake holds up nobody else.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -88,7 +88,8 @@ pub fn is_spoken(client: &TcpStream, limits: &Limits) -> Option<bool> {
     }
 }
 
-/// Passes bytes on between a client, over TLS, and the gate, until both have said everything or one has gone.
+/// Passes bytes on between a client, over TLS, and the gate, until both have said everything or one
+/// has gone.
 ///
 /// # Errors
 /// The client broke off, took too long or does not speak TLS properly: there is nobody to be told.
@@ -247,8 +248,8 @@ fn now(done: io::Result<usize>) -> io::Result<Option<usize>> {
     }
 }
 
-/// Reads on for a moment, so that the client gets to read what was sent last: closing with unread bytes would
-/// reset the connection (RFC 9112, 9.6). Ends with the gate's end of the connection.
+/// Reads on for a moment, so that the client gets to read what was sent last: closing with unread
+/// bytes would reset the connection (RFC 9112, 9.6). Ends with the gate's end of the connection.
 fn linger(client: &TcpStream, inner: &UnixStream, time: Duration) -> io::Result<()> {
     client.shutdown(Shutdown::Write)?;
     let deadline = Instant::now() + time;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-/// Waits until there is something to read (or an end, or an error); false once the deadline has passed.
+/// Waits until there is something to read (or an end, or an error); false once the deadline has
+/// passed.
 ///
 /// # Errors
 /// What the system reports, interruptions aside.

@@ -80,7 +80,8 @@ fn more_body_than_allowed_is_refused_unread() {
         for expect in ["", "Expect: 100-continue\r\n"] {
             let mut client = api.client();
             client.send(format!(
-                "POST {DOWNLOADS} HTTP/1.1\r\nHost: localhost\r\n{expect}Content-Length: {length}\r\n\r\n"
+                "POST {DOWNLOADS} HTTP/1.1\r\nHost: localhost\r\n{expect}Content-Length: \
+                 {length}\r\n\r\n"
             ));
             let reply = client.reply(false);
             assert_eq!(reply.error(), is(413, "body_too_large"));

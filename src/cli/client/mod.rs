@@ -1,5 +1,5 @@
-//! `haul ls`, `add`, `inspect`, `show`, `pause`, `resume`, `rm`, `wait`, `settings` and `health`: thin clients of a running agent's API, for
-//! people and scripts.
+//! `haul ls`, `add`, `inspect`, `show`, `pause`, `resume`, `rm`, `wait`, `settings` and `health`:
+//! thin clients of a running agent's API, for people and scripts.
 
 mod call;
 mod show;
@@ -25,9 +25,11 @@ use crate::model::state::State;
 
 /// Characters of a whole identifier.
 const WHOLE_ID: usize = 26;
-/// How often an agent is asked at the most. One that cannot say by itself when something has changed is asked so often.
+/// How often an agent is asked at the most. One that cannot say by itself when something has
+/// changed is asked so often.
 const POLL: Duration = Duration::from_secs(1);
-/// Failures in a row after which `wait` gives up on an agent that was there: one that is started anew is waited for.
+/// Failures in a row after which `wait` gives up on an agent that was there: one that is started
+/// anew is waited for.
 const LOST: u32 = 30;
 
 /// Asks, and prints the answer. Returns the exit code: 0, 1 for any failure, 2 for bad usage.
@@ -117,7 +119,8 @@ fn list_path(states: &[State]) -> String {
     path
 }
 
-/// Shows the table until it is interrupted: in place on a terminal, else anew whenever it has changed.
+/// Shows the table until it is interrupted: in place on a terminal, else anew whenever it has
+/// changed.
 fn watch(server: &Server, states: &[State]) -> Result<u8, CallError> {
     let path = list_path(states);
     let terminal = io::stdout().is_terminal();

@@ -5,11 +5,12 @@ use serde::Deserialize;
 use crate::base::clock::Timestamp;
 use crate::cli::human;
 
-/// Characters of an identifier that are shown: its end is random, its beginning only tells the time.
+/// Characters of an identifier that are shown: its end is random, its beginning only tells the
+/// time.
 const SHORT: usize = 8;
 
-/// A download's summary, as far as it is shown. Read more loosely than `board::Summary` is written, since the agent may
-/// be of another version: it may know other states and errors.
+/// A download's summary, as far as it is shown. Read more loosely than `board::Summary` is written,
+/// since the agent may be of another version: it may know other states and errors.
 #[derive(Debug, Deserialize)]
 pub struct Summary {
     pub download_id: String,
@@ -261,7 +262,8 @@ mod tests {
             table(&list),
             "ID        STATE         DONE     SIZE        RATE  LEFT  NAME\n\
              AAAAAAAA  transferring   3 %  28.2 MB  524.3 kB/s  52 s  Dailies 14\n\
-             BBBBBBBB  transferring     -        -           -     -  https://get.massive.app/A (no?network)\n"
+             BBBBBBBB  transferring     -        -           -     -  https://get.massive.app/A \
+             (no?network)\n"
         );
         assert_eq!(table(&[]).lines().count(), 1);
     }

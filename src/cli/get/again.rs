@@ -1,5 +1,5 @@
-//! The same command again: what an earlier `haul get` left in the state directory, brought up to date before the
-//! engine takes it up.
+//! The same command again: what an earlier `haul get` left in the state directory, brought up to
+//! date before the engine takes it up.
 
 use std::path::Path;
 
@@ -21,8 +21,8 @@ pub struct Known {
     pub state: State,
 }
 
-/// Looks for the download in what was saved, gives it what the command line says now, and finds out whether its
-/// files are still there: those that are not are to be downloaded again.
+/// Looks for the download in what was saved, gives it what the command line says now, and finds out
+/// whether its files are still there: those that are not are to be downloaded again.
 ///
 /// # Errors
 /// The destination or what was saved about it cannot be used.
@@ -60,8 +60,8 @@ pub fn take_up(
     }))
 }
 
-/// The link's secret and the password may have been mended since; this command line brings them along, so they need
-/// not be saved again.
+/// The link's secret and the password may have been mended since; this command line brings them
+/// along, so they need not be saved again.
 fn renew(download: &mut SavedDownload, order: &Order) {
     let password = download.order.password.take();
     download.order = order.clone();
@@ -85,8 +85,8 @@ fn missing(store: &Store<Saved>, download: &SavedDownload) -> Result<Vec<u32>, S
         .collect())
 }
 
-/// Whether a file has its name or, where a kill came in between, is about to get it. Its length tells; its time of
-/// modification may have been changed by whoever copied or touched it.
+/// Whether a file has its name or, where a kill came in between, is about to get it. Its length
+/// tells; its time of modification may have been changed by whoever copied or touched it.
 fn in_place(root: &Root, table: &FileTable, file: u32) -> bool {
     let is_there = |folder: Folder| {
         let names = table.names(file);

@@ -1,8 +1,9 @@
 //! A bar for each file on its way and one for all of them, drawn anew in place.
 //!
-//! Written by hand: what is needed is one block of lines at the bottom of the terminal, which a dozen lines of escape
-//! sequences do; indicatif 0.18 would bring five crates and 92 KB to a static binary of 3.4 MB that has to stay small. Nothing is
-//! switched on that would have to be switched off again (no hidden cursor, no wrap mode), so that a kill leaves a sound terminal.
+//! Written by hand: what is needed is one block of lines at the bottom of the terminal, which a
+//! dozen lines of escape sequences do; indicatif 0.18 would bring five crates and 92 KB to a static
+//! binary of 3.4 MB that has to stay small. Nothing is switched on that would have to be switched
+//! off again (no hidden cursor, no wrap mode), so that a kill leaves a sound terminal.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -129,8 +130,8 @@ impl Report for Bars {
     }
 }
 
-/// Colour unless NO_COLOR is set (no-color.org); block characters where the locale is UTF-8. None for a terminal
-/// that calls itself dumb.
+/// Colour unless NO_COLOR is set (no-color.org); block characters where the locale is UTF-8. None
+/// for a terminal that calls itself dumb.
 fn style(env: &dyn Fn(&str) -> Option<String>) -> Option<Style> {
     let set = |name: &str| env(name).filter(|value| !value.is_empty());
     if set("TERM").is_none_or(|term| term == "dumb") {
@@ -236,7 +237,8 @@ fn text(text: &str, columns: usize) -> Line {
     }
 }
 
-/// `name  ████░░░░  45 %  12.3 MB of 27.0 MB`; without the bar where it would be too short to be read.
+/// `name  ████░░░░  45 %  12.3 MB of 27.0 MB`; without the bar where it would be too short to be
+/// read.
 fn bar(name: &str, done: u64, total: u64, columns: usize, style: Style) -> Line {
     let name_columns = (columns * 3 / 10).clamp(1, 40);
     let name = human::fit(name, name_columns);

@@ -1,4 +1,5 @@
-//! What a `haul get` is about: the link, the destination, and the state directory that belongs to both.
+//! What a `haul get` is about: the link, the destination, and the state directory that belongs to
+//! both.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -41,8 +42,8 @@ pub fn order(options: &cli::Get) -> Result<Order, String> {
     })
 }
 
-/// The link itself: as given or, since others on the machine can see arguments, the first line of stdin (`-`) or of
-/// a file (`@FILE`).
+/// The link itself: as given or, since others on the machine can see arguments, the first line of
+/// stdin (`-`) or of a file (`@FILE`).
 ///
 /// # Errors
 /// The file cannot be read; the text names it.
@@ -82,7 +83,8 @@ pub fn absolute(dir: &Path) -> Result<String, String> {
     };
     if dir.to_str().is_some_and(|text| text.starts_with('~')) {
         return Err(format!(
-            "{dir:?} begins with ~, which a shell replaces where it is not quoted: write the whole path, or ./ before a folder of that name"
+            "{dir:?} begins with ~, which a shell replaces where it is not quoted: write the whole \
+             path, or ./ before a folder of that name"
         ));
     }
     let path = if dir.is_absolute() {
@@ -97,7 +99,8 @@ pub fn absolute(dir: &Path) -> Result<String, String> {
     Ok(clean.to_string_lossy().into_owned())
 }
 
-/// The state directory of one choice of a link's files into one folder, whatever the link's secret is.
+/// The state directory of one choice of a link's files into one folder, whatever the link's secret
+/// is.
 pub fn state_dir(base: &Path, order: &Order) -> PathBuf {
     let mut hash = Context::new(&SHA256);
     for part in [&order.link.api, &order.link.id, &order.dst_folder] {

@@ -1,5 +1,6 @@
-//! `haul get`: one package, in the foreground, without an agent. The engine runs in this process, with a state
-//! directory that belongs to this link and this folder, so that the same command again goes on.
+//! `haul get`: one package, in the foreground, without an agent. The engine runs in this process,
+//! with a state directory that belongs to this link and this folder, so that the same command again
+//! goes on.
 
 mod again;
 mod bars;
@@ -48,7 +49,8 @@ enum News {
     Ordered(Result<Arc<Download>, Refusal>),
 }
 
-/// Downloads what the command line says. Returns the exit code; all that there is to say has been said.
+/// Downloads what the command line says. Returns the exit code; all that there is to say has been
+/// said.
 pub fn run(options: &cli::Get) -> u8 {
     match download(options) {
         Ok(exit) => exit,
@@ -119,8 +121,8 @@ fn report(output: Output, resumed: bool) -> Box<dyn Report> {
     }
 }
 
-/// The first signal is news; the second one ends the process, since what was received is in the journal anyway. SIGHUP is one of
-/// them, unless it is ignored, as under nohup(1).
+/// The first signal is news; the second one ends the process, since what was received is in the
+/// journal anyway. SIGHUP is one of them, unless it is ignored, as under nohup(1).
 fn listen_for_signals(news: Sender<News>) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     if !is_ignored(SIGHUP) {
@@ -169,7 +171,8 @@ fn start(
         Ok(engine) => Ok((engine, known)),
         Err(ServeError::Usage(error)) => Err(Fault::usage(error.to_string())),
         Err(ServeError::Store(StoreError::Locked(_))) => Err(Fault::failed(
-            "another haul get is downloading this package into this folder: wait for it, or stop it",
+            "another haul get is downloading this package into this folder: wait for it, or stop \
+             it",
         )),
         Err(ServeError::Store(error)) => Err(Fault::failed(error)),
         Err(ServeError::Start(message)) => Err(afresh(message)),
@@ -312,7 +315,8 @@ impl Get {
         }
     }
 
-    /// Exit code 0 is a promise that a power cut does not break: the data is on disk, and recorded as such.
+    /// Exit code 0 is a promise that a power cut does not break: the data is on disk, and recorded
+    /// as such.
     fn harden(&mut self) -> End {
         let complete = End::Complete { already: false };
         let Some(download) = &self.download else {

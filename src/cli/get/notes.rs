@@ -1,4 +1,5 @@
-//! Log lines while bars are on the terminal: held back, and written above the bars when these are drawn next.
+//! Log lines while bars are on the terminal: held back, and written above the bars when these are
+//! drawn next.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,5 @@
-//! What `haul get` says on stdout: lines, JSON, or nothing. The bars of a terminal are in [`super::bars`].
+//! What `haul get` says on stdout: lines, JSON, or nothing. The bars of a terminal are in
+//! [`super::bars`].
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -24,7 +25,8 @@ pub enum End {
         already: bool,
     },
     Failed(Problem),
-    /// No download came of it: the link's server does not give the package, or the folder cannot be used.
+    /// No download came of it: the link's server does not give the package, or the folder cannot be
+    /// used.
     Refused(FileProblem),
     /// Told to stop.
     Interrupted,
@@ -38,7 +40,8 @@ pub trait Report {
     /// Looks at the download and says what is worth saying.
     fn look(&mut self, download: &Download) -> io::Result<()>;
 
-    /// The last word. There is no download where none came about; the files are there for who lists them.
+    /// The last word. There is no download where none came about; the files are there for who lists
+    /// them.
     fn end(
         &mut self,
         download: Option<&Download>,

@@ -1,4 +1,5 @@
-//! Tells who waits that nothing comes: without a network, the first fault that is final is a day away.
+//! Tells who waits that nothing comes: without a network, the first fault that is final is a day
+//! away.
 
 use std::time::{Duration, Instant};
 
@@ -60,8 +61,8 @@ impl Silence {
         }
     }
 
-    /// What is to be said now, once for each time that nothing comes. There is no download before the server has been
-    /// asked.
+    /// What is to be said now, once for each time that nothing comes. There is no download before
+    /// the server has been asked.
     pub fn look(&mut self, download: Option<&Seen>, now: Instant) -> Option<String> {
         let bytes = download.map_or(0, |seen| seen.bytes_done);
         if bytes != self.bytes {
@@ -89,7 +90,8 @@ impl Silence {
     fn sentence(&self, fault: Option<&str>) -> String {
         let why = fault.map(|fault| fault.trim_end_matches("; trying again"));
         format!(
-            "{} cannot be reached{}; haul goes on trying for {} without a byte. Ctrl-C stops it, and the same command \
+            "{} cannot be reached{}; haul goes on trying for {} without a byte. Ctrl-C stops it, \
+             and the same command \
              goes on later",
             self.server,
             why.map_or_else(String::new, |why| format!(" ({why})")),

@@ -48,7 +48,8 @@ pub(super) fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "haul: {}", human::clean(message));
 }
 
-/// Says on stderr what went wrong, file by file unless a machine reads along. Returns the exit code.
+/// Says on stderr what went wrong, file by file unless a machine reads along. Returns the exit
+/// code.
 pub(super) fn explain(end: &End, table: Option<&FileTable>, machine_reads: bool) -> u8 {
     match end {
         End::Complete { .. } => COMPLETE,

@@ -42,8 +42,9 @@ struct Opened {
 }
 
 impl Opened {
-    /// Whether something may be there. The list spares a system call for each of a million names; it
-    /// is trusted for plain ASCII only, since file systems differ in which other characters are the same.
+    /// Whether something may be there. The list spares a system call for each of a million names;
+    /// it is trusted for plain ASCII only, since file systems differ in which other characters are
+    /// the same.
     fn may_have(&self, keys: &Keys, name: &str) -> bool {
         match &self.names {
             Some(names) if name.is_ascii() => names.contains(&keys.key(ROOT, name)),

@@ -38,8 +38,9 @@ pub const ENTRIES_MAX: u32 = 4_000_000;
 /// Bytes of a listed path that are kept to be shown.
 const ORIGINAL_MAX: usize = 4096;
 
-/// Bytes of identifiers, names and paths that are kept of one package, at most: what a million files need, twice. With [`ENTRIES_MAX`]
-/// this bounds the memory that a listing can take, however long its names are.
+/// Bytes of identifiers, names and paths that are kept of one package, at most: what a million
+/// files need, twice. With [`ENTRIES_MAX`] this bounds the memory that a listing can take, however
+/// long its names are.
 const TEXT_MAX: usize = 256 << 20;
 
 /// Why a listing cannot be planned.
@@ -59,11 +60,13 @@ impl fmt::Display for PlanError {
         match self {
             PlanError::TooMany => write!(
                 f,
-                "the package has more than {ENTRIES_MAX} files or folders; ask the sender to split it"
+                "the package has more than {ENTRIES_MAX} files or folders; ask the sender to split \
+                 it"
             ),
             PlanError::TooLong => write!(
                 f,
-                "the package's names and paths are longer than {} MiB in all; ask the sender to split it",
+                "the package's names and paths are longer than {} MiB in all; ask the sender to \
+                 split it",
                 TEXT_MAX >> 20
             ),
             PlanError::Selection => f.write_str(

@@ -188,7 +188,8 @@ impl<'a> Names<'a> {
         out.names.entry(file).or_default().last = Some(renamed.into());
     }
 
-    /// What the disk and `if_exists` say to a final name. A withheld file is not saved, so nothing hinders it.
+    /// What the disk and `if_exists` say to a final name. A withheld file is not saved, so nothing
+    /// hinders it.
     fn judge(&self, here: &Here<'_>, name: &str, withheld: bool) -> Verdict {
         if withheld {
             return Verdict::Free;
@@ -248,7 +249,8 @@ impl<'a> Names<'a> {
             && !self.disk.reserved_folder(&path)
     }
 
-    /// The first `name (1)`, `name (2)`, … that no other has and `fits` agrees to; it is taken from here on.
+    /// The first `name (1)`, `name (2)`, … that no other has and `fits` agrees to; it is taken from
+    /// here on.
     fn numbered(
         &mut self,
         here: &Here<'_>,

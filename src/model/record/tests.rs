@@ -646,7 +646,8 @@ fn a_link_that_is_gone_ends_the_download_but_not_its_files() {
 }
 
 proptest! {
-    /// Whatever happens, a download that transfers always has a job out, a pick to give or a time to wait for.
+    /// Whatever happens, a download that transfers always has a job out, a pick to give or a time
+    /// to wait for.
     #[test]
     fn never_stuck(files in 0_u32..6, steps in prop::collection::vec((0_u8..12, any::<prop::sample::Index>()), 0..150)) {
         let mut rig = Rig::new(files);

@@ -29,7 +29,8 @@ impl Default for TableBuilder {
 }
 
 impl TableBuilder {
-    /// Adds a folder and returns its index. Folders come before what is in them; [`ROOT`] is there already.
+    /// Adds a folder and returns its index. Folders come before what is in them; [`ROOT`] is there
+    /// already.
     ///
     /// # Errors
     /// A parent that does not exist, or more than `u32::MAX` folders.
@@ -45,7 +46,8 @@ impl TableBuilder {
     /// Adds a file; its index is the number of files before it.
     ///
     /// # Errors
-    /// A folder that does not exist, an identifier or name over 65,535 bytes, more than `u32::MAX` files.
+    /// A folder that does not exist, an identifier or name over 65,535 bytes, more than `u32::MAX`
+    /// files.
     pub fn file(&mut self, file: NewFile) -> Result<u32, TableError> {
         let table = &mut self.table;
         let index = u32::try_from(table.entries.len()).map_err(|_| TableError::TooMany)?;

@@ -193,7 +193,8 @@ struct Sums {
     failed: AtomicU64,
 }
 
-/// The files of one download: what was listed never changes, how far they are is in atomic counters.
+/// The files of one download: what was listed never changes, how far they are is in atomic
+/// counters.
 pub struct FileTable {
     dirs: Vec<Dir>,
     entries: Vec<Entry>,
@@ -375,7 +376,8 @@ impl FileTable {
         }
     }
 
-    /// Bytes of a file are being fetched. One that has failed or is in place meanwhile stays what it is.
+    /// Bytes of a file are being fetched. One that has failed or is in place meanwhile stays what
+    /// it is.
     pub fn begin(&self, file: u32) {
         for waiting in [FileState::Pending, FileState::Paused] {
             // Where it is neither, there is nothing to do.
@@ -432,8 +434,8 @@ impl FileTable {
         change(extras.entry(file).or_default());
     }
 
-    /// Files that are complete, names that changed while transferring, modification times that were noted, and files that
-    /// were skipped, by index.
+    /// Files that are complete, names that changed while transferring, modification times that were
+    /// noted, and files that were skipped, by index.
     pub fn changed(&self) -> Changed {
         let complete = |file: &u32| self.state(*file) == FileState::Complete;
         let mut changed = Changed {

@@ -28,7 +28,8 @@ impl Simulation {
         }
     }
 
-    /// Goes on for so long with a host that takes what `takes` says, which is told how many requests are under way and the time.
+    /// Goes on for so long with a host that takes what `takes` says, which is told how many
+    /// requests are under way and the time.
     fn run(&mut self, time: Duration, mut takes: impl FnMut(usize, Instant) -> bool) {
         let end = self.now + time;
         (self.sent, self.refused) = (0, 0);

@@ -324,7 +324,8 @@ fn an_unreachable_server_is_transient() {
     let server = Server::start(|_| Reply::ok("200 OK", PACKAGE));
     let gone = link(&server, "s");
     drop(server);
-    // The listener closes once its loop has seen the wake-up; until then connections find nobody who answers.
+    // The listener closes once its loop has seen the wake-up; until then connections find nobody
+    // who answers.
     assert_transient(
         client().resolve(&gone, None, &Watch::default()),
         "127.0.0.1",

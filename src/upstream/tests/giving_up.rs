@@ -11,7 +11,8 @@ use rustix::net::{AddressFamily, SocketAddrAny, SocketType};
 use super::server::{Reply, Server, Then};
 use super::*;
 
-/// What a loaded machine may need beyond the quarter of a second; far below every timeout of the client's own.
+/// What a loaded machine may need beyond the quarter of a second; far below every timeout of the
+/// client's own.
 const SOON: Duration = Duration::from_secs(5);
 
 /// A server that says when it has been asked, sends `start`, and then nothing more.
@@ -165,7 +166,8 @@ fn a_deadline_ends_a_connect_that_nobody_answers() {
     assert!(watch.deadline.unwrap().elapsed() < SOON);
 }
 
-/// An address whose queue of unaccepted connections is full, so that the kernel leaves further ones waiting.
+/// An address whose queue of unaccepted connections is full, so that the kernel leaves further ones
+/// waiting.
 fn deaf_listener() -> (SocketAddr, Vec<std::os::fd::OwnedFd>) {
     let listener = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     rustix::net::bind(&listener, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();

@@ -1,4 +1,5 @@
-//! Connections: used again when they can be, replaced without a word when the server has closed them.
+//! Connections: used again when they can be, replaced without a word when the server has closed
+//! them.
 
 use super::server::{Reply, Server, Then};
 use super::*;
@@ -17,7 +18,8 @@ fn a_connection_is_free_again_with_the_last_byte() {
             filled += fetched.read(&mut buf[filled..]).unwrap();
         }
         assert_eq!(&buf, b"hello");
-        // No read that returns 0, and the body still alive: the next request goes out on the same connection all the same.
+        // No read that returns 0, and the body still alive: the next request goes out on the same
+        // connection all the same.
         client
             .fetch(&address, Some(0..5), std::iter::empty(), &Watch::default())
             .unwrap()

@@ -1,4 +1,5 @@
-//! A server that answers each request as the test says, down to the byte, and counts its connections.
+//! A server that answers each request as the test says, down to the byte, and counts its
+//! connections.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

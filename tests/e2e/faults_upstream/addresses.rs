@@ -158,7 +158,8 @@ fn many_files_that_fail_for_good_fail_as_soon_as_one() {
         let start = Instant::now();
         let id = rig.create();
         let record = rig.agent.wait_state(&id, "error");
-        // Two waits, of half a second and of a second; ten times as much is for a machine with other things to do.
+        // Two waits, of half a second and of a second; ten times as much is for a machine with
+        // other things to do.
         assert!(
             start.elapsed() < Duration::from_secs(15),
             "{what}: {:?}",

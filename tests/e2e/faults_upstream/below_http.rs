@@ -1,4 +1,5 @@
-//! Answers that go on for ever below what HTTP calls a body: neither time nor memory goes with them.
+//! Answers that go on for ever below what HTTP calls a body: neither time nor memory goes with
+//! them.
 
 use std::fs;
 use std::sync::Arc;

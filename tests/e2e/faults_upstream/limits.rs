@@ -7,7 +7,8 @@ use crate::support::origin::{Gate, Kind, Origin, Reply, Seen};
 use crate::support::package::Package;
 use crate::support::rig::Rig;
 
-/// Asserts that of the requests for bytes that came more than a second after the first refusal, one in twenty was refused at most.
+/// Asserts that of the requests for bytes that came more than a second after the first refusal, one
+/// in twenty was refused at most.
 fn assert_few_refused(rig: &Rig) {
     let refusals = rig.origin.refusals();
     let first = *refusals.first().expect("there were too many at first");

@@ -13,7 +13,8 @@ use super::two;
 /// Bytes that are no JSON, or JSON of the wrong shape.
 const MALFORMED: [&str; 6] = ["", "<html>", "{\"id\":", "null", "17", "\"text\""];
 
-/// A fault that is gone: the download comes through by itself, or, where it was taken as final, when resumed.
+/// A fault that is gone: the download comes through by itself, or, where it was taken as final,
+/// when resumed.
 fn comes_through(rig: &Rig, id: &str) {
     let record = rig.agent.wait_end(id);
     if record["state"] == "error" {

@@ -1,5 +1,5 @@
-//! Answers that somebody else gives in the server's name (sign-in pages, a proxy's error page), and bodies that were encoded on
-//! their way.
+//! Answers that somebody else gives in the server's name (sign-in pages, a proxy's error page), and
+//! bodies that were encoded on their way.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! A wall clock of the agent's own, that a test can set while it runs. The monotonic clock goes on as it does.
+//! A wall clock of the agent's own, that a test can set while it runs. The monotonic clock goes on
+//! as it does.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,8 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that is right. None, with the reason printed, where there is no libfaketime; in CI there must be.
+    /// A clock that is right. None, with the reason printed, where there is no libfaketime; in CI
+    /// there must be.
     pub fn new() -> Option<Clock> {
         let found = LIBRARIES.into_iter().find(|path| Path::new(path).exists());
         let Some(library) = found else {
@@ -39,7 +41,8 @@ impl Clock {
         self.folder.path().join("time")
     }
 
-    /// Sets it for all who look at it, from now on: `+10y`, `-3600`, as seconds or years from the true time.
+    /// Sets it for all who look at it, from now on: `+10y`, `-3600`, as seconds or years from the
+    /// true time.
     pub fn set(&self, offset: &str) {
         let new = self.folder.path().join("new");
         fs::write(&new, format!("{offset}\n")).unwrap();

@@ -23,7 +23,8 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Runs `script` in a new namespace. None, with the reason printed, where mounting is not permitted.
+    /// Runs `script` in a new namespace. None, with the reason printed, where mounting is not
+    /// permitted.
     pub fn new(script: &str) -> Option<Namespace> {
         if !can_mount() {
             return None;

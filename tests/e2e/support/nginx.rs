@@ -39,7 +39,8 @@ impl Nginx {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
-        // nginx cannot tell which port it got, so a free one is looked for; it is ours again at once.
+        // nginx cannot tell which port it got, so a free one is looked for; it is ours again at
+        // once.
         let address = free_address();
         write_package(dir.path(), package, address);
         fs::write(
@@ -114,14 +115,15 @@ impl Nginx {
     }
 
     fn log(&self) -> String {
-        // One process does one thing after the other: once this is answered, all before it is logged.
+        // One process does one thing after the other: once this is answered, all before it is
+        // logged.
         super::http::send(self.address, "GET", "/", &[], None);
         fs::read_to_string(self.dir.path().join("bytes.log")).unwrap_or_default()
     }
 }
 
-/// An address that nobody listens on. Each is of a loopback address of its own, so that no agent of another test can
-/// take it meanwhile.
+/// An address that nobody listens on. Each is of a loopback address of its own, so that no agent of
+/// another test can take it meanwhile.
 pub fn free_address() -> SocketAddr {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let [.., a, b] = std::process::id().to_be_bytes();

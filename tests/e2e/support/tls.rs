@@ -29,7 +29,8 @@ impl Authority {
         Authority(CertifiedIssuer::self_signed(params, key).unwrap())
     }
 
-    /// As `openssl req -x509` makes one for a server of this name, the mark of an authority included.
+    /// As `openssl req -x509` makes one for a server of this name, the mark of an authority
+    /// included.
     pub fn self_signed(name: &str, flaw: Flaw) -> Authority {
         let mut params = CertificateParams::new([name.to_string()]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -1,6 +1,7 @@
 //! An upstream in this process that speaks the four calls, counts everything, and fails on demand.
 //!
-//! By default it answers as it should. A hook per kind of request says otherwise, request by request.
+//! By default it answers as it should. A hook per kind of request says otherwise, request by
+//! request.
 
 mod ledger;
 mod line;

@@ -92,7 +92,8 @@ impl Reply {
         Reply::answer(200, body)
     }
 
-    /// 200 with a body that `write` makes while it is sent: it may be larger than memory, and says nowhere how large.
+    /// 200 with a body that `write` makes while it is sent: it may be larger than memory, and says
+    /// nowhere how large.
     pub fn made(write: impl Fn(&mut dyn Write) -> io::Result<()> + Send + Sync + 'static) -> Reply {
         Reply {
             made: Some(Arc::new(write)),
@@ -197,7 +198,8 @@ impl Reply {
         self
     }
 
-    /// The body goes on for `bytes` after the end of the range that `Content-Range` names. It needs another framing than a length.
+    /// The body goes on for `bytes` after the end of the range that `Content-Range` names. It needs
+    /// another framing than a length.
     pub fn and_overrun(mut self, bytes: u64) -> Reply {
         self.overrun = bytes;
         self

@@ -32,7 +32,8 @@ impl Seat<'_> {
         })
     }
 
-    /// The request needs it no more. Before its last bytes are sent, so that whoever has them finds the place free.
+    /// The request needs it no more. Before its last bytes are sent, so that whoever has them finds
+    /// the place free.
     pub(super) fn leave(&self) {
         if self.taken.take() {
             self.shared.ledger.note(|tally| tally.seated -= 1);
