@@ -29,10 +29,10 @@
 //! | `api-events`, `api-wait`, `api-hub` | a change on the board | events and long-poll answers |
 //! | `controller` | commands, [`Report`](transfer::worker::Report)s, losses, removals, the next due time | batches and start requests to the pools, requests to syncer and cleaner |
 //! | `worker` (pool) | a [`Batch`](transfer::worker::Batch), a worker slot, leave of the host, the rate limiter, a socket | one report for each batch |
-//! | `errand`, `beginning` (pools) | an [`Errand`](transfer::worker::Errand): addresses to fetch, a download to begin | the batch on to the workers; a report |
+//! | `addresses`, `start` (pools) | a [`Task`](transfer::worker::Task): addresses to fetch, a download to begin | the batch on to the workers; a report |
 //! | `syncer` | a [`SyncRequest`](agent::syncer::SyncRequest), at most one at a time | losses |
 //! | `cleaner` | a [`Removal`](agent::messages::Removal) | what it removed |
-//! | `governor` | a change of the settings, the next change of the schedule | the number of workers to the controller, the rate to the limiter |
+//! | `live-settings` | a change of the settings, the next change of the schedule | the number of workers to the controller, the rate to the limiter |
 //! | `hook-…` | a download that ended | nothing; it runs the user's program |
 //!
 //! Pools grow with their work and shrink to nothing when idle, so that an agent at rest has few
@@ -49,15 +49,15 @@
 //!    API answers is on disk.
 //! 4. `ApplyCreate` hands it to the controller, which puts it on the board. The answer 201 goes
 //!    out.
-//! 5. The controller's `dispatch` picks `Begin`; on a `beginning` thread `transfer::start` opens
+//! 5. The controller's `dispatch` picks `Begin`; on a `start` thread `transfer::start` opens
 //!    the destination, reads the listing, plans the names (`dest::plan`) and makes the folders.
 //! 6. From the next `dispatch` on, ranges of files go to the workers. The first byte comes in
 //!    `transfer::fetch`.
 //!
 //! # The life of a byte
 //!
-//! 1. The controller takes a range of a file (`model::ranges`) and puts it in a `Job`; an `errand`
-//!    thread asks the API of the package for the file's address, some files ahead.
+//! 1. The controller takes a range of a file (`model::ranges`) and puts it in a `Job`; an
+//!    `addresses` thread asks the API of the package for the file's address, some files ahead.
 //! 2. A worker asks for the range (`transfer::fetch`, `upstream::fetch`), over a kept connection
 //!    where there is one. Where its host has refused requests (429, 503), it waits for leave first
 //!    (`upstream::permits`, `upstream::host_limit`).

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded};
 
 use crate::agent::claims::Claims;
-use crate::agent::governor::Governor;
+use crate::agent::live_settings::LiveSettings;
 use crate::agent::messages::{Command, NewDownload, Prepared};
 use crate::agent::restore;
-use crate::agent::{Agent, Deleted, Inspected, Refusal, Vitals, Which};
+use crate::agent::{Agent, AgentStats, Deleted, Inspected, Refusal, Which};
 use crate::base::clock;
 use crate::base::secret::Secret;
 use crate::dest::Owner;
@@ -21,7 +21,7 @@ use crate::model::board::Board;
 use crate::model::download::{Download, View};
 use crate::model::link::Link;
 use crate::model::record::Event;
-use crate::model::request::Order;
+use crate::model::request::DownloadRequest;
 use crate::model::settings::{Settings, SettingsOverrides};
 use crate::model::state::State;
 use crate::model::table::FileTable;
@@ -39,7 +39,7 @@ pub struct LocalAgent {
     pub store: Arc<Store<Saved>>,
     pub context: Arc<WorkerContext>,
     pub commands: Sender<Command>,
-    pub governor: Arc<Governor>,
+    pub live_settings: Arc<LiveSettings>,
     pub claims: Arc<Claims>,
     /// Set when the agent stops: no POST waits for its link any longer.
     pub stopping: Arc<AtomicBool>,
@@ -78,7 +78,7 @@ impl LocalAgent {
 
     /// Asks what the link leads to. What may pass by itself is no refusal: it is what the download
     /// begins with.
-    fn check_link(&self, order: &Order) -> Result<Result<Package, Event>, Refusal> {
+    fn check_link(&self, order: &DownloadRequest) -> Result<Result<Package, Event>, Refusal> {
         let watch = Watch {
             stop: self.stopping.clone(),
             deadline: Some(Instant::now() + CHECK),
@@ -112,9 +112,9 @@ impl Agent for LocalAgent {
         &self.board
     }
 
-    fn vitals(&self) -> Vitals {
+    fn stats(&self) -> AgentStats {
         let journal = self.store.journal_health();
-        Vitals {
+        AgentStats {
             workers: self.settings().workers,
             workers_busy: self.context.slots.acquired(),
             bytes_received: self.context.meter.received(),
@@ -127,22 +127,22 @@ impl Agent for LocalAgent {
         restore::files(download, &self.store)
     }
 
-    fn create(&self, mut order: Order) -> Result<Arc<Download>, Refusal> {
+    fn create(&self, mut order: DownloadRequest) -> Result<Arc<Download>, Refusal> {
         let invalid = |error: dest::DestError| Refusal::InvalidDestination(error.to_string());
         let folder = Root::validate(&order.dst_folder).map_err(invalid)?;
         if let Some(text) = folder.to_str() {
             order.dst_folder = text.to_owned();
         }
         // Told before the server is asked; the controller looks again when the answer is there.
-        let twin = self
+        let duplicate = self
             .board
             .all()
             .iter()
-            .find(|other| is_twin(other, &order))
+            .find(|other| is_duplicate(other, &order))
             .cloned();
-        if let Some(twin) = twin {
+        if let Some(duplicate) = duplicate {
             return Err(Refusal::Duplicate {
-                download_id: twin.id.clone(),
+                download_id: duplicate.id.clone(),
             });
         }
         let (root, mut claim) = self.claims.make(&folder).map_err(invalid)?;
@@ -288,11 +288,11 @@ impl Agent for LocalAgent {
     }
 
     fn settings(&self) -> Settings {
-        self.governor.settings()
+        self.live_settings.settings()
     }
 
     fn change_settings(&self, said: SettingsOverrides) -> Result<Settings, Refusal> {
-        self.governor
+        self.live_settings
             .change(said)
             .map_err(|error| Refusal::StateUnwritable(error.to_string()))
     }
@@ -331,14 +331,14 @@ fn not_begun(message: String, retry_after: Option<Duration>, malformed: bool) ->
     }
 }
 
-fn is_twin(other: &Download, order: &Order) -> bool {
+fn is_duplicate(other: &Download, order: &DownloadRequest) -> bool {
     matches!(other.state(), State::Transferring | State::Paused) && other.order.same_target(order)
 }
 
 fn new_download(
     key: u32,
     id: String,
-    order: Order,
+    order: DownloadRequest,
     root: &Root,
     made: &[PathBuf],
     package: Option<Package>,

@@ -8,9 +8,9 @@ use crossbeam_channel::Sender;
 use crate::agent::{Deleted, FileLeft, Refusal, Which};
 use crate::dest::Identity;
 use crate::model::download::Download;
-use crate::model::parts::Parts;
+use crate::model::part_files::Parts;
 use crate::model::record::Event;
-use crate::model::request::Order;
+use crate::model::request::DownloadRequest;
 use crate::model::state::State;
 use crate::store::saved::Change;
 use crate::upstream::Package;
@@ -58,7 +58,7 @@ pub enum Command {
     },
     /// May this be downloaded? Answers a key.
     PrepareCreate {
-        order: Box<Order>,
+        order: Box<DownloadRequest>,
         reply: Sender<Result<(u32, String), Refusal>>,
     },
     ApplyCreate {

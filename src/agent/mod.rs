@@ -8,8 +8,8 @@ pub mod claims;
 pub mod cleaner;
 pub mod controller;
 pub mod free_space;
-pub mod governor;
 pub mod hooks;
+pub mod live_settings;
 pub mod local;
 pub mod messages;
 pub mod restore;
@@ -24,7 +24,7 @@ use crate::model::board::Board;
 use crate::model::download::Download;
 use crate::model::link::Link;
 use crate::model::listing::Listed;
-use crate::model::request::Order;
+use crate::model::request::DownloadRequest;
 use crate::model::settings::{Settings, SettingsOverrides};
 use crate::model::state::State;
 use crate::model::table::FileTable;
@@ -105,7 +105,7 @@ pub enum Refusal {
 
 /// How the agent is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Vitals {
+pub struct AgentStats {
     /// Threads that transfer bytes, and those of them that have a job now.
     pub workers: usize,
     pub workers_busy: usize,
@@ -123,7 +123,7 @@ pub trait Agent: Send + Sync {
     fn board(&self) -> &Board;
 
     /// How it is doing, as of now; asks nobody and waits for nothing.
-    fn vitals(&self) -> Vitals;
+    fn stats(&self) -> AgentStats;
 
     /// The package's files, for reading; read back from disk for a complete download. None where
     /// they are not listed yet.
@@ -135,7 +135,7 @@ pub trait Agent: Send + Sync {
     ///
     /// # Errors
     /// A definite refusal; a transient fault upstream is none.
-    fn create(&self, order: Order) -> Result<Arc<Download>, Refusal>;
+    fn create(&self, order: DownloadRequest) -> Result<Arc<Download>, Refusal>;
 
     /// # Errors
     /// `DownloadNotFound`, `InvalidTransition` from `complete` and `error`.

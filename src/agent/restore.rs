@@ -11,7 +11,7 @@ use crate::agent::messages::NewDownload;
 use crate::base::intervals::Intervals;
 use crate::base::secret::Secret;
 use crate::model::download::{Download, View};
-use crate::model::parts::Parts;
+use crate::model::part_files::Parts;
 use crate::model::problem::{Code, Problem};
 use crate::model::record::Record;
 use crate::model::state::State;
@@ -32,7 +32,7 @@ pub struct Restored {
 }
 
 /// Takes up everything that was saved, and removes file lists that belong to no download.
-pub fn remember(saved: Saved, store: &Store<Saved>, retry_for: Duration) -> Vec<Restored> {
+pub fn restore_all(saved: Saved, store: &Store<Saved>, retry_for: Duration) -> Vec<Restored> {
     let wanted: BTreeSet<String> = saved
         .downloads
         .values()
@@ -53,7 +53,7 @@ pub fn remember(saved: Saved, store: &Store<Saved>, retry_for: Duration) -> Vec<
 fn take_up(key: u32, saved: SavedDownload, store: &Store<Saved>, retry_for: Duration) -> Restored {
     let resting = saved.counts.filter(|_| saved.state == State::Complete);
     let wanted = saved.listed && resting.is_none();
-    let found = recall(&saved.id, saved.files, wanted, store);
+    let found = restore_files(&saved.id, saved.files, wanted, store);
     let (state, problem) = match &found.table {
         Err(problem) => (State::Error, Some(problem.clone())),
         Ok(_) => (saved.state, saved.problem),
@@ -109,7 +109,7 @@ fn kept_package(
 }
 
 /// How far the files of a download are by what was saved.
-pub struct Recalled {
+pub struct RestoredFiles {
     /// The files, each where it was; None where they are not listed, or not wanted.
     pub table: Result<Option<FileTable>, Problem>,
     pub failed: BTreeMap<u32, Code>,
@@ -123,7 +123,12 @@ pub struct Recalled {
 
 /// Finds out how far the files of the download of this identifier are; its table only where it is
 /// `wanted`.
-pub fn recall(id: &str, mut files: SavedFiles, wanted: bool, store: &Store<Saved>) -> Recalled {
+pub fn restore_files(
+    id: &str,
+    mut files: SavedFiles,
+    wanted: bool,
+    store: &Store<Saved>,
+) -> RestoredFiles {
     let table = wanted.then(|| load(id, &files, store)).transpose();
     let failed = failed_codes(&files);
     if let Ok(Some(table)) = &table {
@@ -136,7 +141,7 @@ pub fn recall(id: &str, mut files: SavedFiles, wanted: bool, store: &Store<Saved
             }
         }
     }
-    Recalled {
+    RestoredFiles {
         table,
         failed,
         partial: std::mem::take(&mut files.partial),
@@ -353,7 +358,7 @@ mod tests {
             let journal = String::from_utf8_lossy(&journal).replacen('\n', &format!("\n{CREATED}\n"), 1);
             fs::write(dir.path().join("downloads.journal"), journal).unwrap();
             if let Ok((store, saved)) = Store::<Saved>::open_in_boot(dir.path(), "one") {
-                for one in remember(saved, &store, Duration::from_secs(1)) {
+                for one in restore_all(saved, &store, Duration::from_secs(1)) {
                     let Some(table) = one.new.download.table() else { continue };
                     let counts = table.counts();
                     prop_assert!(counts.bytes_done <= counts.bytes_total, "{counts:?}");

@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::agent::restore::{self, Recalled};
+use crate::agent::restore::{self, RestoredFiles};
 use crate::base::exit_on_panic::exit_on_panic;
 use crate::dest::{DestError, Root};
 use crate::model::download::Download;
@@ -37,7 +37,7 @@ pub enum Loss {
     /// It is to stop, and to come to rest.
     Found(u32, Problem),
     /// What is left of it; None where the download is gone.
-    Settled(u32, Option<Box<Recalled>>),
+    Settled(u32, Option<Box<RestoredFiles>>),
 }
 
 /// Downloads whose loss was found and is not settled, by their keys.
@@ -173,7 +173,7 @@ impl Syncer {
         }
         let saved = self.store.current().downloads.remove(&key);
         let recalled = saved
-            .map(|saved| restore::recall(&saved.id, saved.files, saved.listed, &self.store))
+            .map(|saved| restore::restore_files(&saved.id, saved.files, saved.listed, &self.store))
             .map(Box::new);
         if recalled
             .as_ref()
@@ -207,7 +207,7 @@ fn problem(error: &DestError) -> Problem {
 ///
 /// # Errors
 /// The disk does not hold it; see [`fail`].
-pub fn harden(store: &Store<Saved>, download: &Download) -> Result<(), Problem> {
+pub fn sync_and_record(store: &Store<Saved>, download: &Download) -> Result<(), Problem> {
     let mark = store.mark();
     let root = Root::existing(download.order.dst_folder.as_ref());
     let synced = root.and_then(|root| root.sync());

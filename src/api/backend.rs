@@ -31,11 +31,11 @@ const HANDLERS: usize = 4;
 /// Rendering a summary's list is the deepest thing that they do.
 const HANDLER_STACK: usize = 512 << 10;
 /// Connections that are kept for the next request.
-const MOST_IDLE: usize = 16;
+const MAX_IDLE: usize = 16;
 /// First size of a connection's read buffer, bytes.
 pub const UPSTREAM_BUFFER: usize = 16 << 10;
 /// Bytes of a Unix socket's path that fit into `sun_path`, its NUL aside.
-const LONGEST_PATH: usize = 107;
+const MAX_PATH: usize = 107;
 /// What a probe asks for; no client's target passes the gate without a slash or a star.
 const PROBE: &str = "probe";
 const PROBE_REQUEST: &[u8] = b"GET probe HTTP/1.1\r\n\r\n";
@@ -112,7 +112,7 @@ impl Backend {
     /// Gives back a connection whose answer was read to its end.
     pub fn give_back(&self, upstream: Upstream) {
         let mut state = self.lock();
-        if state.is_current(&upstream.generation) && state.idle.len() < MOST_IDLE {
+        if state.is_current(&upstream.generation) && state.idle.len() < MAX_IDLE {
             state.idle.push(upstream);
         } else {
             // Hanging up can end a whole generation, which takes a moment.
@@ -227,7 +227,7 @@ struct Folder {
 impl Folder {
     fn choose(state_dir: &Path) -> io::Result<Folder> {
         let longest = socket_path(state_dir, u64::MAX);
-        if longest.as_os_str().len() <= LONGEST_PATH {
+        if longest.as_os_str().len() <= MAX_PATH {
             return Ok(Folder {
                 path: state_dir.to_owned(),
                 ours: false,

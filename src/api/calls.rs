@@ -9,12 +9,12 @@ use super::{fields, listing, options, settings};
 use crate::agent::Which;
 use crate::base::secret::Secret;
 use crate::base::suggest;
-use crate::model::request::{IfExists, OrderOptions};
+use crate::model::request::{IfExists, RequestOptions};
 use crate::model::settings::SettingsOverrides;
 use crate::model::state::State;
 
 /// Seconds that a long poll can ask for at the most.
-const LONGEST_WAIT: u64 = 60;
+const MAX_WAIT: u64 = 60;
 
 /// One call of the API, with everything that the request says about it.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub enum Call {
     /// One download, at once or once its state has changed.
     Details {
         id: String,
-        /// Seconds to wait for a change, 0 to [`LONGEST_WAIT`].
+        /// Seconds to wait for a change, 0 to [`MAX_WAIT`].
         wait: u64,
         files: listing::Files,
     },
@@ -73,7 +73,7 @@ pub struct NewDownload {
     pub dst_folder: String,
     pub password: Option<Secret>,
     pub if_exists: IfExists,
-    pub options: OrderOptions,
+    pub options: RequestOptions,
 }
 
 /// A request as far as its call depends on it.
@@ -266,10 +266,10 @@ fn seconds(value: &str) -> Result<u64, ApiError> {
     Some(value)
         .filter(|value| value.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|value| value.parse().ok())
-        .filter(|&seconds| seconds <= LONGEST_WAIT)
+        .filter(|&seconds| seconds <= MAX_WAIT)
         .ok_or_else(|| {
             ApiError::invalid_parameter(format!(
-                "wait must be a whole number of seconds, 0 to {LONGEST_WAIT}"
+                "wait must be a whole number of seconds, 0 to {MAX_WAIT}"
             ))
         })
 }
@@ -318,7 +318,7 @@ fn json_body(asked: Asked<'_>) -> Result<&[u8], ApiError> {
 fn create(asked: Asked<'_>) -> Result<NewDownload, ApiError> {
     let (mut url, mut dst_folder, mut password) = (None, None, None);
     let mut if_exists = IfExists::default();
-    let mut options = OrderOptions::default();
+    let mut options = RequestOptions::default();
     for (name, value) in fields::read(json_body(asked)?)? {
         match (name.as_str(), value) {
             ("url", Value::String(text)) => url = Some(Secret::new(text)),

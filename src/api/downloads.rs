@@ -13,7 +13,7 @@ use crate::model::board::Board;
 use crate::model::download::Download;
 use crate::model::link::Origins;
 use crate::model::problem::Code;
-use crate::model::request::Order;
+use crate::model::request::DownloadRequest;
 use crate::model::state::State;
 
 /// Files up to which a download's details are rendered in memory and sent with their length.
@@ -117,7 +117,7 @@ pub fn create(
     base_path: &str,
 ) -> Result<Answer, ApiError> {
     let link = origins.parse(new.url.reveal())?;
-    let download = agent.create(Order {
+    let download = agent.create(DownloadRequest {
         link,
         password: new.password,
         dst_folder: new.dst_folder,

@@ -38,7 +38,7 @@ impl Tally {
 /// Whether all is well. An agent that cannot save is `degraded`, and answers all the same: to
 /// start it again would not help.
 pub fn health(agent: &dyn Agent, tally: &Tally) -> Answer {
-    let writable = agent.vitals().state_writable;
+    let writable = agent.stats().state_writable;
     let body = serde_json::json!({
         "status": if writable { "ok" } else { "degraded" },
         "version": VERSION,
@@ -65,7 +65,7 @@ pub fn metrics(agent: &dyn Agent, tally: &Tally, watchers: usize) -> Answer {
     )
     .sample(&[], format_args!("{uptime:.3}"));
     downloads(agent, &mut page);
-    vitals(agent, &mut page);
+    stats(agent, &mut page);
     let help = "Readers of the event stream and long polls at this moment.";
     page.one("haul_api_watchers", GAUGE, help)
         .sample(&[], watchers);
@@ -87,13 +87,13 @@ fn downloads(agent: &dyn Agent, page: &mut Page) {
     let mut states = [0_u64; State::ALL.len()];
     let (mut sums, mut rate) = (Counts::default(), 0);
     for download in agent.board().all().iter() {
-        let (print, now) = (download.print(), download.state());
+        let (fingerprint, now) = (download.fingerprint(), download.state());
         states[State::ALL
             .iter()
             .position(|state| *state == now)
             .unwrap_or(0)] += 1;
-        rate += print.rate;
-        let counts = print.counts;
+        rate += fingerprint.rate;
+        let counts = fingerprint.counts;
         sums.bytes_total = sums.bytes_total.saturating_add(counts.bytes_total);
         sums.bytes_done = sums.bytes_done.saturating_add(counts.bytes_done);
         sums.files_total += counts.files_total;
@@ -129,28 +129,28 @@ fn downloads(agent: &dyn Agent, page: &mut Page) {
         .sample(&[], rate);
 }
 
-fn vitals(agent: &dyn Agent, page: &mut Page) {
-    let vitals = agent.vitals();
+fn stats(agent: &dyn Agent, page: &mut Page) {
+    let stats = agent.stats();
     let help = "Bytes of files that were received, those that were fetched twice too.";
     page.one("haul_received_bytes_total", COUNTER, help)
-        .sample(&[], vitals.bytes_received);
+        .sample(&[], stats.bytes_received);
     page.one("haul_workers", GAUGE, "Threads that transfer bytes.")
-        .sample(&[], vitals.workers);
+        .sample(&[], stats.workers);
     page.one(
         "haul_workers_busy",
         GAUGE,
         "Threads that have something to transfer.",
     )
-    .sample(&[], vitals.workers_busy);
+    .sample(&[], stats.workers_busy);
     page.one(
         "haul_journal_bytes",
         GAUGE,
         "Length of the journal in the state directory.",
     )
-    .sample(&[], vitals.journal_bytes);
+    .sample(&[], stats.journal_bytes);
     let help = "Whether the last write to the state directory succeeded.";
     page.one("haul_state_writable", GAUGE, help)
-        .sample(&[], u8::from(vitals.state_writable));
+        .sample(&[], u8::from(stats.state_writable));
 }
 
 const GAUGE: &str = "gauge";

@@ -22,7 +22,7 @@ const SLICE: usize = 32 << 10;
 /// Slices that wait for a slow reader.
 const AHEAD: usize = 4;
 /// Bytes of a path that are shown.
-const LONGEST_PATH: usize = 4096;
+const MAX_PATH: usize = 4096;
 
 /// One file or empty folder, as the API answers it.
 #[derive(Serialize)]
@@ -104,7 +104,7 @@ fn look(agent: &dyn Agent, link: &Link, password: Option<&Secret>, sender: &Send
         if view.out.len() < SLICE {
             return true;
         }
-        let some = std::mem::replace(&mut view.out, Vec::with_capacity(SLICE + LONGEST_PATH));
+        let some = std::mem::replace(&mut view.out, Vec::with_capacity(SLICE + MAX_PATH));
         sender.send(Piece::Some(some)).is_ok()
     });
     // Where nobody listens any more there is nothing to be told.
@@ -151,7 +151,7 @@ impl View {
         let path = listed.full_path();
         self.put(&Entry {
             file_id: &listed.id,
-            path: clean(crate::dest::paths::cut(&path, LONGEST_PATH)),
+            path: clean(crate::dest::paths::cut(&path, MAX_PATH)),
             size: listed.size,
             last_modified: listed.mtime.map(Timestamp),
             kind: &listed.kind,

@@ -14,7 +14,7 @@ use crate::model::state::State;
 use crate::model::table::{FileState, Shown};
 
 /// Entries of a part, at the most.
-pub const MOST_ENTRIES: usize = 10_000;
+pub const MAX_ENTRIES: usize = 10_000;
 /// Characters of a download's identifier.
 const ID_LENGTH: usize = 26;
 
@@ -23,7 +23,7 @@ const ID_LENGTH: usize = 26;
 pub struct Downloads {
     /// All where there are none.
     pub states: Option<Vec<State>>,
-    /// 1 to [`MOST_ENTRIES`]; all without.
+    /// 1 to [`MAX_ENTRIES`]; all without.
     pub limit: Option<usize>,
     /// Only those with a greater identifier.
     pub after: Option<String>,
@@ -57,7 +57,7 @@ impl Downloads {
 pub struct Files {
     /// Whether none are to be shown.
     pub hidden: bool,
-    /// 1 to [`MOST_ENTRIES`]; all without.
+    /// 1 to [`MAX_ENTRIES`]; all without.
     pub limit: Option<usize>,
     /// The identifier of the file before the first one; it must be one of the package's.
     pub after: Option<String>,
@@ -141,14 +141,14 @@ fn put_byte(out: &mut String, byte: u8) {
 }
 
 /// # Errors
-/// `invalid_parameter`: no whole number from 1 to [`MOST_ENTRIES`].
+/// `invalid_parameter`: no whole number from 1 to [`MAX_ENTRIES`].
 pub fn limit(name: &str, value: &str) -> Result<usize, ApiError> {
     Some(value)
         .filter(|value| value.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|value| value.parse().ok())
-        .filter(|number| (1..=MOST_ENTRIES).contains(number))
+        .filter(|number| (1..=MAX_ENTRIES).contains(number))
         .ok_or_else(|| {
-            let message = format!("{name} must be a whole number, 1 to {MOST_ENTRIES}");
+            let message = format!("{name} must be a whole number, 1 to {MAX_ENTRIES}");
             ApiError::invalid_parameter(message)
         })
 }

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::error::ApiError;
-use crate::model::request::OrderOptions;
-use crate::model::selection::{MOST_FILE_IDS, MOST_PATTERNS, PatternError};
+use crate::model::request::RequestOptions;
+use crate::model::selection::{MAX_FILE_IDS, MAX_PATTERNS, PatternError};
 
 /// The fields' names.
 pub const NAMES: [&str; 9] = [
@@ -30,7 +30,7 @@ const HIGHEST_ID: i64 = u32::MAX as i64 - 1;
 ///
 /// # Errors
 /// `invalid_request` for a value that is of the wrong type, or outside its range.
-pub fn take(options: &mut OrderOptions, name: &str, value: Value) -> Result<bool, ApiError> {
+pub fn take(options: &mut RequestOptions, name: &str, value: Value) -> Result<bool, ApiError> {
     if value.is_null() && NAMES.contains(&name) {
         return Ok(true);
     }
@@ -60,7 +60,7 @@ pub fn take(options: &mut OrderOptions, name: &str, value: Value) -> Result<bool
 ///
 /// # Errors
 /// `invalid_request` for a malformed pattern.
-pub fn check(options: &OrderOptions) -> Result<(), ApiError> {
+pub fn check(options: &RequestOptions) -> Result<(), ApiError> {
     let compiled = options.selection.compile();
     let malformed = |(pattern, error): (String, PatternError)| {
         let pattern: String = pattern.chars().take(200).collect();
@@ -119,11 +119,11 @@ fn strings(name: &str, value: Value, most: usize) -> Result<Vec<String>, ApiErro
 }
 
 fn patterns(name: &str, value: Value) -> Result<Vec<String>, ApiError> {
-    strings(name, value, MOST_PATTERNS)
+    strings(name, value, MAX_PATTERNS)
 }
 
 fn file_ids(value: Value) -> Result<Vec<String>, ApiError> {
-    let ids = strings("file_ids", value, MOST_FILE_IDS)?;
+    let ids = strings("file_ids", value, MAX_FILE_IDS)?;
     match ids.is_empty() {
         false => Ok(ids),
         true => Err(ApiError::invalid_request(

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(300);
 /// A server's Retry-After is heeded up to here.
-const LONGEST_ASKED: Duration = Duration::from_secs(3600);
+const MAX_ASKED: Duration = Duration::from_secs(3600);
 
 /// Faults in a row, and when the next attempt is due.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ impl Backoff {
     /// After another fault. Faults that come while the next attempt is not due belong to the last
     /// one.
     pub fn again(&mut self, now: Instant, asked: Option<Duration>, jitter: f64) {
-        let asked = asked.unwrap_or_default().min(LONGEST_ASKED);
+        let asked = asked.unwrap_or_default().min(MAX_ASKED);
         if now >= self.due {
             let doubled = FIRST.saturating_mul(1 << self.tries.min(20)).min(LONGEST);
             self.due = now + doubled.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0));

@@ -4,6 +4,7 @@
 
 pub mod backoff;
 pub mod base64;
+pub mod byte_counter;
 pub mod change_notifier;
 pub mod clock;
 pub mod copy_buffer;
@@ -13,7 +14,6 @@ pub mod id;
 pub mod intervals;
 pub mod json_uint;
 pub mod listen;
-pub mod meter;
 pub mod permission;
 pub mod secret;
 pub mod suggest;

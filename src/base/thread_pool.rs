@@ -90,7 +90,7 @@ impl<T: Send + 'static> ThreadPool<T> {
     }
 
     /// Lets the pool be this large, or larger where it was.
-    pub fn allow(&self, most: usize) {
+    pub fn raise_limit(&self, most: usize) {
         let mut state = self.shared.state();
         state.most = state.most.max(most);
         self.shared.fill(&mut state);
@@ -196,7 +196,7 @@ mod tests {
         assert!(begun.is_empty());
         go.send(()).unwrap();
         assert_eq!(begun.recv_timeout(LONG), Ok(3));
-        pool.allow(4);
+        pool.raise_limit(4);
         assert_eq!(begun.recv_timeout(LONG), Ok(4));
         assert_eq!(threads(&pool), 4);
     }

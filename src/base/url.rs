@@ -18,9 +18,9 @@ const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b
 const PATH: &AsciiSet = &QUERY.add(b'?').add(b'^').add(b'`').add(b'{').add(b'}');
 
 /// The longest scheme, with what follows it: `https://`.
-const LONGEST_SCHEME: usize = 8;
+const MAX_SCHEME: usize = 8;
 /// The longest port, with what goes before it: `:65535`.
-const LONGEST_PORT: usize = 6;
+const MAX_PORT: usize = 6;
 
 /// An address as a server sends it, as the text of a URL: spaces around it are left out, and those
 /// inside, and bytes beyond ASCII, are percent-encoded, as browsers do.
@@ -149,14 +149,14 @@ impl Url {
 
     /// `host` or `host:port`, fit to be shown.
     pub fn authority(&self) -> String {
-        let mut text = String::with_capacity(self.host.len() + LONGEST_PORT);
+        let mut text = String::with_capacity(self.host.len() + MAX_PORT);
         self.write_authority(&mut text);
         text
     }
 
     /// `https://host:port`, fit to be shown.
     pub fn origin(&self) -> String {
-        let mut text = String::with_capacity(self.host.len() + LONGEST_SCHEME + LONGEST_PORT);
+        let mut text = String::with_capacity(self.host.len() + MAX_SCHEME + MAX_PORT);
         self.write_origin(&mut text);
         text
     }
@@ -173,7 +173,7 @@ impl Url {
 
     /// At least how many bytes [`Url::for_request`] has; as many, but for the scheme and the port.
     pub fn request_len(&self) -> usize {
-        self.host.len() + LONGEST_SCHEME + LONGEST_PORT + self.target_len()
+        self.host.len() + MAX_SCHEME + MAX_PORT + self.target_len()
     }
 
     /// Path and query, as they stand in a request's first line (RFC 9112, 3.2.1).

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::base::listen::{Address, TlsFiles};
 use crate::base::secret::Secret;
-use crate::model::request::{IfExists, OrderOptions};
+use crate::model::request::{IfExists, RequestOptions};
 use crate::model::schedule::Rate;
 use crate::model::state::State;
 use crate::share::Options as Share;
@@ -67,7 +67,7 @@ pub struct Get {
     pub password: Option<Secret>,
     pub if_exists: IfExists,
     /// Which files, and how.
-    pub order_options: OrderOptions,
+    pub order_options: RequestOptions,
     pub state_dir: PathBuf,
     pub transfers: Transfers,
     /// `LINK_BASE=API_BASE` pairs, as given.
@@ -112,7 +112,7 @@ pub enum What {
         password: Option<Secret>,
         if_exists: IfExists,
         /// Which files, and how.
-        options: Box<OrderOptions>,
+        options: Box<RequestOptions>,
         json: bool,
     },
     Inspect {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::command::{Ask, Get, Output, Serve, Transfers, What};
 use super::flags::{self, Flag, Verb};
-use crate::model::request::OrderOptions;
+use crate::model::request::RequestOptions;
 use crate::model::selection::Selection;
 
 use super::{Share, UsageError, completions, values};
@@ -149,7 +149,7 @@ impl<'a> Given<'a> {
         Ok(list)
     }
 
-    fn order_options(&self) -> Result<OrderOptions, UsageError> {
+    fn order_options(&self) -> Result<RequestOptions, UsageError> {
         let selection = Selection {
             file_ids: self.lines("file-id")?,
             include: self.lines("include")?,
@@ -161,7 +161,7 @@ impl<'a> Given<'a> {
             )));
         }
         let id = |text: &str| values::integer(text, 0, u32::MAX - 1);
-        Ok(OrderOptions {
+        Ok(RequestOptions {
             selection,
             priority: self
                 .one("priority", |text| values::integer(text, -1000, 1000))?

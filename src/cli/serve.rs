@@ -13,11 +13,11 @@ use crate::agent::claims::Claims;
 use crate::agent::cleaner::{self, Cleaner};
 use crate::agent::controller::{Channels, Controller, Policy};
 use crate::agent::free_space;
-use crate::agent::governor::Governor;
 use crate::agent::hooks::{self, Programs};
+use crate::agent::live_settings::LiveSettings;
 use crate::agent::local::LocalAgent;
 use crate::agent::messages::Command;
-use crate::agent::restore::remember;
+use crate::agent::restore::restore_all;
 use crate::agent::syncer::{self, Lost};
 use crate::api;
 use crate::base::exit_on_panic::exit_on_panic;
@@ -29,7 +29,7 @@ use crate::model::board::Board;
 use crate::model::download::Download;
 use crate::model::link::Origins;
 use crate::model::problem::Problem;
-use crate::model::settings::{Defaults, MOST_WORKERS};
+use crate::model::settings::{Defaults, MAX_WORKERS};
 use crate::model::state::State;
 use crate::store::saved::Saved;
 use crate::store::{Store, StoreError};
@@ -93,7 +93,7 @@ impl Engine {
     ) -> Result<Engine, ServeError> {
         let client = Client::new(Options {
             // The number of workers may change; what is not there costs nothing.
-            connections: 2 * MOST_WORKERS,
+            connections: 2 * MAX_WORKERS,
             silence: setup.transfers.silence_timeout,
             ca_file: setup.transfers.ca_file.clone(),
             pipelining: setup.transfers.pipelining,
@@ -112,8 +112,8 @@ impl Engine {
             slots: Arc::new(WorkerSlots::new(setup.transfers.workers)),
         });
         let claims = Claims::new(board.clone());
-        let (commands, governor, syncer) = engine(setup, saved, &store, &board, &claims, &context)
-            .map_err(|error| {
+        let (commands, live_settings, syncer) =
+            engine(setup, saved, &store, &board, &claims, &context).map_err(|error| {
                 ServeError::Start(format!("the system refuses a thread: {}", words(&error)))
             })?;
         let handle = Arc::new(LocalAgent {
@@ -121,7 +121,7 @@ impl Engine {
             store,
             context,
             commands,
-            governor,
+            live_settings,
             claims,
             stopping: Arc::default(),
         });
@@ -156,14 +156,14 @@ impl Engine {
     ///
     /// # Errors
     /// It is not. What of it was not synced before counts no more, and it is in error.
-    pub fn harden(&mut self, download: &Download) -> Result<(), Problem> {
+    pub fn sync_and_record(&mut self, download: &Download) -> Result<(), Problem> {
         let store = &self.handle.store;
         // It ends with the controller. The system may have told it of a loss, and tells nobody
         // else.
         let syncer = self.syncer.take().map(JoinHandle::join);
         let mut lost = syncer.and_then(Result::ok).unwrap_or_default();
         let known = lost.remove(&download.key).or(download.view().problem);
-        let hardened = known.map_or_else(|| syncer::harden(store, download), Err);
+        let hardened = known.map_or_else(|| syncer::sync_and_record(store, download), Err);
         if let Err(problem) = &hardened {
             syncer::fail(store, download.key, problem);
             download.update(|view| {
@@ -301,7 +301,7 @@ fn engine(
     board: &Arc<Board>,
     claims: &Arc<Claims>,
     context: &Arc<WorkerContext>,
-) -> std::io::Result<(Sender<Command>, Arc<Governor>, JoinHandle<Lost>)> {
+) -> std::io::Result<(Sender<Command>, Arc<LiveSettings>, JoinHandle<Lost>)> {
     let (command_out, command_in) = unbounded();
     let (report_out, report_in) = unbounded();
     let (sync_out, sync_in) = bounded(1);
@@ -319,7 +319,7 @@ fn engine(
     cleaner::start(cleaner, removal_in, removed_out)?;
     let next_key = saved.next_key;
     let said = std::mem::take(&mut saved.settings);
-    let remembered = remember(saved, store, setup.transfers.retry_for);
+    let remembered = restore_all(saved, store, setup.transfers.retry_for);
     let channels = Channels {
         commands: command_in,
         reports: report_in,
@@ -353,7 +353,7 @@ fn engine(
         rate_limit: setup.transfers.rate_limit,
         workers: setup.transfers.workers,
     };
-    let governor = Governor::start(
+    let live_settings = LiveSettings::start(
         store.clone(),
         context.clone(),
         pools,
@@ -364,5 +364,5 @@ fn engine(
     std::thread::Builder::new()
         .name("controller".into())
         .spawn(move || exit_on_panic(|| controller.run()))?;
-    Ok((command_out, governor, syncer))
+    Ok((command_out, live_settings, syncer))
 }

@@ -6,7 +6,7 @@ use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use super::Root;
-use crate::model::request::OrderOptions;
+use crate::model::request::RequestOptions;
 
 /// The user and the group that what a download makes is given to; None leaves them as they are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Owner {
 
 impl Owner {
     /// Whom a download's files are to be given to.
-    pub fn of(options: &OrderOptions) -> Owner {
+    pub fn of(options: &RequestOptions) -> Owner {
         Owner {
             uid: options.uid,
             gid: options.gid,

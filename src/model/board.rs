@@ -23,7 +23,7 @@ impl Board {
             .clone()
     }
 
-    /// Beats when a download comes, changes or goes.
+    /// Notifies when a download comes, changes or goes.
     pub fn notifier(&self) -> &ChangeNotifier {
         &self.notifier
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::base::change_notifier::ChangeNotifier;
 use crate::base::clock::Timestamp;
 use crate::model::problem::Problem;
-use crate::model::request::Order;
+use crate::model::request::DownloadRequest;
 use crate::model::selection::SelectionSummary;
 use crate::model::state::State;
 use crate::model::table::{Changed, Counts, FileTable};
@@ -42,7 +42,7 @@ pub struct Download {
     /// A small number that stands for the download in the journal; never used twice in one state
     /// directory.
     pub key: u32,
-    pub order: Order,
+    pub order: DownloadRequest,
     pub created_at: Timestamp,
     view: RwLock<View>,
     content: RwLock<Content>,
@@ -58,7 +58,7 @@ pub struct Download {
 
 /// What tells two looks at a download apart, without copying its names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Print {
+pub struct Fingerprint {
     /// Differs where the state, the error or a name may differ, or the listing was read.
     pub changes: u64,
     pub counts: Counts,
@@ -130,7 +130,13 @@ pub struct Summary<'a> {
 }
 
 impl Download {
-    pub fn new(id: String, key: u32, order: Order, created_at: Timestamp, view: View) -> Download {
+    pub fn new(
+        id: String,
+        key: u32,
+        order: DownloadRequest,
+        created_at: Timestamp,
+        view: View,
+    ) -> Download {
         Download {
             id,
             key,
@@ -162,12 +168,12 @@ impl Download {
         self.touch();
     }
 
-    /// The download's print as of now.
-    pub fn print(&self) -> Print {
-        // Read first: what changes while the rest is read makes the next print another one.
+    /// The download's fingerprint as of now.
+    pub fn fingerprint(&self) -> Fingerprint {
+        // Read first: what changes while the rest is read makes the next fingerprint another one.
         let changes = self.changes.load(Ordering::Acquire);
         let moving = self.state() == State::Transferring;
-        Print {
+        Fingerprint {
             changes,
             counts: self.counts().unwrap_or_default(),
             rate: if moving {
@@ -323,7 +329,7 @@ impl Download {
             id: "A".into(),
             secret: Secret::new("s"),
         };
-        let order = Order {
+        let order = DownloadRequest {
             link,
             password: None,
             dst_folder: "/nowhere".into(),
@@ -351,7 +357,7 @@ mod tests {
     fn the_names_of_a_summarys_fields_are_all_there() {
         let mut download = Download::sample();
         // What is shown only where it was said.
-        download.order.options = crate::model::request::OrderOptions {
+        download.order.options = crate::model::request::RequestOptions {
             create_package_folder: Some(true),
             uid: Some(1),
             gid: Some(1),

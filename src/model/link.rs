@@ -9,7 +9,7 @@ use crate::base::secret::Secret;
 use crate::base::url::{Url, UrlError};
 
 /// Longer links are refused unread, in bytes.
-const LONGEST_LINK: usize = 8 * 1024;
+const MAX_LINK: usize = 8 * 1024;
 
 /// The hosts that lead to MASV, and where.
 const BUILT_IN: [&str; 2] = ["https://get.massive.app", "https://get.massive.io"];
@@ -112,7 +112,7 @@ impl Origins {
     /// `Invalid` and `UnsupportedHost`, each fit to be shown.
     pub fn parse(&self, url: &str) -> Result<Link, LinkError> {
         let url = url.trim();
-        if url.len() > LONGEST_LINK {
+        if url.len() > MAX_LINK {
             return Err(invalid("it is longer than 8 KiB"));
         }
         let url = match Url::parse(url) {
@@ -364,10 +364,7 @@ mod tests {
         ] {
             assert!(!why(url).is_empty(), "{url}");
         }
-        let long = format!(
-            "https://get.massive.app/A?secret={}",
-            "s".repeat(LONGEST_LINK)
-        );
+        let long = format!("https://get.massive.app/A?secret={}", "s".repeat(MAX_LINK));
         assert!(why(&long).contains("8 KiB"));
     }
 

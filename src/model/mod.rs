@@ -11,7 +11,7 @@ pub mod link;
 pub mod listing;
 pub mod location;
 pub mod outcome;
-pub mod parts;
+pub mod part_files;
 pub mod problem;
 pub mod ranges;
 pub mod record;

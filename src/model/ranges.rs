@@ -9,7 +9,7 @@ use crate::base::intervals::Intervals;
 /// One request costs a round trip, in which a fast line could have carried about this much.
 const SMALLEST_RANGE: u64 = 4 << 20;
 /// No range is cut larger, so that progress is spread and the pieces at a file's end stay small.
-const LARGEST_RANGE: u64 = 64 << 20;
+const MAX_RANGE: u64 = 64 << 20;
 /// The tail of a slow connection is given away in pieces no smaller than this.
 const SMALLEST_TAIL: u64 = 1 << 20;
 /// A tail that its own connection would bring within this time is left to it: a new request
@@ -262,7 +262,7 @@ impl Ranges {
         let (length, fits_in_one) = match self.chunk {
             Some(chunk) => (chunk, gap <= chunk),
             None => {
-                let length = share.clamp(SMALLEST_RANGE, LARGEST_RANGE);
+                let length = share.clamp(SMALLEST_RANGE, MAX_RANGE);
                 let small = self.size <= 2 * SMALLEST_RANGE;
                 (length, small || gap < length + SMALLEST_RANGE / 2)
             }
@@ -312,7 +312,7 @@ impl Ranges {
     }
 
     /// Puts a range back whose request failed: what is left of it rests until [`Ranges::end_rest`].
-    pub fn put_off(&mut self, range: &Arc<Range>) {
+    pub fn defer(&mut self, range: &Arc<Range>) {
         if self
             .running
             .iter()
@@ -472,11 +472,11 @@ mod tests {
         write(&failing, 10);
         write(&fine, MIB);
         assert_eq!(ranges.flowing(), 2);
-        ranges.put_off(&failing);
+        ranges.defer(&failing);
         assert_eq!(ranges.flowing(), 1);
         let next = ranges.take(8).unwrap();
         assert_eq!(next.start, fine.end());
-        ranges.put_off(&next);
+        ranges.defer(&next);
         while ranges.take(8).is_some() {}
         assert!(!ranges.has_free(), "all that is left rests");
         ranges.end_rest();

@@ -38,16 +38,16 @@ pub struct Now {
 #[derive(Clone)]
 pub enum Event {
     Begun(Arc<FileTable>),
-    /// The beginning is to be tried again.
+    /// The start is to be tried again.
     NotBegun {
         message: String,
         retry_after: Option<Duration>,
         malformed: bool,
     },
-    /// The beginning failed for good.
+    /// The start failed for good.
     Broken(Problem),
     /// It was told to stop.
-    BeginningStopped,
+    StartStopped,
     File(u32, Outcome),
     /// Bytes of a file came while its jobs go on; `flowing` of them have brought some.
     Gained {
@@ -128,7 +128,7 @@ pub struct Record {
     table: Option<Arc<FileTable>>,
     /// Whether this run's destination is open and its list read.
     begun: bool,
-    beginning: bool,
+    starting: bool,
     jobs: usize,
     halting: bool,
     next: u32,
@@ -170,7 +170,7 @@ impl Record {
             problem,
             table: None,
             begun: false,
-            beginning: false,
+            starting: false,
             jobs: 0,
             halting: false,
             next: 0,
@@ -203,7 +203,7 @@ impl Record {
 
     /// Whether no job of the download is out.
     pub fn is_idle(&self) -> bool {
-        self.jobs == 0 && !self.beginning
+        self.jobs == 0 && !self.starting
     }
 
     /// How many of the download's jobs are out.
@@ -217,7 +217,7 @@ impl Record {
         let before = (self.state, self.problem.clone());
         match event {
             Event::Begun(table) => self.on_begun(table),
-            Event::BeginningStopped => self.beginning = false,
+            Event::StartStopped => self.starting = false,
             Event::NotBegun {
                 message,
                 retry_after,
@@ -226,7 +226,7 @@ impl Record {
                 self.on_not_begun(message, retry_after, malformed, now, &mut effects);
             }
             Event::Broken(problem) => {
-                self.beginning = false;
+                self.starting = false;
                 self.fail_all(problem, &mut effects);
             }
             Event::File(file, event) => {
@@ -258,7 +258,7 @@ impl Record {
     }
 
     fn on_begun(&mut self, table: Arc<FileTable>) {
-        self.beginning = false;
+        self.starting = false;
         // A run that was halted meanwhile is of no use: the next one begins anew.
         self.begun = self.state == State::Transferring && !self.halting;
         self.download_backoff = None;
@@ -278,7 +278,7 @@ impl Record {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        self.beginning = false;
+        self.starting = false;
         if self.state != State::Transferring {
             return;
         }
@@ -412,7 +412,7 @@ impl Record {
         now: Now,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        let Some(lasted) = self.put_off(file, &setback, now) else {
+        let Some(lasted) = self.defer(file, &setback, now) else {
             return false;
         };
         let message = setback.message;
@@ -428,7 +428,7 @@ impl Record {
 
     /// What failed of the file waits for its next attempt. Returns how long the file has been
     /// without a byte; None where nothing is to be tried again.
-    fn put_off(&mut self, file: u32, setback: &Setback, now: Now) -> Option<Duration> {
+    fn defer(&mut self, file: u32, setback: &Setback, now: Now) -> Option<Duration> {
         self.queue_file(file);
         if self.state != State::Transferring {
             self.woken.insert(file);
@@ -707,7 +707,7 @@ impl Record {
             if !self.is_idle() {
                 return None;
             }
-            self.beginning = true;
+            self.starting = true;
             return Some(Pick::Begin);
         }
         self.wake(now);

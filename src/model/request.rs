@@ -25,7 +25,7 @@ pub enum IfExists {
 
 /// What was asked for at POST.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Order {
+pub struct DownloadRequest {
     pub link: Link,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<Secret>,
@@ -34,7 +34,7 @@ pub struct Order {
     #[serde(default)]
     pub if_exists: IfExists,
     #[serde(default)]
-    pub options: OrderOptions,
+    pub options: RequestOptions,
     /// Where `dst_folder` really is. None until it was opened, and in states of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<Location>,
@@ -43,7 +43,7 @@ pub struct Order {
 /// What else can be asked for at POST. None is what was not said.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct OrderOptions {
+pub struct RequestOptions {
     #[serde(skip_serializing_if = "Selection::is_all")]
     pub selection: Selection,
     /// From -1000 to 1000; workers go to the highest first. As it was at POST or, in what is saved,
@@ -65,10 +65,10 @@ pub struct OrderOptions {
     pub chunk_size: Option<u64>,
 }
 
-impl Order {
+impl DownloadRequest {
     /// Whether both bring the same files of the same link into the same folder; one of them at a
     /// time may be on its way.
-    pub fn same_target(&self, other: &Order) -> bool {
+    pub fn same_target(&self, other: &DownloadRequest) -> bool {
         (&self.link.api, &self.link.id) == (&other.link.api, &other.link.id)
             && self.options.selection == other.options.selection
             && (self.dst_folder == other.dst_folder || self.location().is_same(&other.location()))
@@ -84,14 +84,14 @@ impl Order {
 
     /// Whether one's destination is the other's or lies in it: only then can both have the same
     /// file.
-    pub fn overlaps(&self, other: &Order) -> bool {
+    pub fn overlaps(&self, other: &DownloadRequest) -> bool {
         let (one, other) = (self.location(), other.location());
         one.is_in(&other) || other.is_in(&one)
     }
 
     /// Where a file at `path` below this destination is relative to another's. None where it is not
     /// below that.
-    pub fn relative_to(&self, other: &Order, path: &Path) -> Option<PathBuf> {
+    pub fn relative_to(&self, other: &DownloadRequest, path: &Path) -> Option<PathBuf> {
         self.location().relative_to(&other.location(), path)
     }
 }

@@ -13,7 +13,7 @@ use crate::base::clock::Timestamp;
 use crate::base::json_uint::JsonUint;
 
 /// Windows of a schedule, at most.
-pub const MOST_WINDOWS: usize = 100;
+pub const MAX_WINDOWS: usize = 100;
 
 const DAY: i64 = 24 * 60;
 const WEEK: i64 = 7 * DAY;

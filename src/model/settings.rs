@@ -7,10 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::base::clock::Timestamp;
 use crate::base::json_uint::JsonUint;
-use crate::model::schedule::{self, MOST_WINDOWS, Rate, Window};
+use crate::model::schedule::{self, MAX_WINDOWS, Rate, Window};
 
 /// Connections that may move bytes at the same time, at most.
-pub const MOST_WORKERS: usize = 256;
+pub const MAX_WORKERS: usize = 256;
 
 /// What was said through the API; none is what was never said. A request's body and the state
 /// directory both hold this.
@@ -30,7 +30,7 @@ fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Opti
     T::deserialize(from).map(Some)
 }
 
-/// Connections that move bytes at the same time, 1 to [`MOST_WORKERS`].
+/// Connections that move bytes at the same time, 1 to [`MAX_WORKERS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "JsonUint")]
 pub struct Workers(usize);
@@ -46,13 +46,13 @@ impl TryFrom<JsonUint> for Workers {
 
     fn try_from(JsonUint(number): JsonUint) -> Result<Workers, String> {
         match usize::try_from(number) {
-            Ok(number) if (1..=MOST_WORKERS).contains(&number) => Ok(Workers(number)),
-            _ => Err(format!("there are 1 to {MOST_WORKERS} workers")),
+            Ok(number) if (1..=MAX_WORKERS).contains(&number) => Ok(Workers(number)),
+            _ => Err(format!("there are 1 to {MAX_WORKERS} workers")),
         }
     }
 }
 
-/// The windows, the first one that covers a time deciding; at most [`MOST_WINDOWS`].
+/// The windows, the first one that covers a time deciding; at most [`MAX_WINDOWS`].
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Window>")]
 pub struct Schedule(Vec<Window>);
@@ -61,8 +61,8 @@ impl TryFrom<Vec<Window>> for Schedule {
     type Error = String;
 
     fn try_from(windows: Vec<Window>) -> Result<Schedule, String> {
-        if windows.len() > MOST_WINDOWS {
-            return Err(format!("a schedule has at most {MOST_WINDOWS} windows"));
+        if windows.len() > MAX_WINDOWS {
+            return Err(format!("a schedule has at most {MAX_WINDOWS} windows"));
         }
         Ok(Schedule(windows))
     }
@@ -83,7 +83,7 @@ impl SettingsOverrides {
 #[derive(Debug, Clone, Copy)]
 pub struct Defaults {
     pub rate_limit: Rate,
-    /// 1 to [`MOST_WORKERS`].
+    /// 1 to [`MAX_WORKERS`].
     pub workers: usize,
 }
 
@@ -174,7 +174,7 @@ mod tests {
             json!({"workers": null}),
             json!({"workers": 1.5}),
             json!({"schedule": null}),
-            json!({"schedule": vec![window; MOST_WINDOWS + 1]}),
+            json!({"schedule": vec![window; MAX_WINDOWS + 1]}),
             json!({"rate_limit": 1.5}),
         ] {
             assert!(

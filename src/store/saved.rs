@@ -9,7 +9,7 @@ use crate::base::intervals::Intervals;
 use crate::base::secret::Secret;
 use crate::dest::Identity;
 use crate::model::problem::{FileProblem, Problem};
-use crate::model::request::Order;
+use crate::model::request::DownloadRequest;
 use crate::model::settings::SettingsOverrides;
 use crate::model::state::State;
 use crate::model::table::{Counts, Names};
@@ -30,7 +30,7 @@ pub struct Saved {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SavedDownload {
     pub id: String,
-    pub order: Order,
+    pub order: DownloadRequest,
     pub created_at: Timestamp,
     /// Which folder `dst_folder` was at POST.
     pub identity: Identity,

@@ -68,7 +68,7 @@ impl Job {
         if range.is_void() {
             return Err(Outcome::StartedOver);
         }
-        self.tell_over(context)?;
+        self.journal_reset(context)?;
         self.table.begin(self.file.index);
         let (mut fetched, asked_end) = self.open(range, context, next)?;
         let place = self.place(&mut fetched, range, asked_end, context)?;
@@ -263,7 +263,7 @@ impl Job {
         self.table.set_done(self.file.index, in_place);
         drop(progress);
         self.log_start_over("the server takes no ranges and sends the whole file");
-        self.tell_over(context)
+        self.journal_reset(context)
             .inspect_err(|_| self.file.put_back(&whole))?;
         Ok(Place::of_whole(&whole))
     }
@@ -280,7 +280,7 @@ impl Job {
         self.start_over(&mut progress);
         drop(progress);
         self.log_start_over(message);
-        if let Err(outcome) = self.tell_over(context) {
+        if let Err(outcome) = self.journal_reset(context) {
             return outcome;
         }
         self.file.forget_address();
@@ -301,7 +301,7 @@ impl Job {
     }
 
     /// Forgets what is in place of the file. Before another byte takes its place,
-    /// [`Job::tell_over`] has to be called.
+    /// [`Job::journal_reset`] has to be called.
     pub(super) fn start_over(&self, progress: &mut Progress) {
         progress.etag = None;
         progress.etag_reported = false;
@@ -315,7 +315,7 @@ impl Job {
     ///
     /// # Errors
     /// The journal cannot be written: it is still owed.
-    pub(super) fn tell_over(&self, context: &WorkerContext) -> Result<(), Outcome> {
+    pub(super) fn journal_reset(&self, context: &WorkerContext) -> Result<(), Outcome> {
         // Held until it is in the journal: what comes in the bytes' place is reported after it.
         let mut progress = self.file.progress();
         if !progress.owes_void {

@@ -21,8 +21,8 @@ pub mod worker;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::base::byte_counter::ByteCounter;
 use crate::base::copy_buffer::CopyBuffer;
-use crate::base::meter::Meter;
 use crate::dest::Root;
 use crate::model::outcome::Outcome;
 use crate::model::ranges::Range;
@@ -51,7 +51,7 @@ const LARGE: u64 = 1 << 20;
 pub struct WorkerContext {
     pub client: Client,
     pub store: Arc<Store<Saved>>,
-    pub meter: Arc<Meter>,
+    pub meter: Arc<ByteCounter>,
     pub limit: Arc<RateLimiter>,
     pub slots: Arc<WorkerSlots>,
 }
@@ -147,7 +147,7 @@ impl Job {
     /// Puts a range back; what a failed request asked for waits for its next attempt.
     fn return_range(&self, range: &Arc<Range>, result: &Result<(), Outcome>) {
         match result {
-            Err(Outcome::Transient { .. } | Outcome::Again(_)) => self.file.put_off(range),
+            Err(Outcome::Transient { .. } | Outcome::Again(_)) => self.file.defer(range),
             _ => self.file.put_back(range),
         }
     }

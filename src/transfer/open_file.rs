@@ -118,8 +118,8 @@ impl OpenFile {
     }
 
     /// Puts a range back whose request failed: others come first until [`OpenFile::end_rest`].
-    pub(super) fn put_off(&self, range: &Arc<Range>) {
-        self.progress().ranges.put_off(range);
+    pub(super) fn defer(&self, range: &Arc<Range>) {
+        self.progress().ranges.defer(range);
     }
 
     /// The file's next attempt is due: what failed may be taken again.

@@ -80,7 +80,7 @@ impl Job {
             None => {
                 self.file.close();
                 self.start_over(&mut self.file.progress());
-                self.tell_over(context)?;
+                self.journal_reset(context)?;
                 Err(self.removed())
             }
         }

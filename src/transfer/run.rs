@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::dest::{DestError, Folder, Owner, Root};
 use crate::model::download::Download;
-use crate::model::parts::Parts;
+use crate::model::part_files::Parts;
 use crate::model::table::FileTable;
 use crate::transfer::slowness::Speeds;
 use crate::upstream::Watch;

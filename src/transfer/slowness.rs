@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// like a slow line.
 const WINDOW: Duration = Duration::from_secs(3);
 /// The longest time that a connection has after others were given up in vain.
-const LONGEST_WINDOW: Duration = Duration::from_secs(60);
+const MAX_WINDOW: Duration = Duration::from_secs(60);
 /// What was measured longer ago is not compared with.
 const MEMORY: Duration = Duration::from_secs(10);
 /// A connection is slow where the fastest brings more than so many times as much: less may be
@@ -24,7 +24,7 @@ const MEMORY: Duration = Duration::from_secs(10);
 const RATIO: f64 = 8.0;
 /// A body that comes at once says nothing of how fast more of it would have come: it counts as
 /// having taken this long.
-const SHORTEST_TIME: Duration = Duration::from_millis(250);
+const MIN_TIME: Duration = Duration::from_millis(250);
 /// Measurements that are kept, at most.
 const MAX_SAMPLES: usize = 64;
 
@@ -86,7 +86,7 @@ impl Meter {
 
     fn rate(&self, now: Instant) -> f64 {
         let time = now.saturating_duration_since(self.since);
-        self.bytes as f64 / time.max(SHORTEST_TIME).as_secs_f64()
+        self.bytes as f64 / time.max(MIN_TIME).as_secs_f64()
     }
 }
 
@@ -138,14 +138,14 @@ impl Known {
         if !is_worth_it(rate, fastest, stake) {
             return false;
         }
-        self.window = (2 * self.window).min(LONGEST_WINDOW);
+        self.window = (2 * self.window).min(MAX_WINDOW);
         self.given_up = Some(now);
         true
     }
 
     /// After a while without a slow connection the next one is judged as early as the first.
     fn relax(&mut self, now: Instant) {
-        let long_ago = |at: Instant| now.saturating_duration_since(at) > LONGEST_WINDOW;
+        let long_ago = |at: Instant| now.saturating_duration_since(at) > MAX_WINDOW;
         if self.given_up.is_none_or(long_ago) {
             self.window = WINDOW;
         }

@@ -19,7 +19,7 @@ use crate::model::download::Download;
 use crate::model::listing::Listed;
 use crate::model::outcome::Outcome;
 use crate::model::problem::{Code, Problem};
-use crate::model::request::{IfExists, OrderOptions};
+use crate::model::request::{IfExists, RequestOptions};
 use crate::model::selection::Chooser;
 use crate::model::state::State;
 use crate::model::table::{FileState, FileTable, ROOT};
@@ -171,12 +171,12 @@ impl From<SessionFault> for StartError {
 /// # Errors
 /// See [`StartError`].
 pub fn begin(
-    beginning: &StartRequest,
+    request: &StartRequest,
     context: &WorkerContext,
     board: &Board,
 ) -> Result<Start, StartError> {
-    let run = &beginning.run;
-    let root = run.open_root(&beginning.identity)?.clone();
+    let run = &request.run;
+    let root = run.open_root(&request.identity)?.clone();
     run.check_destination(&root)?;
     let table = match run.download.table() {
         Some(table) => table,
@@ -187,8 +187,8 @@ pub fn begin(
         space::check(run, &root, &table, board).map_err(StartError::Broken)?;
     }
     make_folders(&root, &table)?;
-    let unnamed = match beginning.restarted {
-        true => settle(beginning, &root, &table, context)?,
+    let unnamed = match request.restarted {
+        true => settle(request, &root, &table, context)?,
         false => Vec::new(),
     };
     Ok(Start { table, unnamed })
@@ -278,7 +278,7 @@ impl Reading {
     }
 
     /// The plan, where there is something that may be downloaded.
-    fn finish(self, options: &OrderOptions) -> Result<Planner, StartError> {
+    fn finish(self, options: &RequestOptions) -> Result<Planner, StartError> {
         if options.bypass_package_quarantine == Some(false)
             && let Some(path) = self.flagged
         {
@@ -383,12 +383,12 @@ fn make_folders(root: &Root, table: &FileTable) -> Result<(), StartError> {
 /// bytes may have been lost in a power cut lose it again. Returns the files that could not be given
 /// their name.
 fn settle(
-    beginning: &StartRequest,
+    request: &StartRequest,
     root: &Root,
     table: &FileTable,
     context: &WorkerContext,
 ) -> Result<Vec<u32>, StartError> {
-    let download = &beginning.run.download;
+    let download = &request.run.download;
     let whole = (0..table.len())
         .into_par_iter()
         .filter(|&file| table.state(file) == FileState::Complete);
@@ -397,8 +397,8 @@ fn settle(
         named.map(|named| (!named).then_some(index)).transpose()
     });
     let unnamed = unnamed.collect::<Result<_, _>>()?;
-    if beginning.unsettled {
-        look_after_power_cut(beginning, root, table, context)?;
+    if request.unsettled {
+        look_after_power_cut(request, root, table, context)?;
         let settled = context.store.append(&[Change::Settled(download.key)]);
         settled?;
     }
@@ -456,12 +456,12 @@ fn open_folder(root: &Root, table: &FileTable, file: u32) -> Result<Folder, Dest
 /// After a power cut a rename or a `.part` may be on disk, but neither the bytes nor what the
 /// journal said of them. Looks at every file that may have been on its way.
 fn look_after_power_cut(
-    beginning: &StartRequest,
+    request: &StartRequest,
     root: &Root,
     table: &FileTable,
     context: &WorkerContext,
 ) -> Result<(), StartError> {
-    let run = &beginning.run;
+    let run = &request.run;
     let begun = (0..run.parts.bound().min(table.len())).into_par_iter();
     let open = begun
         .filter(|&file| !matches!(table.state(file), FileState::Complete | FileState::Skipped));

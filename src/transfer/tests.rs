@@ -125,7 +125,7 @@ fn bytes_after_a_start_over_come_with_their_tag_again() {
     desk.write(600, "tag");
     desk.report();
     desk.job.start_over(&mut desk.job.file.progress());
-    desk.job.tell_over(&desk.context).unwrap();
+    desk.job.journal_reset(&desk.context).unwrap();
     desk.write(100, "tag");
     desk.report();
     let remembered = desk.remembered();
@@ -142,10 +142,10 @@ fn a_start_over_is_owed_from_the_moment_at_which_others_can_take_the_bytes() {
         desk.job.file.progress().owes_void,
         "before the lock is free"
     );
-    desk.job.tell_over(&desk.context).unwrap();
+    desk.job.journal_reset(&desk.context).unwrap();
     desk.write(100, "new");
     desk.report();
     // The one who started it over comes late: somebody else has settled it.
-    desk.job.tell_over(&desk.context).unwrap();
+    desk.job.journal_reset(&desk.context).unwrap();
     assert_eq!(desk.remembered().bytes, bytes(100));
 }

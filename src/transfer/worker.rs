@@ -1,4 +1,4 @@
-//! What the thread pools do: one moves bytes, the others do the errands that go before them.
+//! What the thread pools do: one moves bytes, the others do the tasks that go before them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,9 +15,10 @@ use crate::store::saved::Change;
 use crate::transfer::start::{self, Start, StartError, StartRequest};
 use crate::transfer::{Job, WorkerContext};
 
-/// What goes before the bytes.
-pub enum Errand {
-    Begin(Box<StartRequest>),
+/// What has to be done before bytes can come.
+pub enum Task {
+    /// Start a run of a download.
+    Start(Box<StartRequest>),
     /// Fetch the addresses, then pass the batch on to the workers.
     Addresses(Batch),
 }
@@ -41,7 +42,7 @@ pub struct Done {
 pub enum Report {
     Begun {
         key: u32,
-        beginning: Box<StartRequest>,
+        request: Box<StartRequest>,
         result: Result<Start, StartError>,
     },
     Batch {
@@ -55,14 +56,14 @@ pub enum Report {
 impl Batch {
     /// Does the jobs in turn. After one that ended for a reason beyond its file, the others are
     /// given back undone.
-    fn each(&mut self, mut work: impl FnMut(&mut Job) -> Option<Outcome>) {
+    fn run_jobs(&mut self, mut work: impl FnMut(&mut Job) -> Option<Outcome>) {
         let mut kept = Vec::with_capacity(self.jobs.len());
         let mut broken_off = false;
         for mut job in self.jobs.drain(..) {
             let outcome = if broken_off {
                 Some(Outcome::Stopped)
             } else {
-                caught(|| work(&mut job))
+                catch_panic(|| work(&mut job))
             };
             let Some(outcome) = outcome else {
                 kept.push(job);
@@ -86,7 +87,7 @@ impl Batch {
 }
 
 /// A panic becomes its file's error; the thread lives on.
-fn caught(work: impl FnOnce() -> Option<Outcome>) -> Option<Outcome> {
+fn catch_panic(work: impl FnOnce() -> Option<Outcome>) -> Option<Outcome> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         Some(Outcome::Failed(FileProblem {
             code: Code::InternalError,
@@ -99,9 +100,10 @@ fn caught(work: impl FnOnce() -> Option<Outcome>) -> Option<Outcome> {
 /// The thread pools.
 pub struct Pools {
     pub workers: ThreadPool<Batch>,
-    pub errands: ThreadPool<Errand>,
-    /// Errands too: those that begin a download, which are not to wait behind another's addresses.
-    pub beginnings: ThreadPool<Errand>,
+    /// For tasks that fetch addresses.
+    pub addresses: ThreadPool<Task>,
+    /// For tasks that start a download, which are not to wait behind another's addresses.
+    pub starts: ThreadPool<Task>,
 }
 
 impl Pools {
@@ -113,26 +115,26 @@ impl Pools {
         reports: &Sender<Report>,
     ) -> Pools {
         let workers = workers(most, context, reports);
-        let errands = |name| errands(name, most, context, board, &workers, reports);
+        let tasks = |name| tasks(name, most, context, board, &workers, reports);
         Pools {
-            errands: errands("errand"),
-            beginnings: errands("beginning"),
+            addresses: tasks("addresses"),
+            starts: tasks("start"),
             workers,
         }
     }
 
-    /// Lets each have so many threads, or more where it could before.
-    pub fn allow(&self, most: usize) {
-        self.workers.allow(most);
-        self.errands.allow(most);
-        self.beginnings.allow(most);
+    /// Raises each pool's limit to `most` threads; never lowers it.
+    pub fn raise_limit(&self, most: usize) {
+        self.workers.raise_limit(most);
+        self.addresses.raise_limit(most);
+        self.starts.raise_limit(most);
     }
 
     /// Tries again to start the threads that the system refused.
     pub fn retry_spawn(&self) {
         self.workers.retry_spawn();
-        self.errands.retry_spawn();
-        self.beginnings.retry_spawn();
+        self.addresses.retry_spawn();
+        self.starts.retry_spawn();
     }
 }
 
@@ -153,14 +155,14 @@ fn workers(
     ThreadPool::new("worker", most, make_handler, move || idle.client.rest())
 }
 
-fn errands(
+fn tasks(
     name: &'static str,
     most: usize,
     context: &Arc<WorkerContext>,
     board: &Arc<Board>,
     workers: &ThreadPool<Batch>,
     reports: &Sender<Report>,
-) -> ThreadPool<Errand> {
+) -> ThreadPool<Task> {
     let (context, board, workers, reports) = (
         context.clone(),
         board.clone(),
@@ -168,13 +170,13 @@ fn errands(
         reports.clone(),
     );
     let make_handler = move || {
-        let runner = ErrandRunner {
+        let runner = TaskRunner {
             context: context.another(),
             board: board.clone(),
             workers: workers.clone(),
             reports: reports.clone(),
         };
-        let handler: Handler<Errand> = Box::new(move |errand| runner.run(errand));
+        let handler: Handler<Task> = Box::new(move |task| runner.run(task));
         handler
     };
     ThreadPool::new(name, most, make_handler, || ())
@@ -187,7 +189,7 @@ fn work(
     reports: &Sender<Report>,
 ) {
     // A batch that was stopped needs no slot to say so.
-    let seated = context
+    let has_slot = context
         .slots
         .acquire(|| batch.jobs.iter().all(Job::is_halted));
     let begun = Instant::now();
@@ -197,14 +199,14 @@ fn work(
     let addresses: Vec<_> = addresses.map(|job| job.address_of_all().cloned()).collect();
     let mut next = addresses.as_slice();
     announce_parts(&batch, context);
-    batch.each(|job| {
+    batch.run_jobs(|job| {
         if job.range.is_some() {
             next = next.get(1..).unwrap_or_default();
         }
         job.fetch_range(context, buffer, next)
     });
     name_files(&mut batch, context);
-    if seated {
+    if has_slot {
         let yielded = |done: &Done| matches!(done.outcome, Outcome::Yielded);
         context.slots.release(batch.done.iter().any(yielded));
     }
@@ -229,7 +231,7 @@ fn announce_parts(batch: &Batch, context: &WorkerContext) {
 /// Gives the files that are whole their names. The journal is told of all of them at once.
 fn name_files(batch: &mut Batch, context: &WorkerContext) {
     let mut changes = Vec::with_capacity(batch.jobs.len());
-    batch.each(|job| match job.finalize(context) {
+    batch.run_jobs(|job| match job.finalize(context) {
         Ok(change) => {
             changes.push(change);
             None
@@ -237,36 +239,36 @@ fn name_files(batch: &mut Batch, context: &WorkerContext) {
         Err(outcome) => Some(outcome),
     });
     let saved = context.store.append(&changes);
-    batch.each(|job| match &saved {
+    batch.run_jobs(|job| match &saved {
         Ok(()) => Some(job.name(context)),
         Err(error) => Some(Outcome::transient(error.to_string())),
     });
 }
 
-struct ErrandRunner {
+struct TaskRunner {
     context: WorkerContext,
     board: Arc<Board>,
     workers: ThreadPool<Batch>,
     reports: Sender<Report>,
 }
 
-impl ErrandRunner {
-    fn run(&self, errand: Errand) {
-        match errand {
-            Errand::Begin(beginning) => self.begin(beginning),
-            Errand::Addresses(batch) => self.addresses(batch),
+impl TaskRunner {
+    fn run(&self, task: Task) {
+        match task {
+            Task::Start(request) => self.begin(request),
+            Task::Addresses(batch) => self.addresses(batch),
         }
     }
 
-    fn begin(&self, beginning: Box<StartRequest>) {
-        let key = beginning.run.download.key;
+    fn begin(&self, request: Box<StartRequest>) {
+        let key = request.run.download.key;
         let begun = catch_unwind(AssertUnwindSafe(|| {
-            start::begin(&beginning, &self.context, &self.board)
+            start::begin(&request, &self.context, &self.board)
         }));
         let result = begun.unwrap_or_else(|_| Err(StartError::panicked()));
         let _ = self.reports.send(Report::Begun {
             key,
-            beginning,
+            request,
             result,
         });
     }
@@ -275,7 +277,7 @@ impl ErrandRunner {
         let wanted = batch.jobs.iter().filter(|job| job.wants_address());
         let wanted: Vec<u32> = wanted.map(|job| job.file.index).collect();
         let mut next = wanted.as_slice();
-        batch.each(|job| {
+        batch.run_jobs(|job| {
             if job.wants_address() {
                 next = next.get(1..).unwrap_or_default();
             }
@@ -356,14 +358,14 @@ mod tests {
         let pools = Pools::new(WORKERS, &context, &Arc::default(), &reports);
         let done = || match reports_in.recv_timeout(Duration::from_secs(30)).unwrap() {
             Report::Batch { done, .. } => done,
-            Report::Begun { .. } => panic!("no beginning was asked for"),
+            Report::Begun { .. } => panic!("no start was asked for"),
         };
         let run = run();
         // More than there are threads: one that died of it would not do another, nor one that kept
         // its slot.
         for _ in 0..5 * WORKERS {
             pools.workers.send(batch(&run));
-            pools.errands.send(Errand::Addresses(batch(&run)));
+            pools.addresses.send(Task::Addresses(batch(&run)));
         }
         for _ in 0..10 * WORKERS {
             let done = done();

@@ -8,9 +8,9 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::transport::{ConnectionDetails, Connector, RustlsConnector, Transport};
 use ureq::{Agent, Error};
 
+use super::connection::{Dialer, INPUT_BUFFER, OUTPUT_BUFFER, Unresolved};
 use super::direct::IdleSockets;
 use super::hosts::Hosts;
-use super::line::{Dialer, INPUT_BUFFER, OUTPUT_BUFFER, Unresolved};
 use super::obs_fold::Unfolding;
 use super::permits::Permits;
 use super::pinned::{self, Pinned};
@@ -18,7 +18,7 @@ use super::pipeline::{Pipelining, PipeliningBlocklist};
 use super::trust;
 
 /// Response heads larger than this are refused, in bytes.
-const LARGEST_HEAD: usize = 32 * 1024;
+const MAX_HEAD: usize = 32 * 1024;
 
 /// Connections that a thread keeps alive: it talks to the API and to a storage server or two.
 const KEPT_ALIVE: usize = 4;
@@ -233,7 +233,7 @@ fn agent(dialer: Dialer, trust: Trust, one_by_one: Arc<PipeliningBlocklist>) -> 
         .user_agent(concat!("haul/", env!("CARGO_PKG_VERSION")))
         // Sizes and ranges are those of the stored bytes.
         .accept_encoding("identity")
-        .max_response_header_size(LARGEST_HEAD)
+        .max_response_header_size(MAX_HEAD)
         .input_buffer_size(INPUT_BUFFER)
         .output_buffer_size(OUTPUT_BUFFER)
         .max_idle_connections(KEPT_ALIVE)

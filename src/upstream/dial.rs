@@ -12,24 +12,24 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, ipproto, socket_with, sockopt};
 
-use super::watch::{self, Cut, SLICE};
+use super::call_context::{self, AbortReason, SLICE};
 
 /// For one host with all its addresses; name lookup has the same again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// More addresses of one host are not tried.
-const MOST_ADDRESSES: usize = 16;
+const MAX_ADDRESSES: usize = 16;
 
 /// A lookup cannot be interrupted, only abandoned; so many may be under way, abandoned ones
 /// included.
-const MOST_LOOKUPS: usize = 64;
+const MAX_LOOKUPS: usize = 64;
 
 static LOOKUPS: AtomicUsize = AtomicUsize::new(0);
 
 /// A connected, blocking socket whose reads and writes return after [`SLICE`] at the latest.
 ///
 /// # Errors
-/// A [`Cut`], `NotFound` where there is no such host, or the last address's error.
+/// A [`AbortReason`], `NotFound` where there is no such host, or the last address's error.
 pub fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
     let stream = race(&addresses(host, port)?)?;
     stream.set_nonblocking(false)?;
@@ -57,7 +57,7 @@ struct Place;
 
 impl Place {
     fn take() -> io::Result<Place> {
-        let more = |running| (running < MOST_LOOKUPS).then_some(running + 1);
+        let more = |running| (running < MAX_LOOKUPS).then_some(running + 1);
         LOOKUPS
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
             .map(|_| Place)
@@ -82,19 +82,19 @@ fn lookup(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
             let _place = place;
             let found = (host.as_str(), port)
                 .to_socket_addrs()
-                .map(|found| found.take(MOST_ADDRESSES).collect::<Vec<_>>());
+                .map(|found| found.take(MAX_ADDRESSES).collect::<Vec<_>>());
             // Nobody listens any more when the caller has given up.
             let _ = answer.send(found);
         })?;
     let give_up = Instant::now() + CONNECT_TIMEOUT;
     loop {
-        watch::check()?;
+        call_context::check()?;
         match answers.recv_timeout(SLICE) {
             Ok(Ok(found)) if !found.is_empty() => return Ok(found),
             // The C library's texts differ and say no more than this.
             Ok(_) => return Err(io::ErrorKind::NotFound.into()),
             Err(RecvTimeoutError::Timeout) if Instant::now() < give_up => {}
-            Err(RecvTimeoutError::Timeout) => return Err(Cut::ConnectTimeout.into()),
+            Err(RecvTimeoutError::Timeout) => return Err(AbortReason::ConnectTimeout.into()),
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(io::Error::other("the name lookup failed"));
             }
@@ -111,7 +111,7 @@ fn race(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut waiting = addresses.iter();
     let mut trying: Vec<OwnedFd> = Vec::new();
     loop {
-        watch::check()?;
+        call_context::check()?;
         if let Some(address) = waiting.next() {
             match begin(address) {
                 Ok(Begun::Connected(socket)) => return Ok(socket.into()),
@@ -126,7 +126,7 @@ fn race(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
             continue;
         }
         if Instant::now() >= give_up {
-            return Err(Cut::ConnectTimeout.into());
+            return Err(AbortReason::ConnectTimeout.into());
         }
         for at in answered(&trying)?.into_iter().rev() {
             let socket = trying.swap_remove(at);

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use rustix::pipe::{SpliceFlags, splice};
 
-use super::watch::{self, LentSocket, Peer, Silence, weigh};
+use super::call_context::{self, LentSocket, Peer, Silence, classify_io_error};
 
 /// Smaller bodies stay with ureq, in bytes: for them a connection that changes hands costs more
 /// than a copy.
@@ -45,12 +45,12 @@ impl LentSocket {
         &self,
         mut read: impl FnMut(&TcpStream) -> Result<usize, Errno>,
     ) -> io::Result<usize> {
-        watch::check()?;
+        call_context::check()?;
         let mut silence = Silence::new(self.silence);
         loop {
             match read(&self.stream) {
                 Ok(read) => return Ok(read),
-                Err(error) => weigh(error.into(), &mut silence)?,
+                Err(error) => classify_io_error(error.into(), &mut silence)?,
             }
         }
     }

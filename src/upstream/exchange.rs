@@ -13,15 +13,15 @@ use ureq::http::{Request, Response, StatusCode};
 use ureq::{Agent, Body, Error};
 
 use super::agents::Agents;
+use super::call_context::{self, AbortReason};
 use super::cookies::Cookies;
 use super::fault::{self, Fault};
 use super::permits::{Permit, Purpose};
-use super::pipeline::MOST_AHEAD;
-use super::watch::{self, Cut};
+use super::pipeline::MAX_AHEAD;
 use crate::base::url::{self, Url};
 
 /// Redirects that one call follows.
-const MOST_REDIRECTS: usize = 10;
+const MAX_REDIRECTS: usize = 10;
 
 /// A body that nobody wants is read up to here, so that its connection can serve again, in bytes.
 const WORTH_DRAINING: u64 = 8 * 1024;
@@ -30,7 +30,7 @@ const WORTH_DRAINING: u64 = 8 * 1024;
 pub const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// The longest wait that a server can ask for.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// What is sent beside the request line.
 #[derive(Clone, Default)]
@@ -94,7 +94,7 @@ impl Exchange {
             return 0;
         }
         match self.ahead.load(Ordering::Relaxed) {
-            0 => MOST_AHEAD,
+            0 => MAX_AHEAD,
             _ => 0,
         }
     }
@@ -114,14 +114,14 @@ impl Exchange {
         counted: Option<Purpose>,
     ) -> Result<Answer, Fault> {
         let mut cookies = Cookies::default();
-        for _ in 0..=MOST_REDIRECTS {
+        for _ in 0..=MAX_REDIRECTS {
             let permit = counted
                 .map(|purpose| self.permit(&url, purpose))
                 .transpose()?;
             let limit = Instant::now() + 2 * self.agents.silence() + Duration::from_secs(20);
-            watch::context(|context| context.limit = Some(limit));
+            call_context::context(|context| context.limit = Some(limit));
             let response = self.send(&url, &headers);
-            let ahead = watch::context(|context| {
+            let ahead = call_context::context(|context| {
                 context.follow.clear();
                 context.ahead
             });
@@ -147,13 +147,13 @@ impl Exchange {
             url = Arc::new(target);
         }
         Err(Fault::Malformed(format!(
-            "{} redirected more than {MOST_REDIRECTS} times",
+            "{} redirected more than {MAX_REDIRECTS} times",
             url.authority()
         )))
     }
 
     fn permit(&self, url: &Url, purpose: Purpose) -> Result<Permit, Fault> {
-        let watch = watch::context(|context| context.watch.clone()).unwrap_or_default();
+        let watch = call_context::context(|context| context.watch.clone()).unwrap_or_default();
         let permits = self.agents.permits();
         permits.acquire(url.authority(), purpose, self.thread, &watch)
     }
@@ -219,19 +219,19 @@ fn request(url: &Url, headers: &Headers) -> Result<Request<()>, Error> {
 /// again: then there is an error before any byte of an answer, which says nothing about the server,
 /// and the request is sent once more on a new connection.
 fn attempt(agent: &Agent, request: &MakeRequest<'_>) -> Result<Response<Body>, Error> {
-    watch::context(|context| {
+    call_context::context(|context| {
         (context.connected, context.answered) = (false, false);
         context.overhead = 0;
     });
     let result = agent.run(request()?);
     let stale = matches!(&result, Err(error) if is_disconnect(error))
-        && watch::context(|context| !context.connected && !context.answered);
+        && call_context::context(|context| !context.connected && !context.answered);
     if !stale {
         return result;
     }
-    watch::context(|context| context.shun_pool = true);
+    call_context::context(|context| context.force_new_connection = true);
     let result = agent.run(request()?);
-    watch::context(|context| context.shun_pool = false);
+    call_context::context(|context| context.force_new_connection = false);
     result
 }
 
@@ -241,8 +241,8 @@ fn is_disconnect(error: &Error) -> bool {
     };
     let cut = error
         .get_ref()
-        .and_then(|inner| inner.downcast_ref::<Cut>());
-    cut.is_none_or(|cut| *cut == Cut::Reset)
+        .and_then(|inner| inner.downcast_ref::<AbortReason>());
+    cut.is_none_or(|cut| *cut == AbortReason::Reset)
 }
 
 /// Whether a status sends the client elsewhere (RFC 9110, 15.4). 300, 304 and 305 do not.
@@ -280,11 +280,11 @@ pub fn drain(mut response: Response<Body>) {
         return;
     }
     let limit = Instant::now() + DRAIN_TIME;
-    let before = watch::context(|context| context.limit.replace(limit));
+    let before = call_context::context(|context| context.limit.replace(limit));
     let mut rest = response.body_mut().as_reader().take(WORTH_DRAINING);
     // Whether it worked shows in the pool only.
     let _ = std::io::copy(&mut rest, &mut std::io::sink());
-    watch::context(|context| context.limit = before);
+    call_context::context(|context| context.limit = before);
 }
 
 /// The body's length, where the server declared it.
@@ -332,7 +332,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
         let date = httpdate::parse_http_date(text).ok()?;
         date.duration_since(told.unwrap_or(now)).unwrap_or_default()
     };
-    Some(wait.min(LONGEST_RETRY_AFTER))
+    Some(wait.min(MAX_RETRY_AFTER))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ureq::Error;
 
-use super::watch::Cut;
+use super::call_context::AbortReason;
 use crate::base::system_words::words;
 use crate::base::url::Url;
 
@@ -191,10 +191,10 @@ fn no_tls(host: &str) -> String {
 fn from_io(error: &io::Error, host: &str) -> Fault {
     if let Some(cut) = error
         .get_ref()
-        .and_then(|inner| inner.downcast_ref::<Cut>())
+        .and_then(|inner| inner.downcast_ref::<AbortReason>())
     {
         return match cut {
-            Cut::Stopped => Fault::Stopped,
+            AbortReason::Stopped => Fault::Stopped,
             cut => Fault::transient(format!("{host}: {cut}")),
         };
     }

@@ -12,18 +12,18 @@ use ureq::http::header::{
 use ureq::http::{Response, Version};
 use ureq::{Body, BodyReader, Error};
 
+use super::call_context::{self, AbortReason, Context, LentSocket, Watch};
 use super::direct::{self, IdleSockets};
 use super::exchange::{self, Answer, Exchange, Headers, Redirects};
 use super::fault::{self, Fault, Rejection};
 use super::permits::{Permit, Purpose};
 use super::pipeline::PipeliningBlocklist;
-use super::watch::{self, Context, Cut, LentSocket, Watch};
 use super::{refusal, web_page};
 use crate::base::copy_buffer::{self, Chunk, CopyBuffer};
 use crate::base::url::{self, Url};
 
 /// Longer addresses are refused, in bytes; signed ones have one to three thousand.
-const LONGEST_ADDRESS: usize = 16 * 1024;
+const MAX_ADDRESS: usize = 16 * 1024;
 
 /// With so much of a body at hand, more of it is not waited for, in bytes.
 const ENOUGH: usize = 128 << 10;
@@ -36,7 +36,7 @@ const PEEK: usize = 256;
 const MODIFIED: &str = "Last-Modified: ";
 
 /// Longer entity tags are left out, in bytes.
-const LONGEST_ETAG: usize = 1024;
+const MAX_ETAG: usize = 1024;
 
 /// Where a file's bytes are. Its query is a credential, so `Debug` shows the host only.
 #[derive(Clone)]
@@ -57,7 +57,7 @@ impl Address {
     /// # Errors
     /// Malformed, where it is no address that bytes may be fetched from.
     pub(super) fn new(url: Url, api: &Url) -> Result<Address, Fault> {
-        if url.request_len() > LONGEST_ADDRESS {
+        if url.request_len() > MAX_ADDRESS {
             return Err(unusable("it is longer than 16 KiB"));
         }
         if !url.secure && api.secure && !api.is_loopback() {
@@ -71,7 +71,7 @@ impl Address {
     /// # Errors
     /// As for [`Address::new`].
     pub(super) fn parse(text: &str, api: &Url) -> Result<Address, Fault> {
-        if text.len() > LONGEST_ADDRESS {
+        if text.len() > MAX_ADDRESS {
             return Err(unusable("it is longer than 16 KiB"));
         }
         let url =
@@ -182,7 +182,7 @@ impl Fetched {
             usize::try_from(left).unwrap_or(usize::MAX).min(buf.len())
         });
         if let Some(lent) = &self.lent {
-            let read = watch::under(&mut self.context, || lent.read(&mut buf[..room]));
+            let read = call_context::under(&mut self.context, || lent.read(&mut buf[..room]));
             return self.got(read);
         }
         let Some(body) = &mut self.body else {
@@ -192,7 +192,7 @@ impl Fetched {
             };
         };
         self.context.overhead = 0;
-        match watch::under(&mut self.context, || body.read(&mut buf[..room])) {
+        match call_context::under(&mut self.context, || body.read(&mut buf[..room])) {
             Ok(0) => {
                 self.body = None;
                 self.left.map_or(Ok(0), |_| Err(self.too_short()))
@@ -289,7 +289,7 @@ impl Fetched {
         {
             let left = usize::try_from(left).unwrap_or(usize::MAX);
             let most = most.min(left).min(copy_buffer::PIPE);
-            let moved = watch::under(&mut self.context, || lent.splice(pipe, most));
+            let moved = call_context::under(&mut self.context, || lent.splice(pipe, most));
             return self.got(moved).map(Chunk::Pipe);
         }
         let buffer = buffer.buffer(most);
@@ -351,7 +351,7 @@ impl Fetched {
             self.context.limit = Some(Instant::now() + exchange::DRAIN_TIME);
             self.context.whole = true;
             // All that was wanted is here; if more comes, the connection is closed by the drop.
-            let more = watch::under(&mut self.context, || body.read(&mut [0; 1]));
+            let more = call_context::under(&mut self.context, || body.read(&mut [0; 1]));
             self.longer |= matches!(more, Ok(1..));
             self.context.whole = false;
         }
@@ -368,7 +368,7 @@ impl Fetched {
 
 fn is_dry(error: &io::Error) -> bool {
     let cut = error.get_ref().and_then(|inner| inner.downcast_ref());
-    matches!(cut, Some(Cut::Dry))
+    matches!(cut, Some(AbortReason::Dry))
 }
 
 /// Asks `address` for its bytes, or for a part of them. `next` are the addresses that this thread
@@ -397,7 +397,7 @@ pub(super) fn fetch<'a>(
         follow,
         ..Context::default()
     };
-    let (answer, content) = watch::under(&mut context, || {
+    let (answer, content) = call_context::under(&mut context, || {
         let counted = Some(Purpose::Bytes);
         let answer = exchange.get(address.url.clone(), headers, Redirects::Follow, counted)?;
         if let Some(content) = content(&answer.response, &answer.url)? {
@@ -549,7 +549,7 @@ fn content_range(text: &str) -> Option<Content> {
 fn etag(headers: &HeaderMap) -> Option<String> {
     let short = |name| {
         let text = headers.get(name)?.to_str().ok()?;
-        (text.len() <= LONGEST_ETAG).then_some(text)
+        (text.len() <= MAX_ETAG).then_some(text)
     };
     let modified = || short(LAST_MODIFIED).map(|date| format!("{MODIFIED}{date}"));
     short(ETAG).map(str::to_owned).or_else(modified)
@@ -606,7 +606,7 @@ mod tests {
                 "{address}"
             );
         }
-        let long = format!("https://cdn.example/{}", "a".repeat(LONGEST_ADDRESS));
+        let long = format!("https://cdn.example/{}", "a".repeat(MAX_ADDRESS));
         assert!(parse(&long, "https://api.example").is_err());
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// refused by that.
 const FIRST_NEED: u32 = 25;
 /// And no more than this.
-const MOST_NEED: u32 = 800;
+const MAX_NEED: u32 = 800;
 /// Long bodies make few answers: after so long without a refusal for each [`FIRST_NEED`] another
 /// request is tried, too.
 const NEED_TIME: Duration = Duration::from_secs(60);
@@ -25,7 +25,7 @@ const SETTLE: Duration = Duration::from_millis(10);
 const FIRST_GAP: Duration = Duration::from_millis(10);
 /// The longest gap, and the longest time for which a refusal of the only request holds up all
 /// others.
-const LONGEST_GAP: Duration = Duration::from_secs(5);
+const MAX_GAP: Duration = Duration::from_secs(5);
 /// A host that has refused everything for so long, and longer than any gap, has an outage.
 const OUTAGE: Duration = Duration::from_secs(10);
 /// During which it is asked so often, at most, beside those who have a wait of their own.
@@ -179,7 +179,7 @@ impl HostLimit {
     /// Makes the next try rarer, after a refusal.
     fn need_more(&mut self, now: Instant) {
         let factor = if self.trying.take().is_some() { 2 } else { 1 };
-        self.need = (self.need * factor).clamp(FIRST_NEED, MOST_NEED);
+        self.need = (self.need * factor).clamp(FIRST_NEED, MAX_NEED);
         self.good = 0;
         (self.changed, self.felt) = (now, now);
     }
@@ -197,7 +197,7 @@ impl HostLimit {
         let wait = if self.last_good.is_some_and(is_recent) {
             self.gap = match before {
                 Some(before) if before > self.gap => before,
-                _ => (2 * self.gap).clamp(FIRST_GAP, LONGEST_GAP),
+                _ => (2 * self.gap).clamp(FIRST_GAP, MAX_GAP),
             };
             self.gap
         } else {
@@ -205,7 +205,7 @@ impl HostLimit {
             OUTAGE_GAP
         };
         let wait = retry_after.unwrap_or_default().max(wait);
-        self.not_before = Some(now + wait.min(LONGEST_GAP));
+        self.not_before = Some(now + wait.min(MAX_GAP));
     }
 
     /// The host answered a request, which is still under way, and did not refuse it.

@@ -13,10 +13,10 @@ use ureq::{Body, Error};
 
 use super::exchange::{self, Answer};
 use super::fault::{self, Fault};
-use super::{watch, web_page};
+use super::{call_context, web_page};
 
 /// Larger answers are refused, in bytes.
-const LARGEST_ANSWER: u64 = 1024 * 1024;
+const MAX_ANSWER: u64 = 1024 * 1024;
 
 /// A string. Half of a surrogate pair, which some systems' file names have and serde refuses, and
 /// bytes that are no UTF-8 become U+FFFD: a name that cannot be kept is mended, not a reason to
@@ -61,20 +61,20 @@ pub fn object<T: DeserializeOwned>(answer: Answer, what: &str) -> Result<T, Faul
     refuse_encoded(&response, what)?;
     let mut body = Vec::new();
     let declared = exchange::declared_length(&response);
-    let mut reader = watch::Reading(response.body_mut().as_reader());
-    let most = declared.unwrap_or(u64::MAX).min(LARGEST_ANSWER + 1);
+    let mut reader = call_context::Reading(response.body_mut().as_reader());
+    let most = declared.unwrap_or(u64::MAX).min(MAX_ANSWER + 1);
     let read = reader.by_ref().take(most).read_to_end(&mut body);
     // ureq gives the connection back in the read after the last byte.
     let read = read.and_then(|_| {
         let whole = declared == Some(body.len() as u64);
-        watch::context(|context| context.whole = whole);
+        call_context::context(|context| context.whole = whole);
         reader.read(&mut [0; 1])
     });
-    watch::context(|context| context.whole = false);
+    call_context::context(|context| context.whole = false);
     if let Err(error) = read {
         return Err(fault::from_ureq(Error::from(error), &url));
     }
-    if body.len() as u64 > LARGEST_ANSWER {
+    if body.len() as u64 > MAX_ANSWER {
         return Err(Fault::Malformed(format!("{what} is larger than 1 MiB")));
     }
     if web_page::begins(&body)

@@ -17,15 +17,15 @@ use crate::base::clock::Timestamp;
 use crate::model::listing::Listed;
 
 /// Longer elements are refused, in bytes of JSON; looked at once a chunk.
-const LONGEST_ELEMENT: u64 = 256 * 1024;
+const MAX_ELEMENT: u64 = 256 * 1024;
 
 /// Longer lists are refused, in bytes: 2 KiB for each of as many files as a package may have.
 /// Without an end to it a list of nothing but archives, which are passed over, could go on for
 /// ever.
-const LONGEST_LIST: u64 = 8 << 30;
+const MAX_LIST: u64 = 8 << 30;
 
 /// An element's id, path and name together are at most this long, in bytes.
-const LONGEST_STRINGS: usize = 64 * 1024;
+const MAX_STRINGS: usize = 64 * 1024;
 
 /// Bytes taken from the connection at a time.
 const CHUNK: usize = 64 * 1024;
@@ -93,10 +93,10 @@ impl Meter {
     /// What is too long of the list so far.
     fn too_long(&self) -> Option<&'static str> {
         let taken = self.taken();
-        if taken > LONGEST_LIST {
+        if taken > MAX_LIST {
             return Some("the list of files is longer than 8 GiB");
         }
-        (taken - self.ended.get() > LONGEST_ELEMENT)
+        (taken - self.ended.get() > MAX_ELEMENT)
             .then_some("the list of files has an element of more than 256 KiB")
     }
 }
@@ -200,7 +200,7 @@ struct Raw {
 impl Raw {
     fn listed(self) -> Result<Listed, String> {
         let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        if length(&self.id) + length(&self.path) + length(&self.name) > LONGEST_STRINGS {
+        if length(&self.id) + length(&self.path) + length(&self.name) > MAX_STRINGS {
             return Err("the list of files has a name of more than 64 KiB".to_owned());
         }
         let kind = self
@@ -416,7 +416,7 @@ mod tests {
             }
             for listed in all {
                 let path = listed.path.as_ref().map_or(0, String::len);
-                prop_assert!(listed.id.len() + listed.name.len() + path <= LONGEST_STRINGS);
+                prop_assert!(listed.id.len() + listed.name.len() + path <= MAX_STRINGS);
             }
         }
     }
@@ -445,16 +445,16 @@ mod tests {
     fn a_list_has_an_end_and_an_element_has_one() {
         let meter = Meter::default();
         for element in 0..1000 {
-            meter.before.set(element * (LONGEST_ELEMENT - 1));
-            meter.at.set(LONGEST_ELEMENT as usize - 1);
+            meter.before.set(element * (MAX_ELEMENT - 1));
+            meter.at.set(MAX_ELEMENT as usize - 1);
             assert_eq!(meter.too_long(), None);
             meter.end_element();
         }
         meter.before.set(meter.ended.get());
-        meter.at.set(LONGEST_ELEMENT as usize + 1);
+        meter.at.set(MAX_ELEMENT as usize + 1);
         assert!(meter.too_long().unwrap().contains("element"));
         meter.end_element();
-        meter.before.set(LONGEST_LIST);
+        meter.before.set(MAX_LIST);
         assert!(meter.too_long().unwrap().contains("8 GiB"));
     }
 }

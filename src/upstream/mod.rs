@@ -5,6 +5,8 @@
 //! kept-alive connection that the server had closed in the meantime.
 
 mod agents;
+mod call_context;
+mod connection;
 mod cookies;
 mod dial;
 mod direct;
@@ -14,7 +16,6 @@ mod fetch;
 mod host_limit;
 mod hosts;
 mod json;
-mod line;
 mod listing;
 mod obs_fold;
 mod permits;
@@ -25,7 +26,6 @@ pub mod session;
 #[cfg(test)]
 mod tests;
 pub mod trust;
-mod watch;
 mod web_page;
 
 use std::ops::Range;
@@ -40,28 +40,28 @@ use ureq::http::HeaderName;
 use ureq::http::header::HeaderValue;
 
 use self::agents::Agents;
+use self::call_context::Context;
 use self::exchange::{Answer, Exchange, Headers, Redirects};
 use self::json::Text;
 use self::permits::Purpose;
 use self::pipeline::PipeliningBlocklist;
-use self::watch::Context;
 use crate::base::secret::Secret;
 use crate::base::url::Url;
 use crate::model::link::Link;
 use crate::model::listing::Listed;
 
+pub use self::call_context::Watch;
 pub use self::fault::{Fault, Rejection};
 pub use self::fetch::{Address, Content, Fetched, differs};
-pub use self::watch::Watch;
 
 const PACKAGE_TOKEN: HeaderName = HeaderName::from_static("x-package-token");
 const LINK_PASSWORD: HeaderName = HeaderName::from_static("x-link-password");
 
 /// Longer passwords and tokens do not fit into a header, in bytes.
-const LONGEST_HEADER: usize = 16 * 1024;
+const MAX_HEADER: usize = 16 * 1024;
 
 /// Longer package names are cut, in bytes.
-const LONGEST_NAME: usize = 1024;
+const MAX_NAME: usize = 1024;
 
 /// Everything but the unreserved characters (RFC 3986, 2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -215,9 +215,9 @@ impl Client {
             } = self.api(url, headers, Redirects::Follow)?;
             json::refuse_encoded(&response, "the list of files")?;
             // A long listing may take its time.
-            watch::context(|context| context.limit = None);
+            call_context::context(|context| context.limit = None);
             let lost = |error| fault::from_ureq(Error::from(error), &url);
-            let body = watch::Reading(response.body_mut().as_reader());
+            let body = call_context::Reading(response.body_mut().as_reader());
             listing::read(body, &url.authority(), lost, each)
         })
     }
@@ -244,7 +244,7 @@ impl Client {
         let headers = token_header(place.token)?;
         let api = url.clone();
         under(watch, || {
-            watch::context(|context| context.follow = follow);
+            call_context::context(|context| context.follow = follow);
             let answer = self.exchange.get(
                 Arc::new(url),
                 headers,
@@ -364,7 +364,7 @@ fn under<T>(watch: &Watch, call: impl FnOnce() -> Result<T, Fault>) -> Result<T,
         watch: Some(watch.clone()),
         ..Context::default()
     };
-    watch::under(&mut context, call)
+    call_context::under(&mut context, call)
 }
 
 fn package(answer: LinkAnswer) -> Result<Package, Fault> {
@@ -381,7 +381,7 @@ fn package(answer: LinkAnswer) -> Result<Package, Fault> {
     }
     let name = text(answer.name).map(|mut name| {
         let ends = name.char_indices().map(|(at, c)| at + c.len_utf8());
-        let end = ends.take_while(|&end| end <= LONGEST_NAME).last();
+        let end = ends.take_while(|&end| end <= MAX_NAME).last();
         name.truncate(end.unwrap_or_default());
         name
     });
@@ -455,7 +455,7 @@ fn header(secret: &Secret) -> Option<HeaderValue> {
     let bytes = secret.reveal().as_bytes();
     let mut value = HeaderValue::from_bytes(bytes)
         .ok()
-        .filter(|_| bytes.len() <= LONGEST_HEADER)?;
+        .filter(|_| bytes.len() <= MAX_HEADER)?;
     value.set_sensitive(true);
     Some(value)
 }

@@ -9,12 +9,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::call_context::{SLICE, Watch};
 use super::fault::Fault;
 use super::host_limit::{Hold, HostLimit};
-use super::watch::{SLICE, Watch};
 
 /// A hostile listing could name many; those beyond are not limited.
-const MOST_HOSTS: usize = 64;
+const MAX_HOSTS: usize = 64;
 
 /// A thread may go on before those that wait, over the connection that it has, while none has
 /// waited for so long.
@@ -161,10 +161,10 @@ impl State {
     /// None where there are too many to be told apart.
     fn host(&mut self, host: &str, now: Instant) -> Option<&mut Host> {
         if !self.hosts.contains_key(host) {
-            if self.hosts.len() >= MOST_HOSTS {
+            if self.hosts.len() >= MAX_HOSTS {
                 self.hosts.retain(|_, host| !host.is_idle());
             }
-            if self.hosts.len() >= MOST_HOSTS {
+            if self.hosts.len() >= MAX_HOSTS {
                 return None;
             }
             self.hosts.insert(host.to_owned(), Host::new(now));

@@ -26,15 +26,15 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 
+use super::call_context::{self, AbortReason};
 use super::hosts::Hosts;
-use super::watch::{self, Cut};
 
 /// So many requests at most go out with another.
-pub const MOST_AHEAD: usize = 15;
+pub const MAX_AHEAD: usize = 15;
 
 /// And not more than this with it, in bytes, so that neither side can be stuck with both buffers
 /// full.
-const LARGEST_BURST: usize = 16 * 1024;
+const MAX_BURST: usize = 16 * 1024;
 
 /// An answer to what was sent ahead comes within this time, or not at all.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -118,7 +118,7 @@ impl<T: Transport> Pipeline<T> {
             8..16 => 1,
             16..32 => 3,
             32..64 => 7,
-            _ => MOST_AHEAD,
+            _ => MAX_AHEAD,
         };
         if depth > 0 && self.one_by_one.has(&self.host) {
             return 0;
@@ -138,9 +138,9 @@ impl<T: Transport> Pipeline<T> {
             return amount;
         };
         let rest = output[rest..amount].to_vec();
-        let room = output.len().min(LARGEST_BURST);
+        let room = output.len().min(MAX_BURST);
         let mut end = amount;
-        watch::context(|context| {
+        call_context::context(|context| {
             for target in context.follow.iter().take(depth) {
                 let request = [b"GET ", target.as_bytes(), &rest].concat();
                 let Some(place) = output[..room].get_mut(end..end + request.len()) else {
@@ -164,7 +164,7 @@ fn after_target(request: &[u8]) -> Option<usize> {
 
 impl<T: Transport> Transport for Pipeline<T> {
     fn buffers(&mut self) -> &mut dyn Buffers {
-        let whole = watch::context(|context| std::mem::take(&mut context.whole));
+        let whole = call_context::context(|context| std::mem::take(&mut context.whole));
         if whole {
             self.answers = self.answers.saturating_add(1);
             if !self.ahead.is_empty() {
@@ -179,15 +179,15 @@ impl<T: Transport> Transport for Pipeline<T> {
         let Some(sent) = self.ahead.pop_front() else {
             self.overdue = false;
             let amount = self.add_ahead(amount);
-            watch::context(|context| context.ahead = self.ahead.len());
+            call_context::context(|context| context.ahead = self.ahead.len());
             return self.line.transmit_output(amount, timeout);
         };
-        watch::context(|context| context.ahead = self.ahead.len());
+        call_context::context(|context| context.ahead = self.ahead.len());
         let buffers = self.line.buffers();
         self.overdue = buffers.input().is_empty();
         if buffers.output()[..amount] != sent {
             // Something else is wanted now: the answers that are to come are nobody's.
-            return Err(io::Error::from(Cut::Reset).into());
+            return Err(io::Error::from(AbortReason::Reset).into());
         }
         Ok(())
     }
@@ -198,9 +198,9 @@ impl<T: Transport> Transport for Pipeline<T> {
         // first is acknowledged (Nagle's algorithm), and we acknowledge after 40 ms or with our
         // next request, which is out already.
         let prompt = self.overdue || !self.ahead.is_empty();
-        watch::context(|context| (context.patience, context.prompt) = (patience, prompt));
+        call_context::context(|context| (context.patience, context.prompt) = (patience, prompt));
         let more = self.line.await_input(timeout);
-        watch::context(|context| {
+        call_context::context(|context| {
             (context.patience, context.prompt) = (None, false);
             context.answered |= matches!(more, Ok(true));
         });
@@ -208,7 +208,7 @@ impl<T: Transport> Transport for Pipeline<T> {
             Ok(true) => self.overdue = false,
             Err(error) if self.overdue && is_silence(error) => {
                 self.one_by_one.add(&self.host);
-                return Err(io::Error::from(Cut::Reset).into());
+                return Err(io::Error::from(AbortReason::Reset).into());
             }
             _ => {}
         }
@@ -220,7 +220,7 @@ impl<T: Transport> Transport for Pipeline<T> {
         if self.ahead.is_empty() {
             return self.line.is_open();
         }
-        !watch::context(|context| context.shun_pool)
+        !call_context::context(|context| context.force_new_connection)
     }
 
     fn is_tls(&self) -> bool {
@@ -233,7 +233,7 @@ fn is_silence(error: &Error) -> bool {
         return false;
     };
     let cut = error.get_ref().and_then(|inner| inner.downcast_ref());
-    matches!(cut, Some(Cut::Silent(_)))
+    matches!(cut, Some(AbortReason::Silent(_)))
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::io::Read;
 
 use serde_json::Value;
 
+use super::call_context;
 use super::exchange::Answer;
-use super::watch;
 
 /// Larger answers are not looked at, in bytes.
 const MAX_ANSWER: u64 = 64 * 1024;
@@ -32,7 +32,7 @@ const EMPTY_WORDS: [&str; 8] = [
 pub fn reason(answer: Answer) -> Option<String> {
     let mut body = Vec::new();
     let mut response = answer.response;
-    let reader = watch::Reading(response.body_mut().as_reader());
+    let reader = call_context::Reading(response.body_mut().as_reader());
     reader.take(MAX_ANSWER).read_to_end(&mut body).ok()?;
     reason_in(&body)
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::base::backoff::Backoff;
 use crate::base::secret::Secret;
 use crate::model::problem::{Code, Problem};
-use crate::model::request::Order;
+use crate::model::request::DownloadRequest;
 use crate::upstream::{Client, Fault, Package, Place, Watch};
 
 /// A renewed token that is refused sooner than this after it was fetched is not renewed again: what
@@ -64,7 +64,7 @@ impl Session {
     pub fn package(
         &self,
         client: &Client,
-        order: &Order,
+        order: &DownloadRequest,
         watch: &Watch,
     ) -> Result<Arc<Package>, SessionFault> {
         Ok(self.token(client, order, watch)?.0)
@@ -77,7 +77,7 @@ impl Session {
     pub fn call<T>(
         &self,
         client: &Client,
-        order: &Order,
+        order: &DownloadRequest,
         watch: &Watch,
         mut call: impl FnMut(&Place<'_>) -> Result<T, Fault>,
     ) -> Result<T, SessionFault> {
@@ -106,7 +106,7 @@ impl Session {
     fn token(
         &self,
         client: &Client,
-        order: &Order,
+        order: &DownloadRequest,
         watch: &Watch,
     ) -> Result<(Arc<Package>, u64), SessionFault> {
         let mut current = self.lock();
@@ -126,7 +126,7 @@ impl Session {
         &self,
         generation: u64,
         client: &Client,
-        order: &Order,
+        order: &DownloadRequest,
         watch: &Watch,
     ) -> Result<bool, SessionFault> {
         let mut current = self.lock();
@@ -167,7 +167,7 @@ impl Current {
     fn resolve(
         &mut self,
         client: &Client,
-        order: &Order,
+        order: &DownloadRequest,
         watch: &Watch,
     ) -> Result<Arc<Package>, SessionFault> {
         if let Some(fault) = self.last_failure(Instant::now()) {

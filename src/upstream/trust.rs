@@ -23,7 +23,7 @@ const SYSTEM_BUNDLES: [&str; 6] = [
 ];
 
 /// Larger bundles are refused, in bytes.
-const LARGEST_BUNDLE: u64 = 8 * 1024 * 1024;
+const MAX_BUNDLE: u64 = 8 * 1024 * 1024;
 
 /// The certificates of a PEM file.
 ///
@@ -32,7 +32,7 @@ const LARGEST_BUNDLE: u64 = 8 * 1024 * 1024;
 pub fn read(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
     let mut pem = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(LARGEST_BUNDLE + 1).read_to_end(&mut pem))
+        .and_then(|file| file.take(MAX_BUNDLE + 1).read_to_end(&mut pem))
         .map_err(|error| {
             format!(
                 "{} cannot be read: {}",
@@ -40,7 +40,7 @@ pub fn read(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
                 explained(&error, path)
             )
         })?;
-    if pem.len() as u64 > LARGEST_BUNDLE {
+    if pem.len() as u64 > MAX_BUNDLE {
         return Err(format!("{} is larger than 8 MiB", path.display()));
     }
     // Bundles hold comments and, sometimes, what cannot be parsed; the rest of them is still good.

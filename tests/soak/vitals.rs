@@ -55,7 +55,7 @@ impl Vitals {
         loop {
             let (files, sockets) = descriptors(pid);
             let threads = threads(pid);
-            // What may be used again: upstream by each worker and each errand, and a few inside the
+            // What may be used again: upstream by each worker and each task, and a few inside the
             // API.
             let few = files <= self.files && sockets <= self.sockets + 2 * workers + 8;
             if few && threads <= self.threads {

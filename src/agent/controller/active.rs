@@ -228,11 +228,15 @@ mod tests {
     fn the_time_of_completion_is_shown_with_the_state_and_not_before() {
         let folder = tempfile::tempdir().unwrap();
         let mut active = active(folder.path());
-        let before = active.download.print().changes;
+        let before = active.download.fingerprint().changes;
         active.carry_out(1, Effect::Complete, &mut Vec::new());
         let view = active.download.view();
         assert_eq!(view.state, State::Complete);
         assert!(view.completed_at.is_some());
-        assert_eq!(active.download.print().changes, before + 1, "in one step");
+        assert_eq!(
+            active.download.fingerprint().changes,
+            before + 1,
+            "in one step"
+        );
     }
 }

@@ -14,7 +14,7 @@ impl Controller {
             } => {
                 let result = self.apply_state(key, state, committed);
                 let _ = reply.send(result);
-                self.undefer(key);
+                self.run_deferred(key);
             }
             Command::PrepareStates { from, state, reply } => {
                 self.prepare_states(from, state, reply);
@@ -27,7 +27,7 @@ impl Controller {
             } => {
                 let changed = self.apply_states(&keys, state, committed);
                 let _ = reply.send(changed);
-                keys.into_iter().for_each(|key| self.undefer(key));
+                keys.into_iter().for_each(|key| self.run_deferred(key));
             }
             Command::PreparePriority { id, reply } => self.prepare_priority(id, reply),
             Command::ApplyPriority {
@@ -36,7 +36,7 @@ impl Controller {
                 reply,
             } => {
                 let _ = reply.send(self.apply_priority(key, priority));
-                self.undefer(key);
+                self.run_deferred(key);
             }
             Command::PrepareCreate { order, reply } => {
                 let _ = reply.send(self.prepare_create(*order));
@@ -64,7 +64,7 @@ impl Controller {
                     if let Some(active) = self.active.get_mut(&key) {
                         active.committing = false;
                     }
-                    self.undefer(key);
+                    self.run_deferred(key);
                 }),
             },
             Command::Workers(workers) => self.policy.workers = workers,
@@ -240,7 +240,7 @@ impl Controller {
         Ok(active.download.clone())
     }
 
-    pub(super) fn undefer(&mut self, key: u32) {
+    pub(super) fn run_deferred(&mut self, key: u32) {
         while let Some(active) = self.active.get_mut(&key)
             && !active.committing
             && let Some(command) = active.deferred.pop_front()
@@ -250,7 +250,7 @@ impl Controller {
     }
 
     /// Refuses what is on its way, or on the way to that: a link goes into a folder once at a time.
-    fn check_twin(&self, order: &Order) -> Result<(), Refusal> {
+    fn check_twin(&self, order: &DownloadRequest) -> Result<(), Refusal> {
         let under_way = self.active.values().filter(|active| {
             matches!(active.record.state(), State::Transferring | State::Paused)
                 && active.deleting.is_none()
@@ -266,7 +266,10 @@ impl Controller {
         }
     }
 
-    pub(super) fn prepare_create(&mut self, order: Order) -> Result<(u32, String), Refusal> {
+    pub(super) fn prepare_create(
+        &mut self,
+        order: DownloadRequest,
+    ) -> Result<(u32, String), Refusal> {
         if self.stopping.is_some() {
             return Err(Refusal::ShuttingDown);
         }

@@ -52,7 +52,7 @@ impl Controller {
                 self.event(key, Event::Paused);
             }
             self.hand_over(key);
-            self.undefer(key);
+            self.run_deferred(key);
         }
     }
 

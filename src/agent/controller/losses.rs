@@ -2,7 +2,7 @@
 //! from what is safe.
 
 use super::*;
-use crate::agent::restore::Recalled;
+use crate::agent::restore::RestoredFiles;
 
 impl Controller {
     pub(super) fn loss(&mut self, loss: Loss) {
@@ -33,7 +33,7 @@ impl Controller {
     }
 
     /// Takes a download up again from what is left, as a start would.
-    fn set_back(&mut self, key: u32, recalled: Recalled) {
+    fn set_back(&mut self, key: u32, recalled: RestoredFiles) {
         let retry_for = self.policy.retry_for;
         let Some(active) = self.active.get_mut(&key) else {
             return;
@@ -56,7 +56,7 @@ impl Controller {
 }
 
 impl Active {
-    fn set_back(&mut self, record: Record, recalled: Recalled) {
+    fn set_back(&mut self, record: Record, recalled: RestoredFiles) {
         self.open.drain().for_each(|(_, open)| open.give_up());
         self.run = None;
         self.record = record;

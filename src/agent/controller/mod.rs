@@ -7,11 +7,11 @@
 mod active;
 mod commands;
 mod deleting;
+mod dispatch;
+mod fairness;
 mod losses;
 mod pace;
 mod progress;
-mod sharing;
-mod work;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
@@ -32,16 +32,16 @@ use crate::dest::{Identity, Root};
 use crate::model::board::Board;
 use crate::model::download::Download;
 use crate::model::outcome::Outcome;
-use crate::model::parts::Parts;
+use crate::model::part_files::Parts;
 use crate::model::record::{Effect, Event, Now, Pick, Record};
-use crate::model::request::Order;
+use crate::model::request::DownloadRequest;
 use crate::model::state::State;
 use crate::model::table::{Counts, FileState};
 use crate::store::saved::{Change, Partial, Saved};
 use crate::store::{Store, StoreError};
 use crate::transfer::run::Run;
 use crate::transfer::start::{Start, StartError, StartRequest};
-use crate::transfer::worker::{Batch, Done, Errand, Pools, Report};
+use crate::transfer::worker::{Batch, Done, Pools, Report, Task};
 use crate::transfer::{self, Job, OpenFile};
 use crate::upstream::session::Session;
 
@@ -107,7 +107,7 @@ pub struct Controller {
     busy: BTreeSet<u32>,
     /// Downloads that are new or resumed from `error`, while that is being committed: identifier
     /// and order.
-    coming: BTreeMap<u32, (String, Order)>,
+    coming: BTreeMap<u32, (String, DownloadRequest)>,
     next_key: u32,
     ids: crate::base::id::Ids,
     deletes: BTreeMap<u64, Delete>,

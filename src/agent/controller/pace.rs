@@ -5,7 +5,7 @@ use super::*;
 /// A batch takes up to about so long: much more than handing it over or than a round trip, which
 /// its files share, and hardly more than anyone would notice.
 const MOMENT: Duration = Duration::from_millis(250);
-const LARGEST_BATCH: usize = 32;
+const MAX_BATCH: usize = 32;
 
 /// How fast the files of a download come, one after the other on one connection.
 #[derive(Debug, Default)]
@@ -34,8 +34,8 @@ impl Pace {
         let Some(each) = self.each else { return 1 };
         let fit = MOMENT.as_nanos() / each.as_nanos().max(1);
         usize::try_from(fit)
-            .unwrap_or(LARGEST_BATCH)
-            .clamp(1, LARGEST_BATCH)
+            .unwrap_or(MAX_BATCH)
+            .clamp(1, MAX_BATCH)
     }
 }
 
@@ -54,7 +54,7 @@ mod tests {
         for _ in 0..30 {
             pace.note_files(32, Duration::ZERO);
         }
-        assert_eq!(pace.batch(), LARGEST_BATCH);
+        assert_eq!(pace.batch(), MAX_BATCH);
         pace.note_files(1, Duration::from_secs(2));
         assert_eq!(pace.batch(), 1, "a slow line shows at once");
     }

@@ -91,12 +91,12 @@ impl Controller {
                 .collect();
             running
                 .into_iter()
-                .for_each(|(key, root)| self.soil(key, &root));
+                .for_each(|(key, root)| self.mark_dirty(key, &root));
         }
     }
 
     /// A download's data goes to this destination: it is to be synced.
-    pub(super) fn soil(&mut self, key: u32, root: &Arc<Root>) {
+    pub(super) fn mark_dirty(&mut self, key: u32, root: &Arc<Root>) {
         if !self.dirty.iter().any(|(_, dirty)| Arc::ptr_eq(dirty, root)) {
             self.dirty.push((key, root.clone()));
         }

@@ -8,7 +8,7 @@ use crate::base::clock::Timestamp;
 use crate::base::secret::Secret;
 use crate::model::link::Link;
 use crate::model::problem::{Code, Problem};
-use crate::model::request::{IfExists, Order};
+use crate::model::request::{DownloadRequest, IfExists};
 use crate::model::table::{NewFile, ROOT, TableBuilder};
 
 fn ended(folder: &Path, state: State, name: &str) -> Ended {
@@ -18,7 +18,7 @@ fn ended(folder: &Path, state: State, name: &str) -> Ended {
         id: "L1".into(),
         secret: Secret::new("s3cret"),
     };
-    let order = Order {
+    let order = DownloadRequest {
         link,
         password: Some(Secret::new("passw0rd")),
         dst_folder: folder.to_str().unwrap().into(),

@@ -9,12 +9,12 @@ use std::iter::Peekable;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::model::download::{Download, Print};
+use crate::model::download::{Download, Fingerprint};
 
 /// Between two changes of one download, where nothing but its numbers moves.
 const PROGRESS: Duration = Duration::from_secs(1);
 /// Deletions that are remembered, so that a reader who was away learns of them.
-const MOST_DELETED: usize = 16_384;
+const MAX_DELETED: usize = 16_384;
 
 /// One thing that a reader is told.
 pub enum Change {
@@ -33,7 +33,7 @@ enum Entry {
 /// A download as it was when its last change was entered.
 struct Row {
     id: Arc<str>,
-    print: Print,
+    fingerprint: Fingerprint,
     at: Instant,
     /// 0 while it is as it was when the ledger was begun.
     number: u64,
@@ -97,16 +97,16 @@ impl Ledger {
         }
         let mut due: Option<Instant> = None;
         for (at, download) in board.iter().enumerate() {
-            let (row, print) = (&mut self.rows[at], download.print());
-            if row.print == print {
+            let (row, fingerprint) = (&mut self.rows[at], download.fingerprint());
+            if row.fingerprint == fingerprint {
                 continue;
             }
             let next = row.at + PROGRESS;
-            if row.print.changes == print.changes && now < next {
+            if row.fingerprint.changes == fingerprint.changes && now < next {
                 due = Some(due.map_or(next, |due| due.min(next)));
                 continue;
             }
-            (row.print, row.at) = (print, now);
+            (row.fingerprint, row.at) = (fingerprint, now);
             let was = std::mem::replace(&mut row.number, self.last + 1);
             self.entries.remove(&was);
             self.enter(Entry::Download(Arc::downgrade(download)));
@@ -155,7 +155,7 @@ impl Ledger {
 
     /// Forgets the oldest deletions, beyond a bound.
     fn forget(&mut self) {
-        let surplus = self.deleted.len().saturating_sub(MOST_DELETED);
+        let surplus = self.deleted.len().saturating_sub(MAX_DELETED);
         for number in self.deleted.drain(..surplus) {
             self.entries.remove(&number);
             self.since = number;
@@ -180,7 +180,7 @@ impl Row {
     fn new(download: &Arc<Download>, now: Instant) -> Row {
         Row {
             id: download.id.as_str().into(),
-            print: download.print(),
+            fingerprint: download.fingerprint(),
             at: now,
             number: 0,
         }

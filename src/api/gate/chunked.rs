@@ -1,9 +1,9 @@
 //! The chunked transfer coding (RFC 9112, 7.1), followed byte by byte.
 
 /// Bytes of a line with a chunk's size, its extensions included.
-const LONGEST_SIZE_LINE: usize = 256;
+const MAX_SIZE_LINE: usize = 256;
 /// Bytes of all trailer fields.
-const LONGEST_TRAILER: usize = 8 << 10;
+const MAX_TRAILER: usize = 8 << 10;
 
 /// What is no chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,8 +83,8 @@ impl Chunked {
     fn step(&mut self, byte: u8) -> Result<At, Malformed> {
         self.line += 1;
         match (self.at, byte) {
-            (At::Size(..) | At::Extension(_), _) if self.line > LONGEST_SIZE_LINE => Err(Malformed),
-            (At::Trailer | At::TrailerLine, _) if self.line > LONGEST_TRAILER => Err(Malformed),
+            (At::Size(..) | At::Extension(_), _) if self.line > MAX_SIZE_LINE => Err(Malformed),
+            (At::Trailer | At::TrailerLine, _) if self.line > MAX_TRAILER => Err(Malformed),
             (At::Size(size, true), b'\r') | (At::Extension(size), b'\r') => Ok(At::SizeLf(size)),
             (At::Size(size, true), b';') => Ok(At::Extension(size)),
             (At::Size(size, _), digit) => {

@@ -23,7 +23,7 @@ use crate::api::inbox::Inbox;
 /// First size of a connection's read buffer, bytes.
 const FIRST_BUFFER: usize = 2 << 10;
 /// Bytes of a refused request that are read and thrown away.
-const MOST_DRAINED: u64 = 256 << 20;
+const MAX_DRAINED: u64 = 256 << 20;
 
 /// Why a connection ends before its time.
 enum End {
@@ -336,7 +336,7 @@ impl Connection<'_> {
         };
         let deadline = Instant::now() + patience;
         let mut drained = 0;
-        while drained < MOST_DRAINED {
+        while drained < MAX_DRAINED {
             let here = self.inbox.data().len();
             drained += here as u64;
             self.inbox.consume(here);

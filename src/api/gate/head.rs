@@ -7,7 +7,7 @@ use super::fields::{Fields, is_token};
 use crate::api::error::ApiError;
 
 /// Header fields of one request.
-const MOST_FIELDS: usize = 100;
+const MAX_FIELDS: usize = 100;
 
 /// How a request's body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub fn parse(head: &[u8], out: &mut Vec<u8>) -> Result<Head, ApiError> {
     let line = RequestLine::parse(request)?;
     let mut fields = Fields::default();
     for (at, line) in lines.enumerate() {
-        if at == MOST_FIELDS {
+        if at == MAX_FIELDS {
             return Err(head_too_large());
         }
         fields.read(line)?;

@@ -11,7 +11,7 @@ use super::wait;
 use crate::api::backend::{UPSTREAM_BUFFER, Upstream};
 
 /// Bytes of an answer's head.
-const LONGEST_HEAD: usize = 16 << 10;
+const MAX_HEAD: usize = 16 << 10;
 
 /// Why an answer did not get through.
 pub enum Broken {
@@ -104,11 +104,11 @@ fn read_head(
         if let Some(end) = data.windows(4).position(|four| four == b"\r\n\r\n") {
             return parse_head(&data[..end + 4], request).ok_or(broken);
         }
-        if data.len() >= LONGEST_HEAD {
+        if data.len() >= MAX_HEAD {
             return Err(broken);
         }
         wait_for(upstream, client, PollFlags::empty())?;
-        match upstream.inbox.fill(&mut &upstream.stream, LONGEST_HEAD) {
+        match upstream.inbox.fill(&mut &upstream.stream, MAX_HEAD) {
             Ok(0) | Err(_) => return Err(broken),
             Ok(_) => {}
         }

@@ -20,7 +20,7 @@ use crate::base::listen::TlsFiles;
 /// The first byte of a TLS connection: a record of a handshake (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 0x16;
 /// Bytes that are on their way to a client at the most.
-const MOST_UNSENT: usize = 64 << 10;
+const MAX_UNSENT: usize = 64 << 10;
 
 /// The certificate that is shown to clients.
 pub struct Certificate {
@@ -102,7 +102,7 @@ pub fn pump(
     client.set_nonblocking(true)?;
     inner.set_nonblocking(true)?;
     let mut tls = ServerConnection::new(certificate.current()).map_err(io::Error::other)?;
-    tls.set_buffer_limit(Some(MOST_UNSENT));
+    tls.set_buffer_limit(Some(MAX_UNSENT));
     let mut pump = Pump {
         tls,
         client,

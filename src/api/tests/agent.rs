@@ -3,13 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
-use crate::agent::{Agent, Deleted, Inspected, Refusal, Vitals, Which};
+use crate::agent::{Agent, AgentStats, Deleted, Inspected, Refusal, Which};
 use crate::base::clock::Timestamp;
 use crate::base::secret::Secret;
 use crate::model::board::Board;
 use crate::model::download::{Download, View};
 use crate::model::link::Link;
-use crate::model::request::Order;
+use crate::model::request::DownloadRequest;
 use crate::model::schedule::Rate;
 use crate::model::settings::{Defaults, Settings, SettingsOverrides};
 use crate::model::state::State;
@@ -21,7 +21,7 @@ pub struct FakeAgent {
     board: Board,
     /// What the next calls are refused with.
     pub refusal: Mutex<Option<Refusal>>,
-    pub orders: Mutex<Vec<Order>>,
+    pub orders: Mutex<Vec<DownloadRequest>>,
     pub deletions: Mutex<Vec<(Which, bool)>>,
     pub said: Mutex<SettingsOverrides>,
     /// Whether calls that change something panic.
@@ -46,7 +46,7 @@ pub fn download(number: u32, state: State) -> Download {
         id: "L1".into(),
         secret: Secret::new("s3cret"),
     };
-    let order = Order {
+    let order = DownloadRequest {
         link,
         password: Some(Secret::new("passw0rd")),
         dst_folder: "/in".into(),
@@ -139,8 +139,8 @@ impl Agent for FakeAgent {
         &self.board
     }
 
-    fn vitals(&self) -> Vitals {
-        Vitals {
+    fn stats(&self) -> AgentStats {
+        AgentStats {
             workers: 4,
             workers_busy: 1,
             bytes_received: 1 << 40,
@@ -149,7 +149,7 @@ impl Agent for FakeAgent {
         }
     }
 
-    fn create(&self, order: Order) -> Result<Arc<Download>, Refusal> {
+    fn create(&self, order: DownloadRequest) -> Result<Arc<Download>, Refusal> {
         self.begin()?;
         self.orders.lock().unwrap().push(order);
         Ok(Arc::new(download(7, State::Transferring)))

@@ -29,7 +29,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What takes longer is said to.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Answers are read this far, in bytes: a million files and their errors fit.
-const LARGEST_ANSWER: u64 = 1 << 30;
+const MAX_ANSWER: u64 = 1 << 30;
 
 /// Why there is no answer that could be used. Each text is for a user.
 #[derive(Debug)]
@@ -306,6 +306,6 @@ fn reader(answer: Response<Body>) -> impl Read {
     answer
         .into_body()
         .into_with_config()
-        .limit(LARGEST_ANSWER)
+        .limit(MAX_ANSWER)
         .reader()
 }

@@ -20,7 +20,7 @@ use crate::base::url::Url;
 use crate::cli::get;
 use crate::cli::human;
 use crate::cli::{Ask, What};
-use crate::model::request::{IfExists, OrderOptions};
+use crate::model::request::{IfExists, RequestOptions};
 use crate::model::state::State;
 
 /// Characters of a whole identifier.
@@ -201,11 +201,11 @@ struct Wanted<'a> {
     dir: &'a Path,
     password: Option<&'a Secret>,
     if_exists: IfExists,
-    options: &'a OrderOptions,
+    options: &'a RequestOptions,
 }
 
 /// The fields that were given. An agent of before does not know them, and is not sent what was not.
-fn put_options(order: &mut Value, options: &OrderOptions) {
+fn put_options(order: &mut Value, options: &RequestOptions) {
     let selection = &options.selection;
     for (name, list) in [
         ("file_ids", &selection.file_ids),

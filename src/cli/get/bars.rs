@@ -16,7 +16,7 @@ use crate::model::state::State;
 use crate::model::table::{FileState, FileTable};
 
 /// Bars of files, at the most; a higher terminal does not make more of them readable.
-const MOST_BARS: usize = 16;
+const MAX_BARS: usize = 16;
 /// Files are begun in their order: after so many untouched ones there is none on its way.
 const UNTOUCHED: u32 = 4096;
 
@@ -175,7 +175,7 @@ fn frame(download: &Download, summary: &Summary<'_>, size: Size, style: Style) -
     let columns = size.columns.saturating_sub(1);
     let mut lines = Vec::new();
     if let Some(table) = download.table() {
-        let most = size.rows.saturating_sub(4).min(MOST_BARS);
+        let most = size.rows.saturating_sub(4).min(MAX_BARS);
         let (files, more) = active(&table, most);
         for file in files {
             let path = human::clean(&table.path(file));

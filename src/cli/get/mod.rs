@@ -2,11 +2,11 @@
 //! with a state directory that belongs to this link and this folder, so that the same command again
 //! goes on.
 
-mod again;
 mod bars;
-mod home;
+mod known;
 mod notes;
 mod report;
+mod request;
 mod silence;
 mod verdict;
 
@@ -20,8 +20,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use self::again::Known;
 use self::bars::Bars;
+use self::known::Known;
 use self::report::{End, Events, Lines, Quiet, Report};
 use self::silence::{Seen, Silence};
 use self::verdict::{Fault, INTERRUPTED, complain, refused};
@@ -34,12 +34,12 @@ use crate::cli::human;
 use crate::cli::serve::{Engine, ServeError, Setup};
 use crate::cli::{self, Output};
 use crate::model::download::Download;
-use crate::model::request::Order;
+use crate::model::request::DownloadRequest;
 use crate::model::state::State;
 use crate::store::StoreError;
 
-pub use self::home::{absolute, link_text};
 pub use self::notes::LogTarget;
+pub use self::request::{absolute, link_text};
 
 /// While a fault is waited out nothing changes fast.
 const WAITING: Duration = Duration::from_secs(1);
@@ -65,8 +65,8 @@ fn download(options: &cli::Get) -> Result<u8, Fault> {
     let (sender, news) = unbounded();
     listen_for_signals(sender.clone())
         .map_err(|error| Fault::failed(format!("signals cannot be handled: {}", words(&error))))?;
-    let order = home::order(options).map_err(Fault::usage)?;
-    let state_dir = home::state_dir(&options.state_dir, &order);
+    let order = request::download_request(options).map_err(Fault::usage)?;
+    let state_dir = request::state_dir(&options.state_dir, &order);
     let (engine, known) = start(options, &order, &state_dir)?;
     let was_complete = known
         .as_ref()
@@ -100,7 +100,7 @@ fn download(options: &cli::Get) -> Result<u8, Fault> {
     }
 }
 
-fn silence(options: &cli::Get, order: &Order) -> Silence {
+fn silence(options: &cli::Get, order: &DownloadRequest) -> Silence {
     let server = Url::parse(&order.link.api).map_or_else(
         |_| "the link's server".into(),
         |api| human::clean(&api.authority()),
@@ -150,7 +150,7 @@ fn is_ignored(signal: i32) -> bool {
 
 fn start(
     options: &cli::Get,
-    order: &Order,
+    order: &DownloadRequest,
     state_dir: &Path,
 ) -> Result<(Engine, Option<Known>), Fault> {
     let setup = Setup {
@@ -160,7 +160,7 @@ fn start(
     };
     let mut known = None;
     let engine = Engine::start(&setup, |store, saved| {
-        known = again::take_up(store, saved, order)?;
+        known = known::take_up(store, saved, order)?;
         Ok(())
     });
     let afresh = |error: String| {
@@ -180,7 +180,11 @@ fn start(
 }
 
 /// Asking the link's server may take seconds; signals are heard meanwhile.
-fn order_on_a_thread(engine: &Engine, order: Order, news: Sender<News>) -> io::Result<()> {
+fn order_on_a_thread(
+    engine: &Engine,
+    order: DownloadRequest,
+    news: Sender<News>,
+) -> io::Result<()> {
     let handle = engine.handle.clone();
     thread::Builder::new().name("order".into()).spawn(move || {
         // Nobody listens where a signal came first.
@@ -277,7 +281,7 @@ impl Get {
         let stopped = self.engine.halt();
         self.engine.settle(&stopped);
         let end = match end {
-            End::Complete { already: false } => self.harden(),
+            End::Complete { already: false } => self.sync_and_record(),
             other => other,
         };
         let download = self.download.as_deref();
@@ -317,12 +321,12 @@ impl Get {
 
     /// Exit code 0 is a promise that a power cut does not break: the data is on disk, and recorded
     /// as such.
-    fn harden(&mut self) -> End {
+    fn sync_and_record(&mut self) -> End {
         let complete = End::Complete { already: false };
         let Some(download) = &self.download else {
             return complete;
         };
-        let hardened = self.engine.harden(download);
+        let hardened = self.engine.sync_and_record(download);
         hardened.map_or_else(End::Failed, |()| complete)
     }
 }

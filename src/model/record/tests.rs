@@ -652,16 +652,16 @@ proptest! {
     fn never_stuck(files in 0_u32..6, steps in prop::collection::vec((0_u8..12, any::<prop::sample::Index>()), 0..150)) {
         let mut rig = Rig::new(files);
         let mut out: Vec<u32> = Vec::new();
-        let mut beginning = false;
+        let mut starting = false;
         for (step, which) in steps {
             rig.time += 0.05;
             match step {
                 0 if rig.record.state() == State::Transferring => { rig.on(Event::Paused); }
                 1 if matches!(rig.record.state(), State::Paused | State::Error) => { rig.on(Event::Resumed); }
-                2 | 3 if beginning => {
-                    beginning = false;
+                2 | 3 if starting => {
+                    starting = false;
                     let table = rig.table.clone();
-                    rig.on(if step == 2 { Event::Begun(table) } else { Event::BeginningStopped });
+                    rig.on(if step == 2 { Event::Begun(table) } else { Event::StartStopped });
                 }
                 4 => rig.time += 400.0,
                 _ if !out.is_empty() => {
@@ -680,7 +680,7 @@ proptest! {
             }
             while let Some(pick) = rig.pick() {
                 match pick {
-                    Pick::Begin => beginning = true,
+                    Pick::Begin => starting = true,
                     Pick::New(file) | Pick::Open(file) => {
                         rig.record.range_given(file, false);
                         out.push(file);
@@ -689,7 +689,7 @@ proptest! {
             }
             let distinct: BTreeSet<_> = out.iter().collect();
             prop_assert_eq!(distinct.len(), out.len(), "a file without ranges is given out once");
-            prop_assert_eq!(rig.record.is_idle(), out.is_empty() && !beginning);
+            prop_assert_eq!(rig.record.is_idle(), out.is_empty() && !starting);
             let now = at(rig.begin, rig.time).instant;
             let moving = !rig.record.is_idle() || rig.record.next_due(now).is_some();
             prop_assert_eq!(rig.record.state() == State::Transferring, moving && rig.record.state() == State::Transferring);

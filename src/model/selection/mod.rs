@@ -12,9 +12,9 @@ use pattern::{Pattern, Scratch};
 pub use pattern::PatternError;
 
 /// Identifiers in a selection, at most.
-pub const MOST_FILE_IDS: usize = 30_000;
+pub const MAX_FILE_IDS: usize = 30_000;
 /// Patterns of each kind in a selection, at most.
-pub const MOST_PATTERNS: usize = 1_000;
+pub const MAX_PATTERNS: usize = 1_000;
 
 /// A choice of files, as it was asked for. The empty one chooses all.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

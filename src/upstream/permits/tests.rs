@@ -122,10 +122,10 @@ fn a_hostile_number_of_hosts_is_not_kept() {
         let host = format!("h{host}:80");
         permits.acquire(host, Purpose::Bytes, 1, &Watch::default())
     };
-    let held: Vec<Permit> = (0..2 * MOST_HOSTS).map(|n| take(n).unwrap()).collect();
-    assert_eq!(permits.state().hosts.len(), MOST_HOSTS);
+    let held: Vec<Permit> = (0..2 * MAX_HOSTS).map(|n| take(n).unwrap()).collect();
+    assert_eq!(permits.state().hosts.len(), MAX_HOSTS);
     drop(held);
     take(0).unwrap();
-    take(MOST_HOSTS).unwrap();
-    assert!(permits.state().hosts.len() <= MOST_HOSTS);
+    take(MAX_HOSTS).unwrap();
+    assert!(permits.state().hosts.len() <= MAX_HOSTS);
 }

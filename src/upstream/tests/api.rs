@@ -47,7 +47,7 @@ fn what_may_be_missing_may_be_missing() {
     let package =
         answered(move || Reply::ok("200 OK", format!(r#"{{"package_id":"P","name":"{long}"}}"#)))
             .unwrap();
-    assert_eq!(package.name.unwrap().len(), LONGEST_NAME);
+    assert_eq!(package.name.unwrap().len(), MAX_NAME);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use super::server::{Reply, Request, Server, Then};
 use super::*;
 
-/// Asks for this many addresses as a worker's errand does, and sees that each is its file's own.
+/// Asks for this many addresses as a task does before the bytes, and sees that each is its file's
+/// own.
 fn ask(client: &Client, server: &Server, files: std::ops::Range<usize>) {
     let ids: Vec<String> = files.map(|file| format!("F{file}")).collect();
     for (at, id) in ids.iter().enumerate() {

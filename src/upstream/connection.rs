@@ -23,9 +23,11 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 
+use super::call_context::{
+    self, AbortReason, LentSocket, Peer, Silence, classify_io_error, is_slice_end,
+};
 use super::dial::dial;
 use super::direct::{self, IdleSockets, is_quiet};
-use super::watch::{self, Cut, LentSocket, Peer, Silence, is_slice_end, weigh};
 
 /// The most that one read takes from a socket, in bytes. Over loopback 4 GiB take 33,000 reads and
 /// 0.7 s of CPU time with it; half of it doubles the reads, and twice as much outgrows the cache in
@@ -69,12 +71,12 @@ impl Connector for Dialer {
 
 impl Dialer {
     fn stream(&self, peer: &Peer) -> io::Result<Arc<TcpStream>> {
-        if !watch::context(|context| context.shun_pool)
+        if !call_context::context(|context| context.force_new_connection)
             && let Some(stream) = self.parked.take(peer)
         {
             return Ok(stream);
         }
-        watch::context(|context| context.connected = true);
+        call_context::context(|context| context.connected = true);
         dial(&peer.0, peer.1).map(Arc::new)
     }
 }
@@ -111,7 +113,7 @@ impl Transport for Line {
         let mut left = &self.buffers.output()[..amount];
         let mut silence = Silence::new(self.silence);
         self.busy = true;
-        watch::check().map_err(io::Error::from)?;
+        call_context::check().map_err(io::Error::from)?;
         while !left.is_empty() {
             match (&*self.stream).write(left) {
                 Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
@@ -119,18 +121,19 @@ impl Transport for Line {
                     left = &left[written..];
                     silence.over();
                 }
-                Err(error) => weigh(error, &mut silence)?,
+                Err(error) => classify_io_error(error, &mut silence)?,
             }
         }
         Ok(())
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
-        watch::check().map_err(io::Error::from)?;
+        call_context::check().map_err(io::Error::from)?;
         if self.buffers.input().is_empty() && self.lend() {
-            return Err(io::Error::from(Cut::LentSocket).into());
+            return Err(io::Error::from(AbortReason::LentSocket).into());
         }
-        let (patience, prompt) = watch::context(|context| (context.patience, context.prompt));
+        let (patience, prompt) =
+            call_context::context(|context| (context.patience, context.prompt));
         if prompt {
             // Only an answer that comes sooner.
             let _ = sockopt::set_tcp_quickack(&*self.stream, true);
@@ -138,7 +141,7 @@ impl Transport for Line {
         let mut silence =
             Silence::new(patience.map_or(self.silence, |patience| patience.min(self.silence)));
         let room = self.buffers.input_append_buf();
-        let eager = watch::context(|context| context.eager);
+        let eager = call_context::context(|context| context.eager);
         loop {
             let read = if eager {
                 direct::read_now(&self.stream, room)
@@ -148,13 +151,13 @@ impl Transport for Line {
             match read {
                 Ok(read) => {
                     self.buffers.input_appended(read);
-                    watch::came(read).map_err(io::Error::from)?;
+                    call_context::came(read).map_err(io::Error::from)?;
                     return Ok(read > 0);
                 }
                 Err(error) if eager && is_slice_end(&error) => {
-                    return Err(io::Error::from(Cut::Dry).into());
+                    return Err(io::Error::from(AbortReason::Dry).into());
                 }
-                Err(error) => weigh(error, &mut silence)?,
+                Err(error) => classify_io_error(error, &mut silence)?,
             }
         }
     }
@@ -167,7 +170,7 @@ impl Transport for Line {
         if std::mem::take(&mut self.busy) {
             return true;
         }
-        if watch::context(|context| context.shun_pool) {
+        if call_context::context(|context| context.force_new_connection) {
             return false;
         }
         is_quiet(&self.stream)
@@ -177,7 +180,7 @@ impl Transport for Line {
 impl Line {
     /// Lends the socket to the call that is under way, if it wants it.
     fn lend(&self) -> bool {
-        watch::context(|context| {
+        call_context::context(|context| {
             if context.lend {
                 context.lent = Some(LentSocket {
                     stream: self.stream.clone(),

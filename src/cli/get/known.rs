@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::agent::restore;
 use crate::dest::{Folder, Root};
-use crate::model::request::Order;
+use crate::model::request::DownloadRequest;
 use crate::model::state::State;
 use crate::model::table::{FileState, FileTable};
 use crate::store::saved::{Change, Saved, SavedDownload};
@@ -29,7 +29,7 @@ pub struct Known {
 pub fn take_up(
     store: &Store<Saved>,
     saved: &mut Saved,
-    order: &Order,
+    order: &DownloadRequest,
 ) -> Result<Option<Known>, String> {
     let found = saved
         .downloads
@@ -62,7 +62,7 @@ pub fn take_up(
 
 /// The link's secret and the password may have been mended since; this command line brings them
 /// along, so they need not be saved again.
-fn renew(download: &mut SavedDownload, order: &Order) {
+fn renew(download: &mut SavedDownload, order: &DownloadRequest) {
     let password = download.order.password.take();
     download.order = order.clone();
     if download.order.password.is_none() {

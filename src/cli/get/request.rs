@@ -14,7 +14,7 @@ use crate::base::system_words::words;
 use crate::cli;
 use crate::dest::Root;
 use crate::model::link::Origins;
-use crate::model::request::Order;
+use crate::model::request::DownloadRequest;
 
 /// A file with a link is looked at this far, in bytes.
 const LINK_FILE_LIMIT: u64 = 16 << 10;
@@ -23,7 +23,7 @@ const LINK_FILE_LIMIT: u64 = 16 << 10;
 ///
 /// # Errors
 /// Bad usage: no link that can be downloaded from, or no folder that could be named to the system.
-pub fn order(options: &cli::Get) -> Result<Order, String> {
+pub fn download_request(options: &cli::Get) -> Result<DownloadRequest, String> {
     let mut origins = Origins::default();
     for pair in &options.origins {
         origins.add(pair)?;
@@ -32,7 +32,7 @@ pub fn order(options: &cli::Get) -> Result<Order, String> {
     let link = origins
         .parse(link.reveal())
         .map_err(|error| error.to_string())?;
-    Ok(Order {
+    Ok(DownloadRequest {
         link,
         password: options.password.clone(),
         dst_folder: absolute(&options.dir)?,
@@ -101,7 +101,7 @@ pub fn absolute(dir: &Path) -> Result<String, String> {
 
 /// The state directory of one choice of a link's files into one folder, whatever the link's secret
 /// is.
-pub fn state_dir(base: &Path, order: &Order) -> PathBuf {
+pub fn state_dir(base: &Path, order: &DownloadRequest) -> PathBuf {
     let mut hash = Context::new(&SHA256);
     for part in [&order.link.api, &order.link.id, &order.dst_folder] {
         hash.update(part.as_bytes());
@@ -139,8 +139,8 @@ mod tests {
     use super::*;
     use crate::model::request::IfExists;
 
-    fn order_of(link: &str, dst_folder: &str) -> Order {
-        Order {
+    fn order_of(link: &str, dst_folder: &str) -> DownloadRequest {
+        DownloadRequest {
             link: Origins::default().parse(link).unwrap(),
             password: None,
             dst_folder: dst_folder.into(),

@@ -20,7 +20,7 @@ pub const SLICE: Duration = Duration::from_millis(250);
 
 /// Bytes that may come from a connection before the call has anything of them: much more than the
 /// frames of any chunk or TLS record take, and all trailers together.
-const MOST_OVERHEAD: usize = 1 << 20;
+const MAX_OVERHEAD: usize = 1 << 20;
 
 /// When a call gives up, also while it is blocked.
 #[derive(Debug, Clone, Default)]
@@ -43,7 +43,7 @@ impl Watch {
 
 /// Why a transport gave up; the payload of the `io::Error` that says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cut {
+pub enum AbortReason {
     Stopped,
     /// The caller's deadline, or the limit of a part of the call.
     Late,
@@ -52,7 +52,7 @@ pub enum Cut {
     ConnectTimeout,
     /// The peer reset the connection.
     Reset,
-    /// More than [`MOST_OVERHEAD`], such as trailers without an end.
+    /// More than [`MAX_OVERHEAD`], such as trailers without an end.
     Empty,
     /// Not a failure: the socket was lent to the call, and ureq is to let go of it.
     LentSocket,
@@ -60,25 +60,25 @@ pub enum Cut {
     Dry,
 }
 
-impl fmt::Display for Cut {
+impl fmt::Display for AbortReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Cut::Stopped => f.write_str("the call was stopped"),
-            Cut::Late => f.write_str("the call took too long"),
-            Cut::Silent(wait) => write!(f, "no byte came for {} s", wait.as_secs_f32()),
-            Cut::ConnectTimeout => f.write_str("connecting took too long"),
-            Cut::LentSocket => f.write_str("the connection was handed over"),
-            Cut::Dry => f.write_str("nothing has come yet"),
-            Cut::Reset => f.write_str("the connection was reset"),
-            Cut::Empty => f.write_str("the answer goes on and on without any content"),
+            AbortReason::Stopped => f.write_str("the call was stopped"),
+            AbortReason::Late => f.write_str("the call took too long"),
+            AbortReason::Silent(wait) => write!(f, "no byte came for {} s", wait.as_secs_f32()),
+            AbortReason::ConnectTimeout => f.write_str("connecting took too long"),
+            AbortReason::LentSocket => f.write_str("the connection was handed over"),
+            AbortReason::Dry => f.write_str("nothing has come yet"),
+            AbortReason::Reset => f.write_str("the connection was reset"),
+            AbortReason::Empty => f.write_str("the answer goes on and on without any content"),
         }
     }
 }
 
-impl std::error::Error for Cut {}
+impl std::error::Error for AbortReason {}
 
-impl From<Cut> for io::Error {
-    fn from(cut: Cut) -> io::Error {
+impl From<AbortReason> for io::Error {
+    fn from(cut: AbortReason) -> io::Error {
         // ErrorKind::Other on purpose: ureq and rustls retry some kinds and take others for a
         // body's regular end.
         io::Error::other(cut)
@@ -103,7 +103,7 @@ pub struct Context {
     /// An end that the call set itself, for a part of it.
     pub limit: Option<Instant>,
     /// Pooled connections are to be passed over.
-    pub shun_pool: bool,
+    pub force_new_connection: bool,
     /// A connection was made, rather than taken from the pool.
     pub connected: bool,
     /// A byte of the answer has come.
@@ -157,16 +157,16 @@ pub fn under<T>(own: &mut Context, work: impl FnOnce() -> T) -> T {
 ///
 /// # Errors
 /// `Stopped` and `Late`.
-pub fn check() -> Result<(), Cut> {
+pub fn check() -> Result<(), AbortReason> {
     context(|context| {
         let deadline = match &context.watch {
-            Some(watch) if watch.stop.load(Ordering::Relaxed) => return Err(Cut::Stopped),
+            Some(watch) if watch.stop.load(Ordering::Relaxed) => return Err(AbortReason::Stopped),
             Some(watch) => watch.deadline,
             None => None,
         };
         // The clock is read only where there is something to compare it with.
         match [deadline, context.limit].into_iter().flatten().min() {
-            Some(end) if Instant::now() >= end => Err(Cut::Late),
+            Some(end) if Instant::now() >= end => Err(AbortReason::Late),
             _ => Ok(()),
         }
     })
@@ -176,11 +176,11 @@ pub fn check() -> Result<(), Cut> {
 ///
 /// # Errors
 /// `Empty`, where that are too many since [`Context::overhead`] was 0.
-pub fn came(bytes: usize) -> Result<(), Cut> {
+pub fn came(bytes: usize) -> Result<(), AbortReason> {
     context(|context| {
         context.overhead = context.overhead.saturating_add(bytes);
-        match context.overhead > MOST_OVERHEAD {
-            true => Err(Cut::Empty),
+        match context.overhead > MAX_OVERHEAD {
+            true => Err(AbortReason::Empty),
             false => Ok(()),
         }
     })
@@ -214,7 +214,7 @@ impl Silence {
     ///
     /// # Errors
     /// The watch's, or `Silent`.
-    pub fn tick(&mut self) -> Result<(), Cut> {
+    pub fn tick(&mut self) -> Result<(), AbortReason> {
         check()?;
         let now = Instant::now();
         // The first tick comes one slice after the silence began.
@@ -222,7 +222,7 @@ impl Silence {
             .since
             .get_or_insert_with(|| now.checked_sub(SLICE).unwrap_or(now));
         if now.duration_since(since) >= self.allowed {
-            return Err(Cut::Silent(self.allowed));
+            return Err(AbortReason::Silent(self.allowed));
         }
         Ok(())
     }
@@ -234,7 +234,7 @@ impl Silence {
 }
 
 /// Whether an error on a socket is the end of it, or only of a slice.
-pub fn weigh(error: io::Error, silence: &mut Silence) -> io::Result<()> {
+pub fn classify_io_error(error: io::Error, silence: &mut Silence) -> io::Result<()> {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut if is_slice_end(&error) => {
             Ok(silence.tick()?)
@@ -242,7 +242,9 @@ pub fn weigh(error: io::Error, silence: &mut Silence) -> io::Result<()> {
         io::ErrorKind::Interrupted => Ok(check()?),
         // ureq takes a reset for the regular end of a body without a length; a reset says that it
         // is none.
-        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => Err(Cut::Reset.into()),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => {
+            Err(AbortReason::Reset.into())
+        }
         _ => Err(error),
     }
 }
@@ -270,7 +272,9 @@ mod tests {
         };
         under(&mut outer, || {
             assert_eq!(check(), Ok(()));
-            under(&mut inner, || assert_eq!(check(), Err(Cut::Stopped)));
+            under(&mut inner, || {
+                assert_eq!(check(), Err(AbortReason::Stopped))
+            });
             assert_eq!(check(), Ok(()));
         });
         assert!(inner.watch.is_some() && outer.watch.is_some());
@@ -290,7 +294,7 @@ mod tests {
                 limit,
                 ..Context::default()
             };
-            under(&mut own, || assert_eq!(check(), Err(Cut::Late)));
+            under(&mut own, || assert_eq!(check(), Err(AbortReason::Late)));
         }
     }
 }

@@ -72,16 +72,14 @@ impl Controller {
         match active.record.pick(now, crowded) {
             Some(Pick::Begin) => {
                 let run = active.new_run();
-                let beginning = StartRequest {
+                let request = StartRequest {
                     run,
                     identity: active.identity,
                     restarted: std::mem::take(&mut active.restarted),
                     unsettled: std::mem::take(&mut active.unsettled),
                 };
                 self.out += 1;
-                self.pools
-                    .beginnings
-                    .send(Errand::Begin(Box::new(beginning)));
+                self.pools.starts.send(Task::Start(Box::new(request)));
                 true
             }
             // There may be another file that has a range to give where this one had none.
@@ -164,17 +162,18 @@ impl Controller {
         let Some(job) = jobs.first() else { return };
         self.out += 1;
         if let Some(root) = job.run.root().cloned() {
-            self.soil(key, &root);
+            self.mark_dirty(key, &root);
         }
         // Where others' addresses take their time, a worker fetches this one's itself.
-        let ahead = jobs.iter().any(Job::wants_address) && !(first && self.pools.errands.is_busy());
+        let ahead =
+            jobs.iter().any(Job::wants_address) && !(first && self.pools.addresses.is_busy());
         let batch = Batch {
             key,
             jobs,
             done: Vec::new(),
         };
         if ahead {
-            self.pools.errands.send(Errand::Addresses(batch));
+            self.pools.addresses.send(Task::Addresses(batch));
         } else {
             self.pools.workers.send(batch);
         }
@@ -185,7 +184,7 @@ impl Controller {
         match report {
             Report::Begun {
                 key,
-                beginning,
+                request,
                 result,
             } => {
                 let event = match result {
@@ -195,14 +194,14 @@ impl Controller {
                         }
                         Event::Begun(start.table)
                     }
-                    Err(no_beginning) => {
+                    Err(error) => {
                         if let Some(active) = self.active.get_mut(&key) {
-                            active.restarted |= beginning.restarted;
-                            active.unsettled |= beginning.unsettled;
+                            active.restarted |= request.restarted;
+                            active.unsettled |= request.unsettled;
                             active.run = None;
                         }
-                        match no_beginning {
-                            StartError::Stopped => Event::BeginningStopped,
+                        match error {
+                            StartError::Stopped => Event::StartStopped,
                             StartError::Fault {
                                 message,
                                 retry_after,

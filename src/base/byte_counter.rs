@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counters of what was received since the start.
 #[derive(Default)]
-pub struct Meter {
+pub struct ByteCounter {
     received: AtomicU64,
 }
 
-impl Meter {
+impl ByteCounter {
     /// Bytes of files have arrived.
     pub fn add_received(&self, bytes: u64) {
         self.received.fetch_add(bytes, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The governor: keeps speed and workers at what the settings and the hour say, and the settings on
+//! Keeps speed and workers at what the settings and the hour say, and the settings on
 //! disk.
 
 use std::io;
@@ -25,7 +25,7 @@ const TRICKLE: u64 = 16 << 10;
 const FEWEST: usize = 2;
 
 /// Settings that are in force, by what was set, the flags and the time of the week.
-pub struct Governor {
+pub struct LiveSettings {
     store: Arc<Store<Saved>>,
     context: Arc<WorkerContext>,
     pools: Arc<Pools>,
@@ -37,7 +37,7 @@ pub struct Governor {
     alarm: Alarm,
 }
 
-impl Governor {
+impl LiveSettings {
     /// Puts the settings in force, and starts a thread that follows the schedule. `said` is what
     /// was remembered.
     ///
@@ -50,9 +50,9 @@ impl Governor {
         commands: Sender<Command>,
         defaults: Defaults,
         said: SettingsOverrides,
-    ) -> io::Result<Arc<Governor>> {
+    ) -> io::Result<Arc<LiveSettings>> {
         note_ignored(&said, defaults);
-        let governor = Arc::new(Governor {
+        let live_settings = Arc::new(LiveSettings {
             store,
             context,
             pools,
@@ -62,13 +62,13 @@ impl Governor {
             changing: Mutex::default(),
             alarm: Alarm::new()?,
         });
-        governor.apply(clock::now());
-        let following = governor.clone();
+        live_settings.apply(clock::now());
+        let following = live_settings.clone();
         thread::Builder::new()
-            .name("governor".into())
+            .name("live-settings".into())
             .stack_size(128 << 10)
             .spawn(move || following.follow())?;
-        Ok(governor)
+        Ok(live_settings)
     }
 
     /// The settings in force.
@@ -116,7 +116,7 @@ impl Governor {
         let workers = useful(settings.workers, rate);
         self.context.limit.set(rate);
         self.context.slots.set(workers);
-        self.pools.allow(workers);
+        self.pools.raise_limit(workers);
         // The controller is gone only when the process ends.
         let _ = self.commands.send(Command::Workers(workers));
         settings.next_change(now)
