@@ -167,7 +167,7 @@ fn open(removal: &Removal) -> Result<Option<Root>, DestError> {
         log::warn!(
             "download {}: nothing was removed: {error}",
             removal.download.id
-        )
+        );
     })?;
     Ok(Some(root))
 }

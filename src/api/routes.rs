@@ -157,7 +157,7 @@ pub fn find(method: &str, path: &str) -> Result<Found, ApiError> {
     let route = at(template)
         .find(|route| route.method == method)
         .ok_or_else(|| {
-            let methods = at(template).flat_map(|route| route.methods());
+            let methods = at(template).flat_map(Route::methods);
             ApiError::method_not_allowed(methods.copied().collect::<Vec<_>>().join(", "))
         })?;
     Ok(Found { route, download_id })

@@ -245,7 +245,7 @@ impl store::State for Saved {
             }
             Change::Again(key) => self.files(key, |files| files.failed.clear()),
             Change::Begun(key, upto) => {
-                self.files(key, |files| files.begun = files.begun.max(upto))
+                self.files(key, |files| files.begun = files.begun.max(upto));
             }
             Change::Part(key, file) => self.files(key, |files| {
                 if !files.done.contains(file.into()) {

@@ -273,7 +273,7 @@ mod tests {
         under(&mut outer, || {
             assert_eq!(check(), Ok(()));
             under(&mut inner, || {
-                assert_eq!(check(), Err(AbortReason::Stopped))
+                assert_eq!(check(), Err(AbortReason::Stopped));
             });
             assert_eq!(check(), Ok(()));
         });

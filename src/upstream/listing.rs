@@ -267,10 +267,10 @@ impl<'de> Visitor<'de> for Element {
                 Field::Size => raw.size = map.next_value()?,
                 Field::LastModified => raw.mtime = map.next_value_seed(Mtime)?,
                 Field::VirusDetected => {
-                    raw.virus = map.next_value::<Option<bool>>()?.unwrap_or(false)
+                    raw.virus = map.next_value::<Option<bool>>()?.unwrap_or(false);
                 }
                 Field::Completed => {
-                    raw.incomplete = map.next_value::<Option<bool>>()? == Some(false)
+                    raw.incomplete = map.next_value::<Option<bool>>()? == Some(false);
                 }
                 Field::Other => _ = map.next_value::<IgnoredAny>()?,
             }

@@ -135,7 +135,7 @@ fn get_does_not_promise_what_could_not_be_synced() {
     let dst = home.path().join("in");
     let get = |wrapper: &[&str]| {
         let bare = haul();
-        let words = wrapper.iter().map(|word| word.as_ref());
+        let words = wrapper.iter().map(std::convert::AsRef::as_ref);
         let mut words = words.chain([bare.get_program()]);
         let mut command = std::process::Command::new(words.next().unwrap());
         command.args(words).arg("get").arg(origin.link()).arg(&dst);

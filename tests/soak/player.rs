@@ -249,9 +249,11 @@ impl<'a> Player<'a> {
                     "transferring" => {}
                     _ => drop(self.agent.resume(&id).expect(200)),
                 }
-                if Instant::now() > end {
-                    panic!("stuck: {record:#}\n{}", self.agent.logs());
-                }
+                assert!(
+                    Instant::now() <= end,
+                    "stuck: {record:#}\n{}",
+                    self.agent.logs()
+                );
                 thread::sleep(Duration::from_millis(100));
             }
         }

@@ -85,7 +85,7 @@ impl Chunked {
         match (self.at, byte) {
             (At::Size(..) | At::Extension(_), _) if self.line > MAX_SIZE_LINE => Err(Malformed),
             (At::Trailer | At::TrailerLine, _) if self.line > MAX_TRAILER => Err(Malformed),
-            (At::Size(size, true), b'\r') | (At::Extension(size), b'\r') => Ok(At::SizeLf(size)),
+            (At::Size(size, true) | At::Extension(size), b'\r') => Ok(At::SizeLf(size)),
             (At::Size(size, true), b';') => Ok(At::Extension(size)),
             (At::Size(size, _), digit) => {
                 let digit = char::from(digit).to_digit(16).ok_or(Malformed)?;

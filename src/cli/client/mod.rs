@@ -4,11 +4,12 @@
 mod call;
 mod show;
 mod unix;
+mod wait;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -28,9 +29,6 @@ const WHOLE_ID: usize = 26;
 /// How often an agent is asked at the most. One that cannot say by itself when something has
 /// changed is asked so often.
 const POLL: Duration = Duration::from_secs(1);
-/// Failures in a row after which `wait` gives up on an agent that was there: one that is started
-/// anew is waited for.
-const LOST: u32 = 30;
 
 /// Asks, and prints the answer. Returns the exit code: 0, 1 for any failure, 2 for bad usage.
 pub fn run(ask: &Ask) -> u8 {
@@ -102,7 +100,7 @@ fn perform(server: &Server, what: &What) -> Result<u8, CallError> {
         What::Wait(ids) => {
             let ids: Result<Vec<_>, _> = ids.iter().map(|id| whole(server, id)).collect();
             // One after the other: all have ended when the last one has.
-            let waited = ids?.into_iter().map(|id| wait(server, &id));
+            let waited = ids?.into_iter().map(|id| wait::wait(server, &id));
             waited
                 .reduce(|one, other| Ok(one?.max(other?)))
                 .unwrap_or(Ok(0))
@@ -360,61 +358,6 @@ fn remove(server: &Server, id: &str, files: bool) -> Result<String, CallError> {
         ),
         false => format!("{id} removed\n"),
     })
-}
-
-/// What `wait` looks at; the files of a long answer are passed over.
-#[derive(Deserialize)]
-struct Awaited {
-    state: String,
-    name: Option<String>,
-    link: String,
-    error: Option<show::Problem>,
-}
-
-fn wait(server: &Server, id: &str) -> Result<u8, CallError> {
-    let (mut polls, mut seen, mut lost) = (false, false, 0);
-    loop {
-        let path = match polls {
-            true => format!("/downloads/{id}"),
-            false => format!("/downloads/{id}?wait=30"),
-        };
-        let asked = Instant::now();
-        match server.get::<Awaited>(&path) {
-            Ok(found) if found.state == "transferring" => (seen, lost) = (true, 0),
-            Ok(found) => return ended(&found),
-            // An agent that cannot wait does not know the parameter.
-            Err(CallError::Api { status: 400, .. }) if !polls => {
-                polls = true;
-                continue;
-            }
-            Err(CallError::Server(_) | CallError::Api { status: 503, .. })
-                if seen && lost < LOST =>
-            {
-                lost += 1;
-            }
-            Err(error) => return Err(error),
-        }
-        // Nobody is asked more often than this, however fast the answers come.
-        thread::sleep(POLL.saturating_sub(asked.elapsed()));
-    }
-}
-
-fn ended(found: &Awaited) -> Result<u8, CallError> {
-    let name = human::clean(found.name.as_deref().unwrap_or(&found.link));
-    if found.state == "complete" {
-        return print(&format!("complete: {name}\n"));
-    }
-    let why = found.error.as_ref();
-    let why = why.map(|error| format!(": {}", error.message));
-    complain(&format!(
-        "{name} is {}{}",
-        match found.state.as_str() {
-            "error" => "in error",
-            state => state,
-        },
-        why.unwrap_or_default()
-    ));
-    Ok(1)
 }
 
 #[derive(Deserialize)]

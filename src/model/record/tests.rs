@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
+use super::retry::MAX_RESTARTS;
 use super::*;
 use crate::model::table::{NewFile, ROOT, TableBuilder};
 

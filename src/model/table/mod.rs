@@ -4,6 +4,7 @@
 //! a hundred bytes. Workers count bytes here, HTTP threads render from here; nobody waits.
 
 mod build;
+mod file_state;
 mod lines;
 mod render;
 
@@ -17,83 +18,14 @@ use std::sync::{PoisonError, RwLock};
 use serde::{Deserialize, Serialize};
 
 use crate::base::intervals::Intervals;
-use crate::model::problem::{Code, FileProblem};
+use crate::model::problem::FileProblem;
 use crate::model::state::State;
 
 pub use build::TableBuilder;
+pub use file_state::{FileState, Skip};
 
 /// The folder that everything else is under: `dst_folder` itself.
 pub const ROOT: u32 = 0;
-
-/// Where a file stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[repr(u8)]
-pub enum FileState {
-    Pending,
-    Transferring,
-    Paused,
-    Complete,
-    Error,
-    Skipped,
-}
-
-impl FileState {
-    /// The state of that name.
-    pub fn from_name(name: &str) -> Option<FileState> {
-        Some(match name {
-            "pending" => FileState::Pending,
-            "transferring" => FileState::Transferring,
-            "paused" => FileState::Paused,
-            "complete" => FileState::Complete,
-            "error" => FileState::Error,
-            "skipped" => FileState::Skipped,
-            _ => return None,
-        })
-    }
-
-    fn from_u8(value: u8) -> FileState {
-        match value {
-            1 => FileState::Transferring,
-            2 => FileState::Paused,
-            3 => FileState::Complete,
-            4 => FileState::Error,
-            5 => FileState::Skipped,
-            _ => FileState::Pending,
-        }
-    }
-}
-
-/// Why a file is not downloaded at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Skip {
-    /// Upstream flagged it.
-    Virus,
-    /// Upstream does not have all of it yet.
-    Incomplete,
-    /// Its name is taken and `if_exists` is `skip`.
-    Exists,
-}
-
-impl Skip {
-    fn problem(self) -> Option<FileProblem> {
-        match self {
-            Skip::Virus => Some(FileProblem {
-                code: Code::VirusDetected,
-                message: "skipped: the sender's service found a virus in this file".into(),
-            }),
-            Skip::Incomplete => Some(FileProblem {
-                code: Code::FileNotFound,
-                message:
-                    "skipped: the sender has not uploaded all of this file yet; when it is there, \
-                          download it once more"
-                        .into(),
-            }),
-            Skip::Exists => None,
-        }
-    }
-}
 
 /// The two names that a file has beside each other in its folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! The table alone: counting, rendering, saving.
 
 use super::*;
+use crate::model::problem::Code;
 
 fn file(dir: u32, name: &str, size: u64) -> NewFile {
     NewFile {

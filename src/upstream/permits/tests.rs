@@ -51,7 +51,7 @@ fn those_that_wait_have_their_turn_in_order() {
     for (number, answers) in waiting.iter().enumerate() {
         let permit = answers.recv_timeout(SOON).unwrap().unwrap();
         assert_eq!(permits.waiting(), 3 - number);
-        assert!(waiting.iter().all(|others| others.is_empty()));
+        assert!(waiting.iter().all(crossbeam_channel::Receiver::is_empty));
         drop(permit);
     }
 }

@@ -117,7 +117,7 @@ fn too_many_headers_are_said_to_be() {
 fn the_wait_that_a_server_asks_for_is_passed_on() {
     match answered(|| Reply::ok("429 Slow down\nRetry-After: 7", "")) {
         Err(Fault::Transient { retry_after, .. }) => {
-            assert_eq!(retry_after, Some(Duration::from_secs(7)))
+            assert_eq!(retry_after, Some(Duration::from_secs(7)));
         }
         other => panic!("{other:?}"),
     }

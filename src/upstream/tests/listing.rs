@@ -201,7 +201,7 @@ fn a_rate_limited_listing_says_how_long_to_wait() {
     let server = Server::start(|_| Reply::ok("429 Too Many Requests\nRetry-After: 5", "{}"));
     match list(&client(), &server) {
         Err(Fault::Transient { retry_after, .. }) => {
-            assert_eq!(retry_after, Some(Duration::from_secs(5)))
+            assert_eq!(retry_after, Some(Duration::from_secs(5)));
         }
         other => panic!("{other:?}"),
     }

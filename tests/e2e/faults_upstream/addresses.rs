@@ -143,13 +143,13 @@ fn many_files_that_fail_for_good_fail_as_soon_as_one() {
     type Spoil = fn(&Rig);
     let causes: [(&str, Spoil); 3] = [
         ("refused", |rig| {
-            rig.origin.always(Kind::Bytes, Reply::status(403))
+            rig.origin.always(Kind::Bytes, Reply::status(403));
         }),
         ("of another size", |rig| {
-            rig.origin.always(Kind::Bytes, Reply::resized(1))
+            rig.origin.always(Kind::Bytes, Reply::resized(1));
         }),
         ("without an address", |rig| {
-            rig.origin.always(Kind::Address, Reply::json("{}"))
+            rig.origin.always(Kind::Address, Reply::json("{}"));
         }),
     ];
     for (what, spoil) in causes {

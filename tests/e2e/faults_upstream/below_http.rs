@@ -32,7 +32,7 @@ fn processor_time(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields = stat.rsplit(") ").next().unwrap().split(' ');
     // utime and stime, in hundredths (proc_pid_stat(5)).
-    let ticks = fields.skip(11).take(2).map(|field| field.parse::<f64>());
+    let ticks = fields.skip(11).take(2).map(str::parse::<f64>);
     ticks.map(Result::unwrap).sum::<f64>() / 100.0
 }
 

@@ -103,9 +103,11 @@ impl Running {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            if start.elapsed() > PATIENCE {
-                panic!("still running; stderr: {}", self.stderr.text());
-            }
+            assert!(
+                start.elapsed() <= PATIENCE,
+                "still running; stderr: {}",
+                self.stderr.text()
+            );
             thread::sleep(Duration::from_millis(5));
         }
     }
