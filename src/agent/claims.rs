@@ -6,10 +6,11 @@
 //! removed, waits in the same way for those that use it. Folders are compared by where they really
 //! are, since symbolic links and bind mounts give one folder several names.
 
+use crate::base::locks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::slice;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::dest::{self, DestError, Root};
 use crate::model::board::Board;
@@ -49,7 +50,7 @@ impl Claims {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locks::lock(&self.state)
     }
 
     /// Opens the destination of a POST, as [`Root::make`] does.

@@ -1,6 +1,7 @@
 //! Removes what a deleted download leaves: its `.part` files and, if asked, everything that it
 //! made.
 
+use crate::base::locks;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -190,7 +191,7 @@ fn remove_files(
             Err(reason) => {
                 let path = table.path(file);
                 log::warn!("download {}: {path} stays: {reason}", removal.download.id);
-                let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut left = locks::lock(&left);
                 if which == Which::Saved && left.len() < MAX_FILES_LEFT {
                     left.push(FileLeft { path, reason });
                 }

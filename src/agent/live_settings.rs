@@ -3,7 +3,7 @@
 
 use std::io;
 use std::num::NonZeroU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
 use crossbeam_channel::Sender;
@@ -11,6 +11,7 @@ use crossbeam_channel::Sender;
 use crate::agent::alarm::Alarm;
 use crate::agent::messages::Command;
 use crate::base::clock::{self, Timestamp};
+use crate::base::locks;
 use crate::model::settings::{Defaults, Settings, SettingsOverrides};
 use crate::store::saved::{Change, Saved};
 use crate::store::{Store, StoreError};
@@ -81,7 +82,7 @@ impl LiveSettings {
     /// # Errors
     /// It could not be saved; nothing has changed.
     pub fn change(&self, now: SettingsOverrides) -> Result<Settings, StoreError> {
-        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = locks::lock(&self.changing);
         let before = self.said().clone();
         let after = before.and(now);
         if after != before {
@@ -95,7 +96,7 @@ impl LiveSettings {
     }
 
     fn said(&self) -> MutexGuard<'_, SettingsOverrides> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+        locks::lock(&self.said)
     }
 
     fn follow(&self) {

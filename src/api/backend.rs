@@ -8,6 +8,7 @@
 //! connections that come close together, the second may be left lying until the first one
 //! ends. So connections are made one after the other, each proved to be served by a probe.
 
+use crate::base::locks;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -15,7 +16,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -97,7 +98,7 @@ impl Backend {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locks::lock(&self.state)
     }
 
     /// An idle connection, or a new one.
@@ -125,10 +126,7 @@ impl Backend {
     /// # Errors
     /// The system is out of descriptors, memory or threads.
     fn connect(&self) -> io::Result<Upstream> {
-        let _one_at_a_time = self
-            .connecting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = locks::lock(&self.connecting);
         let generation = self.lock().current.clone().ok_or_else(closed)?;
         match generation.connect() {
             Err(error) if is_unserved(&error) => {

@@ -4,11 +4,12 @@
 //! It cannot be made to lie about `Host` and `Origin`, nor to send a token that it does not know.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{PoisonError, RwLock};
+use std::sync::RwLock;
 
 use ring::hmac;
 
 use super::error::ApiError;
+use crate::base::locks;
 use crate::base::secret::Secret;
 
 /// What the gate tells of a request that came by a Unix socket.
@@ -64,7 +65,7 @@ impl Guard {
     pub fn change_token(&self, token: &Secret) -> Result<(), ring::error::Unspecified> {
         let check = TokenCheck::new(token)?;
         if let Some(current) = &self.token {
-            *current.write().unwrap_or_else(PoisonError::into_inner) = check;
+            *locks::write(current) = check;
         }
         Ok(())
     }
@@ -141,7 +142,7 @@ impl Guard {
 }
 
 fn accepts(token: &RwLock<TokenCheck>, given: &str) -> bool {
-    let token = token.read().unwrap_or_else(PoisonError::into_inner);
+    let token = locks::read(token);
     token.accepts(given)
 }
 

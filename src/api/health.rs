@@ -1,8 +1,9 @@
 //! `GET /api/v1/health` and `GET /metrics`: how the agent is doing, for whoever watches over it.
 
+use crate::base::locks;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use super::answer::{Answer, Body};
@@ -30,7 +31,7 @@ impl Tally {
 
     /// An answer of that status goes out.
     pub fn count(&self, status: u16) {
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answers = locks::lock(&self.answers);
         *answers.entry(status).or_default() += 1;
     }
 }
@@ -71,7 +72,7 @@ pub fn metrics(agent: &dyn Agent, tally: &Tally, watchers: usize) -> Answer {
         .sample(&[], watchers);
     let help = "Answers of the API by their status.";
     let mut answers = page.one("haul_http_requests_total", COUNTER, help);
-    let counted = tally.answers.lock().unwrap_or_else(PoisonError::into_inner);
+    let counted = locks::lock(&tally.answers);
     for (status, count) in counted.iter() {
         answers.sample(&[("code", &status.to_string())], count);
     }

@@ -1,5 +1,6 @@
 //! A pool of threads for calls that may take long, started when needed, gone when idle.
 
+use crate::base::locks;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -89,7 +90,7 @@ impl ThreadPool {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locks::lock(&self.state)
     }
 
     fn work(&self) {

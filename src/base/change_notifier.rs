@@ -2,6 +2,7 @@
 //!
 //! Who changes something counts it here, which costs two atomic operations while nobody waits.
 
+use crate::base::locks;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
@@ -21,7 +22,7 @@ impl ChangeNotifier {
         // In one order with the waiter's two steps, so that one of the two sees the other.
         self.version.fetch_add(1, Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) > 0 {
-            drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+            drop(locks::lock(&self.lock));
             self.notified.notify_all();
         }
     }
@@ -34,7 +35,7 @@ impl ChangeNotifier {
     /// Waits until something has changed since there were `seen` changes, or until the deadline
     /// where there is one; returns the changes so far.
     pub fn wait(&self, seen: u64, deadline: Option<Instant>) -> u64 {
-        let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = locks::lock(&self.lock);
         self.waiting.fetch_add(1, Ordering::SeqCst);
         while self.version() == seen {
             guard = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {

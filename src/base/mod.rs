@@ -14,6 +14,7 @@ pub mod id;
 pub mod intervals;
 pub mod json_uint;
 pub mod listen;
+pub mod locks;
 pub mod permission;
 pub mod secret;
 pub mod suggest;

@@ -1,7 +1,8 @@
 //! Threads that come when there is work and go when there has been none for a while: an agent that
 //! rests has no stacks and no buffers to keep.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::base::locks;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
@@ -104,7 +105,7 @@ impl<T: Send + 'static> ThreadPool<T> {
 
 impl<T: Send + 'static> Shared<T> {
     fn state(&self) -> MutexGuard<'_, PoolState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locks::lock(&self.state)
     }
 
     /// Starts threads until there is one for each task.

@@ -6,11 +6,12 @@
 //! of theirs helps. There is one list for the process, since whoever opens a destination has to
 //! heed it.
 
+use crate::base::locks;
 use std::fs::{File, metadata};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{PoisonError, RwLock};
+use std::sync::RwLock;
 
 use rustix::fs::{Stat, fstat};
 use rustix::io::Errno;
@@ -39,7 +40,7 @@ pub fn keep_folder(path: &Path) {
     let Ok(dir) = File::open(path) else { return };
     let Ok(stat) = fstat(&dir) else { return };
     let location = locate(&dir, path);
-    let mut own = OWN.write().unwrap_or_else(PoisonError::into_inner);
+    let mut own = locks::write(&OWN);
     let id = id(&stat);
     own.folders.retain(|(known, _)| *known != id);
     own.folders.push((id, location));
@@ -48,19 +49,19 @@ pub fn keep_folder(path: &Path) {
 /// From now on no file of a package replaces this one. One that is not there is passed over.
 pub fn keep_file(path: &Path) {
     let Ok(found) = metadata(path) else { return };
-    let mut own = OWN.write().unwrap_or_else(PoisonError::into_inner);
+    let mut own = locks::write(&OWN);
     own.files.push((found.dev(), found.ino()));
 }
 
 /// Whether the entry is a file that the agent keeps for itself.
 pub(super) fn is_own_file(stat: &Stat) -> bool {
-    let own = OWN.read().unwrap_or_else(PoisonError::into_inner);
+    let own = locks::read(&OWN);
     own.files.contains(&id(stat))
 }
 
 /// Whether an open folder is one that the agent keeps for itself.
 pub(super) fn is_own_folder(dir: impl AsFd) -> Result<bool, Errno> {
-    let own = OWN.read().unwrap_or_else(PoisonError::into_inner);
+    let own = locks::read(&OWN);
     if own.folders.is_empty() {
         return Ok(false);
     }
@@ -75,7 +76,7 @@ pub(super) fn is_own_folder(dir: impl AsFd) -> Result<bool, Errno> {
 pub(super) fn refuse_own(dir: impl AsFd, path: &Path) -> Result<(), DestError> {
     let is_own = is_own_folder(&dir).map_err(|errno| DestError::of("open", path, errno))?;
     let location = locate(&dir, path);
-    let own = OWN.read().unwrap_or_else(PoisonError::into_inner);
+    let own = locks::read(&OWN);
     match is_own || own.folders.iter().any(|(_, kept)| location.is_in(kept)) {
         true => Err(refusal(path)),
         false => Ok(()),

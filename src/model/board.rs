@@ -3,9 +3,10 @@
 //! HTTP threads read downloads here without asking the controller, so that a long answer never
 //! holds up a transfer and a busy controller never holds up an answer.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use crate::base::change_notifier::ChangeNotifier;
+use crate::base::locks;
 use crate::model::download::Download;
 
 /// All downloads, oldest first; replaced as a whole when one comes or goes.
@@ -17,10 +18,7 @@ pub struct Board {
 
 impl Board {
     pub fn all(&self) -> Arc<Vec<Arc<Download>>> {
-        self.downloads
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        locks::read(&self.downloads).clone()
     }
 
     /// Notifies when a download comes, changes or goes.
@@ -43,10 +41,7 @@ impl Board {
         for download in &downloads {
             download.notify_through(&self.notifier);
         }
-        *self
-            .downloads
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Arc::new(downloads);
+        *locks::write(&self.downloads) = Arc::new(downloads);
         self.notifier.notify();
     }
 }

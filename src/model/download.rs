@@ -1,12 +1,13 @@
 //! One download as its readers see it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard};
 
 use serde::Serialize;
 
 use crate::base::change_notifier::ChangeNotifier;
 use crate::base::clock::Timestamp;
+use crate::base::locks;
 use crate::model::problem::Problem;
 use crate::model::request::DownloadRequest;
 use crate::model::selection::SelectionSummary;
@@ -186,35 +187,26 @@ impl Download {
 
     /// A copy of what changes as a whole.
     pub fn view(&self) -> View {
-        self.view
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        locks::read(&self.view).clone()
     }
 
     pub fn state(&self) -> State {
-        self.view
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .state
+        locks::read(&self.view).state
     }
 
     /// From -1000 to 1000; workers go to the highest first.
     pub fn priority(&self) -> i32 {
-        self.view
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .priority
+        locks::read(&self.view).priority
     }
 
     /// Changes the view; the controller's privilege.
     pub fn update(&self, change: impl FnOnce(&mut View)) {
-        change(&mut self.view.write().unwrap_or_else(PoisonError::into_inner));
+        change(&mut locks::write(&self.view));
         self.changed();
     }
 
     fn content(&self) -> RwLockReadGuard<'_, Content> {
-        self.content.read().unwrap_or_else(PoisonError::into_inner)
+        locks::read(&self.content)
     }
 
     /// The package's files, once the listing has been read and until the download is complete.
@@ -227,15 +219,14 @@ impl Download {
 
     /// Publishes the package's files.
     pub fn set_table(&self, table: Arc<FileTable>) {
-        *self.content.write().unwrap_or_else(PoisonError::into_inner) = Content::Open(table);
+        *locks::write(&self.content) = Content::Open(table);
         self.changed();
     }
 
     /// Lets go of the files of a complete download: `counts` are shown from here on, and `files`
     /// says what has become of them since they were listed.
     pub fn rest(&self, counts: Counts, files: Changed) {
-        *self.content.write().unwrap_or_else(PoisonError::into_inner) =
-            Content::Resting(counts, Arc::new(files));
+        *locks::write(&self.content) = Content::Resting(counts, Arc::new(files));
     }
 
     /// What has become of the files of a complete download since they were listed.

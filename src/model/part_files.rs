@@ -5,9 +5,10 @@
 //! each file; and for a power cut, which may take such a line but not the `.part`, by a bound that
 //! is on disk before the `.part` is made.
 
+use crate::base::locks;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 
 /// So many files are bounded at once, for each time costs a sync.
 const STRIDE: u32 = 512;
@@ -31,7 +32,7 @@ impl Parts {
     }
 
     fn made(&self) -> MutexGuard<'_, BTreeSet<u32>> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+        locks::lock(&self.made)
     }
 
     /// Whether the file has one.
@@ -83,7 +84,7 @@ impl Parts {
     /// The right to raise the bound. None where another has it and there is no need to wait.
     fn bounding(&self, early: bool) -> Option<MutexGuard<'_, ()>> {
         if !early {
-            return Some(self.bounding.lock().unwrap_or_else(PoisonError::into_inner));
+            return Some(locks::lock(&self.bounding));
         }
         match self.bounding.try_lock() {
             Ok(guard) => Some(guard),

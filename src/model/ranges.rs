@@ -1,9 +1,10 @@
 //! How one file is shared out among workers: which ranges are done, taken, and free.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::base::intervals::Intervals;
+use crate::base::locks;
 
 /// A file up to twice this size is fetched in one piece; no range is cut smaller at first.
 /// One request costs a round trip, in which a fast line could have carried about this much.
@@ -58,7 +59,7 @@ impl Range {
     }
 
     fn span(&self) -> MutexGuard<'_, Span> {
-        self.span.lock().unwrap_or_else(PoisonError::into_inner)
+        locks::lock(&self.span)
     }
 
     /// Where the range ends, as of now.

@@ -3,12 +3,13 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 use serde_json::json;
 
+use crate::base::locks;
 use crate::base::secret::Secret;
 
 use super::answer::{Answer, Body};
@@ -111,13 +112,13 @@ impl Package {
 
     /// Walks the folder again, so that the package is what the folder holds now.
     fn walk_again(&self) {
-        let _walking = self.walking.lock().unwrap_or_else(PoisonError::into_inner);
+        let _walking = locks::lock(&self.walking);
         if self.catalog().is_fresh() {
             return;
         }
         match Catalog::scan(&self.root, &self.link_id) {
             Ok(catalog) => {
-                let mut current = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+                let mut current = locks::write(&self.catalog);
                 *current = Arc::new(catalog);
             }
             Err(error) => log::warn!("the folder cannot be read again: {error}"),
@@ -125,10 +126,7 @@ impl Package {
     }
 
     fn catalog(&self) -> Arc<Catalog> {
-        self.catalog
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        locks::read(&self.catalog).clone()
     }
 
     /// A refusal, unless the request may see this package.

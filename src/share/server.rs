@@ -5,6 +5,7 @@
 //! is what a file that shrinks while it is sent needs, and copies in 8 KiB pieces; here the kernel
 //! sends files straight from its cache.
 
+use crate::base::locks;
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -51,7 +52,7 @@ struct Shared {
 
 impl Shared {
     fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<TcpStream>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        locks::lock(&self.open)
     }
 
     fn stopping(&self) -> bool {

@@ -3,9 +3,10 @@
 //! They are kept in memory, and go before anything that is appended later: the order of changes is
 //! part of what they say.
 
+use crate::base::locks;
 use std::collections::VecDeque;
 
-use super::{JOURNAL, State, Store, StoreError, lock};
+use super::{JOURNAL, State, Store, StoreError};
 
 /// So many changes may wait. Beyond that the oldest about data are forgotten: what they tell of is
 /// fetched again, should this process end before there is room.
@@ -19,13 +20,13 @@ impl<S: State> Store<S> {
     /// # Errors
     /// Why changes wait. A change that is too large to be written at all is not kept.
     pub fn queue(&self, changes: Vec<S::Change>) -> Result<(), StoreError> {
-        let mut backlog = lock(&self.backlog);
+        let mut backlog = locks::lock(&self.backlog);
         if backlog.is_empty() {
             if changes.is_empty() {
                 return Ok(());
             }
             let encoded = self.encode(&changes)?;
-            let pushed = lock(&self.journal).push(&*self.disk, encoded);
+            let pushed = locks::lock(&self.journal).push(&*self.disk, encoded);
             return match pushed {
                 Ok(_) => Ok(()),
                 Err(error) => {
@@ -44,7 +45,7 @@ impl<S: State> Store<S> {
     /// Whether changes wait to be written.
     #[cfg(test)]
     pub fn has_backlog(&self) -> bool {
-        !lock(&self.backlog).is_empty()
+        !locks::lock(&self.backlog).is_empty()
     }
 
     /// Writes what waits.
@@ -52,7 +53,7 @@ impl<S: State> Store<S> {
         while !backlog.is_empty() {
             let batch: Vec<S::Change> = backlog.iter().take(BATCH).cloned().collect();
             let encoded = self.encode(&batch)?;
-            let pushed = lock(&self.journal).push(&*self.disk, encoded);
+            let pushed = locks::lock(&self.journal).push(&*self.disk, encoded);
             pushed.map_err(|error| self.fault("write", JOURNAL, error))?;
             backlog.drain(..batch.len());
         }

@@ -6,6 +6,7 @@
 //! tail is copied and the files are swapped; commits wait, so that none is acknowledged that only
 //! the old journal holds.
 
+use crate::base::locks;
 use std::io;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use super::folder::Draft;
 use super::journal::{Entry, Journal};
 use super::line::{self, Header};
 use super::replay::{Found, Snapshot};
-use super::{Base, JOURNAL, JSON, State, Store, StoreError, Syncs, lock};
+use super::{Base, JOURNAL, JSON, State, Store, StoreError, Syncs};
 
 /// The journal may always grow this long (256 KiB), however small the JSON file is.
 pub(super) const SMALL: u64 = 256 << 10;
@@ -21,7 +22,7 @@ pub(super) const SMALL: u64 = 256 << 10;
 impl<S: State> Store<S> {
     /// Puts what is settled into the base.
     pub(super) fn absorb(&self, base: &mut Base<S>) {
-        let (ready, through) = lock(&self.journal).take_ready();
+        let (ready, through) = locks::lock(&self.journal).take_ready();
         base.seq = through;
         for entry in ready {
             base.state.apply(entry.change);
@@ -46,11 +47,11 @@ impl<S: State> Store<S> {
     }
 
     fn renew_journal(&self, generation: u64, json_len: u64) -> io::Result<()> {
-        let mut sync = lock(&self.sync);
+        let mut sync = locks::lock(&self.sync);
         let draft = self.folder.draft(JOURNAL)?;
         let mut text = Vec::new();
         let mut copied = {
-            let journal = lock(&self.journal);
+            let journal = locks::lock(&self.journal);
             let header = Header {
                 generation,
                 boot: self.boot.clone(),
@@ -78,7 +79,7 @@ impl<S: State> Store<S> {
         copied: Copied,
         json_len: u64,
     ) -> io::Result<()> {
-        let mut journal = lock(&self.journal);
+        let mut journal = locks::lock(&self.journal);
         let mut rest = Vec::new();
         push_entries(&mut rest, &journal, copied.last)?;
         if journal.synced > copied.synced {
@@ -102,7 +103,7 @@ impl<S: State> Store<S> {
         self.disk.sync_data(&file)?;
         self.folder.sync(&*self.disk)?;
 
-        let mut journal = lock(&self.journal);
+        let mut journal = locks::lock(&self.journal);
         journal.suspect = false;
         journal.marked = synced;
         journal.waiting.retain(|ticket| ticket.last > last);
@@ -113,8 +114,8 @@ impl<S: State> Store<S> {
     /// Goes on with the journal that was found at the start, for want of space for a new one: a
     /// user whose disk is full must be able to start haul and delete something.
     pub(super) fn keep_journal(&self, found: Found) -> io::Result<()> {
-        let base = lock(&self.base);
-        let mut journal = lock(&self.journal);
+        let base = locks::lock(&self.base);
+        let mut journal = locks::lock(&self.journal);
         journal.file = Arc::new(self.folder.write(JOURNAL)?);
         journal.len = found.end;
         if found.torn {

@@ -31,12 +31,13 @@ mod replay;
 pub mod saved;
 mod side;
 
+use crate::base::locks;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
@@ -121,10 +122,6 @@ struct Syncs {
     failed: BTreeMap<u64, StoreError>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl<S: State> Store<S> {
     /// Takes the state directory, making it where it is missing, reads the state back and begins a
     /// new generation of both files (on a full disk it goes on with the old one). Returns the state
@@ -192,8 +189,8 @@ impl<S: State> Store<S> {
 
     /// Begins a new generation or, on a full disk, goes on with the one that was found.
     fn begin(&self, found: Found) -> Result<(), StoreError> {
-        let result = self.renew(&mut lock(&self.base));
-        let swapped = lock(&self.journal).len > 0;
+        let result = self.renew(&mut locks::lock(&self.base));
+        let swapped = locks::lock(&self.journal).len > 0;
         match result {
             Err(full @ StoreError::Full { .. }) if found.end > 0 && !swapped => {
                 log::warn!("{full}. Going on with the journal that is there");
@@ -205,8 +202,8 @@ impl<S: State> Store<S> {
 
     /// The state as of now: a copy. What waits for room in the journal is not in it.
     pub fn current(&self) -> S {
-        let base = lock(&self.base);
-        let tail = lock(&self.journal).tail.clone();
+        let base = locks::lock(&self.base);
+        let tail = locks::lock(&self.journal).tail.clone();
         let mut state = base.state.clone();
         for entry in tail {
             state.apply(entry.change);
@@ -218,7 +215,7 @@ impl<S: State> Store<S> {
     /// what an earlier process of this boot left: the files behind them must be synced, too, before
     /// the first mark is handed to `synced`.
     pub fn unsynced(&self) -> Vec<S::Change> {
-        let journal = lock(&self.journal);
+        let journal = locks::lock(&self.journal);
         let waits = |entry: &&journal::Entry<_>| entry.data && entry.seq > journal.synced;
         let waiting = journal.tail.iter().filter(waits);
         waiting.map(|entry| entry.change.clone()).collect()
@@ -235,8 +232,8 @@ impl<S: State> Store<S> {
             return Ok(());
         }
         let encoded = self.encode(changes)?;
-        self.flush(&mut lock(&self.backlog))?;
-        let pushed = lock(&self.journal).push(&*self.disk, encoded);
+        self.flush(&mut locks::lock(&self.backlog))?;
+        let pushed = locks::lock(&self.journal).push(&*self.disk, encoded);
         pushed.map_err(|error| self.fault("write", JOURNAL, error))?;
         self.writable.store(true, Ordering::Relaxed);
         Ok(())
@@ -245,7 +242,7 @@ impl<S: State> Store<S> {
     /// How the journal is doing.
     pub fn journal_health(&self) -> JournalHealth {
         JournalHealth {
-            bytes: lock(&self.journal).len,
+            bytes: locks::lock(&self.journal).len,
             writable: self.writable.load(Ordering::Relaxed),
         }
     }
@@ -260,9 +257,9 @@ impl<S: State> Store<S> {
         }
         let encoded = self.encode(changes)?;
         self.mend()?;
-        self.flush(&mut lock(&self.backlog))?;
+        self.flush(&mut locks::lock(&self.backlog))?;
         let pushed = {
-            let mut journal = lock(&self.journal);
+            let mut journal = locks::lock(&self.journal);
             let pushed = journal.push(&*self.disk, encoded);
             journal.waiting.extend(pushed.as_ref().ok());
             pushed
@@ -273,7 +270,7 @@ impl<S: State> Store<S> {
 
     /// The point after everything that has been appended until now.
     pub fn mark(&self) -> Mark {
-        Mark(lock(&self.journal).appended)
+        Mark(locks::lock(&self.journal).appended)
     }
 
     /// Says that the file data behind every data change up to `mark` has been synced. Returns once
@@ -284,7 +281,7 @@ impl<S: State> Store<S> {
     pub fn synced(&self, mark: Mark) -> Result<(), StoreError> {
         self.mend()?;
         let pushed = {
-            let mut journal = lock(&self.journal);
+            let mut journal = locks::lock(&self.journal);
             journal.synced = journal.synced.max(mark.0.min(journal.last));
             if journal.marked >= mark.0.min(journal.last) {
                 return Ok(());
@@ -295,7 +292,7 @@ impl<S: State> Store<S> {
         };
         let (ticket, upto) = pushed.map_err(|error| self.fault("write", JOURNAL, error))?;
         self.settle(ticket)?;
-        let mut journal = lock(&self.journal);
+        let mut journal = locks::lock(&self.journal);
         journal.marked = journal.marked.max(upto);
         drop(journal);
         // Keeps the tail short. If the base is being written just now, that does it as well.
@@ -316,11 +313,11 @@ impl<S: State> Store<S> {
     /// succeeded.
     pub fn take_back(&self, lost: impl Fn(&S::Change) -> bool) -> Result<(), StoreError> {
         self.mend()?;
-        lock(&self.backlog).retain(|change| !(S::is_data(change) && lost(change)));
+        locks::lock(&self.backlog).retain(|change| !(S::is_data(change) && lost(change)));
         let pushed = {
             // While the journal is written anew there are copies of them.
-            let _not_copied = lock(&self.sync);
-            let mut journal = lock(&self.journal);
+            let _not_copied = locks::lock(&self.sync);
+            let mut journal = locks::lock(&self.journal);
             let pushed = journal.take_back_unsynced(&*self.disk, lost);
             journal.waiting.extend(pushed.as_ref().ok());
             pushed
@@ -336,17 +333,17 @@ impl<S: State> Store<S> {
     /// # Errors
     /// As `append`; the old files still hold everything then.
     pub fn compact_if_needed(&self) -> Result<bool, StoreError> {
-        let mut base = lock(&self.base);
+        let mut base = locks::lock(&self.base);
         self.absorb(&mut base);
         let due = {
-            let mut journal = lock(&self.journal);
+            let mut journal = locks::lock(&self.journal);
             journal.reserve(&*self.disk);
             journal.is_due()
         };
         if due {
             self.renew(&mut base).inspect_err(|_| {
                 // Not at each call anew while, say, the disk is full.
-                let mut journal = lock(&self.journal);
+                let mut journal = locks::lock(&self.journal);
                 journal.full_at = journal.len + compact::SMALL / 4;
             })?;
         }
@@ -359,10 +356,10 @@ impl<S: State> Store<S> {
     /// # Errors
     /// As `append`; the old files still hold everything then.
     pub fn close(&self) -> Result<(), StoreError> {
-        if let Err(error) = self.flush(&mut lock(&self.backlog)) {
+        if let Err(error) = self.flush(&mut locks::lock(&self.backlog)) {
             log::error!("what waited to be saved is lost: {error}");
         }
-        self.renew(&mut lock(&self.base))
+        self.renew(&mut locks::lock(&self.base))
     }
 
     fn encode(&self, changes: &[S::Change]) -> Result<Encoded<S::Change>, StoreError> {
@@ -381,12 +378,12 @@ impl<S: State> Store<S> {
 
     /// Replaces a journal that can no longer be trusted.
     fn mend(&self) -> Result<(), StoreError> {
-        if !lock(&self.journal).suspect {
+        if !locks::lock(&self.journal).suspect {
             return Ok(());
         }
-        let mut base = lock(&self.base);
+        let mut base = locks::lock(&self.base);
         // It may have been replaced while we waited.
-        if lock(&self.journal).suspect {
+        if locks::lock(&self.journal).suspect {
             self.renew(&mut base)?;
         }
         Ok(())
@@ -395,7 +392,7 @@ impl<S: State> Store<S> {
     /// Waits until a ticket's lines are on disk. The first to come syncs for all who have written
     /// by then.
     fn settle(&self, ticket: Ticket) -> Result<(), StoreError> {
-        let mut sync = lock(&self.sync);
+        let mut sync = locks::lock(&self.sync);
         if let Some(error) = sync.failed.remove(&ticket.last) {
             return Err(error);
         }
@@ -403,7 +400,7 @@ impl<S: State> Store<S> {
             return Ok(());
         }
         let (file, upto, suspect) = {
-            let journal = lock(&self.journal);
+            let journal = locks::lock(&self.journal);
             (journal.file.clone(), journal.last, journal.suspect)
         };
         let result = if suspect {
@@ -411,7 +408,7 @@ impl<S: State> Store<S> {
         } else {
             self.disk.sync_data(&file)
         };
-        let mut journal = lock(&self.journal);
+        let mut journal = locks::lock(&self.journal);
         match result {
             Ok(()) => {
                 journal.waiting.retain(|other| other.last > upto);

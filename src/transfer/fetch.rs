@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::copy::Copying;
-use super::open_file::{Progress, lock};
+use super::open_file::Progress;
 use super::verdict::{Refusal, failed};
 use super::{Job, WorkerContext};
 use crate::base::copy_buffer::CopyBuffer;
 use crate::base::display::clean;
 use crate::base::intervals::Intervals;
+use crate::base::locks;
 use crate::model::outcome::Outcome;
 use crate::model::ranges::Range;
 use crate::store::saved::Change;
@@ -140,7 +141,7 @@ impl Job {
 
     /// The file's first address: one worker fetches it, the others wait for that.
     pub(super) fn shared_address(&self, context: &WorkerContext) -> Result<Address, Outcome> {
-        let _fetching = lock(&self.file.fetching_address);
+        let _fetching = locks::lock(&self.file.fetching_address);
         if let Some(address) = self.file.known_address() {
             return Ok(address);
         }

@@ -1,8 +1,9 @@
 //! A file on its way: its ranges, its address and its `.part`, shared by the workers that fetch it.
 
+use crate::base::locks;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use super::changes::Changes;
@@ -94,7 +95,7 @@ impl OpenFile {
     }
 
     pub(super) fn progress(&self) -> MutexGuard<'_, Progress> {
-        lock(&self.progress)
+        locks::lock(&self.progress)
     }
 
     /// Has the file written from its beginning on, as where it cannot have holes.
@@ -144,7 +145,7 @@ impl OpenFile {
 
     /// The address that later ranges use.
     pub fn known_address(&self) -> Option<Address> {
-        lock(&self.address).clone()
+        locks::lock(&self.address).clone()
     }
 
     /// Adds what the journal does not know yet to `changes`. Until what is returned is dropped,
@@ -177,12 +178,12 @@ impl OpenFile {
 
     /// The `.part`, where it is open.
     pub(super) fn open_part(&self) -> Option<Arc<Part>> {
-        lock(&self.part).clone()
+        locks::lock(&self.part).clone()
     }
 
     /// Keeps a `.part` open for the jobs to come. False where the file was given up meanwhile.
     pub(super) fn keep_part(&self, part: &Arc<Part>) -> bool {
-        let mut slot = lock(&self.part);
+        let mut slot = locks::lock(&self.part);
         let wanted = !self.given_up.load(Ordering::Acquire);
         if wanted {
             *slot = Some(part.clone());
@@ -192,7 +193,7 @@ impl OpenFile {
 
     /// Closes the `.part`; it is opened again when needed.
     pub fn close(&self) {
-        *lock(&self.part) = None;
+        *locks::lock(&self.part) = None;
         self.forget_address();
     }
 
@@ -203,11 +204,11 @@ impl OpenFile {
     }
 
     pub(super) fn forget_address(&self) {
-        *lock(&self.address) = None;
+        *locks::lock(&self.address) = None;
     }
 
     pub(super) fn keep_address(&self, address: &Address) {
-        *lock(&self.address) = Some(address.clone());
+        *locks::lock(&self.address) = Some(address.clone());
     }
 
     /// Keeps an address behind which a request failed in a way that may pass, unless that went on
@@ -231,16 +232,11 @@ impl OpenFile {
 
     /// Keeps an address where there is no other, which may be fresher.
     pub(super) fn leave_address(&self, address: Address) {
-        let mut slot = lock(&self.address);
+        let mut slot = locks::lock(&self.address);
         if !self.given_up.load(Ordering::Acquire) {
             slot.get_or_insert(address);
         }
     }
-}
-
-/// What is guarded is whole at all times, so a panic elsewhere leaves nothing half done.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Hands what the journal does not know yet of these files, each given with its download's key and

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::open_file::{Part, lock};
+use super::open_file::Part;
 use super::publish::free_part;
 use super::verdict::broken;
 use super::{BLOCK, Job, WorkerContext};
 use crate::base::intervals::Intervals;
+use crate::base::locks;
 use crate::dest::{self, Root};
 use crate::model::outcome::Outcome;
 use crate::model::problem::{Code, FileProblem};
@@ -21,7 +22,7 @@ impl Job {
         if let Some(part) = self.file.open_part() {
             return Ok(part);
         }
-        let _opening = lock(&self.file.opening_part);
+        let _opening = locks::lock(&self.file.opening_part);
         if let Some(part) = self.file.open_part() {
             return Ok(part);
         }

@@ -13,10 +13,11 @@
 //! share if each waited for another's piece as well. How far it can be behind is bounded, so that
 //! one that comes late, or again, does not catch up.
 
+use crate::base::locks;
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -226,7 +227,7 @@ pub struct RateLimiter {
 
 impl RateLimiter {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locks::lock(&self.state)
     }
 
     /// Whether there is a limit now.

@@ -1,8 +1,9 @@
 //! One stretch of transferring of one download: from its start or resume to its pause, error or
 //! end.
 
+use crate::base::locks;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::dest::{DestError, Folder, Owner, Root};
@@ -122,7 +123,7 @@ impl Run {
     /// It was unmounted, removed or replaced.
     pub fn check_destination(&self, root: &Root) -> Result<(), DestError> {
         let now = Instant::now();
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut looked = locks::lock(&self.looked);
         if looked.is_some_and(|last| now.duration_since(last) < LOOK_EVERY) {
             return Ok(());
         }
@@ -143,7 +144,7 @@ impl Run {
         dir: u32,
     ) -> Result<Arc<Folder>, DestError> {
         let cached = {
-            let folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+            let folders = locks::lock(&self.folders);
             folders
                 .iter()
                 .find(|(index, _)| *index == dir)
@@ -153,7 +154,7 @@ impl Run {
             return Ok(folder);
         }
         let folder = Arc::new(root.folder(&table.dir_components(dir), true)?);
-        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut folders = locks::lock(&self.folders);
         if folders.len() >= OPEN_FOLDERS {
             folders.remove(0);
         }

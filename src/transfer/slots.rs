@@ -4,6 +4,7 @@
 //! suddenly fewer slots than workers that have one, those that are too many are asked to leave in
 //! the middle of their job: a range can take long.
 
+use crate::base::locks;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -47,7 +48,7 @@ impl WorkerSlots {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locks::lock(&self.state)
     }
 
     fn note(&self, state: &State) {

@@ -8,8 +8,9 @@
 //! and one that has just become so is not given up again and again: each time is waited for twice
 //! as long.
 
+use crate::base::locks;
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// A connection is judged by what it brought in so long: shorter than that, a lost packet looks
@@ -92,7 +93,7 @@ impl Meter {
 
 impl Speeds {
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locks::lock(&self.0)
     }
 
     /// A connection has brought what was wanted of it.

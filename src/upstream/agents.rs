@@ -1,7 +1,8 @@
 //! ureq's agents: for each thread its own, with connections of their own; roots and TLS sessions
 //! are common to all.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::base::locks;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -158,7 +159,7 @@ impl Agents {
     }
 
     fn own(&self) -> MutexGuard<'_, Own> {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+        locks::lock(&self.own)
     }
 
     /// For http.
@@ -198,7 +199,7 @@ impl Agents {
 
 impl Common {
     fn tls(&self) -> MutexGuard<'_, Tls> {
-        self.tls.lock().unwrap_or_else(PoisonError::into_inner)
+        locks::lock(&self.tls)
     }
 
     fn local_trust(&self) -> Option<Trust> {

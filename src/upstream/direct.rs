@@ -7,10 +7,11 @@
 //! last byte the connection is between two answers again: it is parked here, and the dialer takes
 //! it from here.
 
+use crate::base::locks;
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -92,7 +93,7 @@ impl IdleSockets {
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<(Peer, Instant, Arc<TcpStream>)>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        locks::lock(&self.idle)
     }
 
     /// Takes a connection back whose last answer was read to its end.

@@ -1,6 +1,7 @@
 //! A few hosts of which something was found out.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use crate::base::locks;
+use std::sync::{Mutex, MutexGuard};
 
 /// A hostile listing could name many.
 const MOST: usize = 64;
@@ -11,7 +12,7 @@ pub struct Hosts(Mutex<Vec<String>>);
 
 impl Hosts {
     fn hosts(&self) -> MutexGuard<'_, Vec<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locks::lock(&self.0)
     }
 
     pub fn has(&self, host: &str) -> bool {

@@ -4,6 +4,7 @@
 //! API calls and requests for bytes are counted apart, since servers that are both often limit only
 //! one of them.
 
+use crate::base::locks;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -93,7 +94,7 @@ pub struct Permits {
 
 impl Permits {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locks::lock(&self.state)
     }
 
     /// Whether requests to that host are limited now, so that none may be sent ahead.

@@ -1,9 +1,10 @@
 //! The package token: fetched when first needed, renewed once for all workers together.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::base::backoff::Backoff;
+use crate::base::locks;
 use crate::base::secret::Secret;
 use crate::model::problem::{Code, Problem};
 use crate::model::request::DownloadRequest;
@@ -159,7 +160,7 @@ impl Session {
     }
 
     fn lock(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        locks::lock(&self.current)
     }
 }
 

@@ -4,6 +4,7 @@
 //! most twenty times a second. It is there only while somebody watches, and asks nothing of the
 //! controller: what it reads are the same counters that every GET reads.
 
+use crate::base::locks;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -61,7 +62,7 @@ impl Hub {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locks::lock(&self.state)
     }
 
     /// Begins to watch.

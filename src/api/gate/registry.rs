@@ -1,5 +1,6 @@
 //! The connections that are open, and which of them can be given up for a new one.
 
+use crate::base::locks;
 use std::collections::HashMap;
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -54,7 +55,7 @@ impl Default for Registry {
 
 impl Registry {
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Slot>>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+        locks::lock(&self.slots)
     }
 
     /// Microseconds since the registry was made.

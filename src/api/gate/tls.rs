@@ -16,6 +16,7 @@ use rustls::{ServerConfig, ServerConnection};
 use super::limits::Limits;
 use super::wait;
 use crate::base::listen::TlsFiles;
+use crate::base::locks;
 
 /// The first byte of a TLS connection: a record of a handshake (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 0x16;
@@ -44,7 +45,7 @@ impl Certificate {
     /// As for [`Certificate::read`]; what was read before still holds then.
     pub fn reload(&self) -> Result<(), String> {
         let config = Arc::new(load(&self.files)?);
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        *locks::write(&self.config) = config;
         Ok(())
     }
 

@@ -1,8 +1,9 @@
 //! Log lines while bars are on the terminal: held back, and written above the bars when these are
 //! drawn next.
 
+use crate::base::locks;
 use std::io::{self, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 /// More is dropped, in bytes: it is a screen's worth many times over.
 const MOST: usize = 64 << 10;
@@ -11,7 +12,7 @@ const MOST: usize = 64 << 10;
 static HELD: Mutex<Option<Vec<u8>>> = Mutex::new(None);
 
 fn held() -> MutexGuard<'static, Option<Vec<u8>>> {
-    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+    locks::lock(&HELD)
 }
 
 /// Where the log goes; the program's logger writes to it.

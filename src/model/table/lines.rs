@@ -1,6 +1,7 @@
 //! A table as JSON lines on disk: written once, when the package was listed.
 
 use super::*;
+use crate::base::locks;
 
 impl FileTable {
     /// Writes folders and files as JSON lines, for [`FileTable::load`].
@@ -20,7 +21,7 @@ impl FileTable {
             serde_json::to_writer(&mut *out, &(dir.parent, &dir.name, u8::from(dir.ours)))?;
             out.write_all(b"\n")?;
         }
-        let extras = self.extras.read().unwrap_or_else(PoisonError::into_inner);
+        let extras = locks::read(&self.extras);
         for file in 0..self.len() {
             let extra = extras.get(&file);
             let rare = Rare {

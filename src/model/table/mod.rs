@@ -18,6 +18,7 @@ use std::sync::{PoisonError, RwLock};
 use serde::{Deserialize, Serialize};
 
 use crate::base::intervals::Intervals;
+use crate::base::locks;
 use crate::model::problem::FileProblem;
 use crate::model::state::State;
 
@@ -234,7 +235,7 @@ impl FileTable {
 
     /// The names that the file has on disk.
     pub fn names(&self, file: u32) -> Names {
-        let extras = self.extras.read().unwrap_or_else(PoisonError::into_inner);
+        let extras = locks::read(&self.extras);
         let planned = self.planned_name(file);
         let extra = extras.get(&file);
         if let Some(names) = extra.and_then(|extra| extra.renamed.clone()) {
@@ -339,17 +340,12 @@ impl FileTable {
 
     /// Why a file failed or was skipped.
     pub fn problem(&self, file: u32) -> Option<FileProblem> {
-        self.extras
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&file)?
-            .problem
-            .clone()
+        locks::read(&self.extras).get(&file)?.problem.clone()
     }
 
     /// The modification time by which the saved file is known again, nanoseconds since 1970.
     pub fn saved_mtime(&self, file: u32) -> Option<i64> {
-        let extras = self.extras.read().unwrap_or_else(PoisonError::into_inner);
+        let extras = locks::read(&self.extras);
         extras
             .get(&file)
             .and_then(|extra| extra.saved_mtime)
@@ -362,7 +358,7 @@ impl FileTable {
     }
 
     fn extra(&self, file: u32, change: impl FnOnce(&mut Extra)) {
-        let mut extras = self.extras.write().unwrap_or_else(PoisonError::into_inner);
+        let mut extras = locks::write(&self.extras);
         change(extras.entry(file).or_default());
     }
 
@@ -377,7 +373,7 @@ impl FileTable {
                 .collect(),
             ..Changed::default()
         };
-        let extras = self.extras.read().unwrap_or_else(PoisonError::into_inner);
+        let extras = locks::read(&self.extras);
         for (&file, extra) in extras.iter() {
             changed
                 .renamed

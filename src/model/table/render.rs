@@ -1,6 +1,7 @@
 //! Files as the API shows them.
 
 use super::*;
+use crate::base::locks;
 
 impl FileTable {
     /// Renders up to `most` files from index `from` on as JSON objects separated by commas,
@@ -46,7 +47,7 @@ impl FileTable {
 
     fn shown<'a>(&'a self, file: u32, dir_path: &str, download: State) -> Shown<'a> {
         let planned = self.planned_name(file);
-        let extras = self.extras.read().unwrap_or_else(PoisonError::into_inner);
+        let extras = locks::read(&self.extras);
         let extra = extras.get(&file);
         let renamed = extra
             .and_then(|extra| extra.renamed.as_ref())

@@ -1,12 +1,13 @@
 //! Disks that fill up and disks that fail.
 
+use crate::base::locks;
 use std::fs::{self, File};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 
 use super::super::disk::{Disk, SystemDisk};
-use super::super::{JOURNAL, StoreError, lock};
+use super::super::{JOURNAL, StoreError};
 use super::*;
 
 /// A disk with so many bytes of space, whose syncs and truncations can be made to fail.
@@ -338,7 +339,7 @@ fn busy_while_renewing(nth: u64) {
         let (store, mark) = (&store, store.mark());
         let marked = scope.spawn(move || store.synced(mark));
         if nth == 1 {
-            while lock(&store.journal).synced < 2 {
+            while locks::lock(&store.journal).synced < 2 {
                 std::thread::yield_now();
             }
         }

@@ -5,12 +5,13 @@ mod settle;
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rayon::prelude::*;
 
 use crate::base::display::clean;
+use crate::base::locks;
 use crate::dest::paths;
 use crate::dest::plan::{PlanError, Planner, RootDisk};
 use crate::dest::{DestError, Identity, Root};
@@ -175,7 +176,7 @@ pub fn begin(
         None => list(run, &root, context, board)?,
     };
     {
-        let _one_at_a_time = PLANNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = locks::lock(&PLANNING);
         space::check(run, &root, &table, board).map_err(StartError::Broken)?;
     }
     make_folders(&root, &table)?;
@@ -209,7 +210,7 @@ fn list(
         })?;
     context.keep_token(run)?;
     let planner = reading.finish(&download.order.options)?;
-    let _one_at_a_time = PLANNING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one_at_a_time = locks::lock(&PLANNING);
     let disk = RootDisk::new(root, reserved(download, board));
     let table = planner
         .finish(&disk, download.order.if_exists)
