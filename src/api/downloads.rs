@@ -14,6 +14,7 @@ use crate::model::download::Download;
 use crate::model::link::Origins;
 use crate::model::problem::Code;
 use crate::model::request::DownloadRequest;
+use crate::model::selection::Scratch;
 use crate::model::state::State;
 
 /// Files up to which a download's details are rendered in memory and sent with their length.
@@ -170,8 +171,9 @@ fn part(
     let (mut total, mut count, mut last) = (0, 0, None::<&str>);
     let (mut begun, mut more) = (which.after.is_none(), false);
     let most = which.limit.unwrap_or(usize::MAX);
+    let mut scratch = Scratch::default();
     for file in table.iter().flat_map(|table| table.rows(summary.state)) {
-        let wanted = which.wants(&file);
+        let wanted = which.wants(&file, &mut scratch);
         total += usize::from(wanted);
         if !begun {
             begun = which.after.as_deref() == Some(file.file_id);

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::answer::Answer;
 use super::error::ApiError;
 use crate::model::download::{SUMMARY_FIELDS, Summary};
-use crate::model::glob::Pattern;
+use crate::model::selection::{Pattern, Scratch};
 use crate::model::state::State;
 use crate::model::table::{FileState, Shown};
 
@@ -79,12 +79,12 @@ impl Files {
     }
 
     /// Whether this is one of the files that are asked for, wherever the part begins.
-    pub fn wants(&self, file: &Shown<'_>) -> bool {
+    pub fn wants(&self, file: &Shown<'_>, scratch: &mut Scratch) -> bool {
         let states = self.states.as_deref();
         states.is_none_or(|states| states.contains(&file.state))
             && self.pattern.as_ref().is_none_or(|pattern| {
                 let listed = file.original_path.as_deref();
-                pattern.matches(listed.unwrap_or(&file.path))
+                pattern.matches(listed.unwrap_or(&file.path), scratch)
             })
     }
 }
@@ -201,7 +201,7 @@ pub fn file_states(value: &str) -> Result<Vec<FileState>, ApiError> {
 /// # Errors
 /// `invalid_parameter`: what is wrong with the pattern, and where.
 pub fn pattern(value: &str) -> Result<Pattern, ApiError> {
-    Pattern::parse(value)
+    Pattern::new(value)
         .map_err(|error| ApiError::invalid_parameter(format!("files_match: {error}")))
 }
 

@@ -6,7 +6,6 @@
 
 pub mod board;
 pub mod download;
-pub mod glob;
 pub mod link;
 pub mod listing;
 pub mod location;

@@ -7,9 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use serde::{Deserialize, Serialize};
 
 use crate::model::listing::Listed;
-use pattern::{Pattern, Scratch};
-
-pub use pattern::PatternError;
+pub use pattern::{Pattern, PatternError, Scratch};
 
 /// Identifiers in a selection, at most.
 pub const MAX_FILE_IDS: usize = 30_000;

@@ -71,13 +71,15 @@ impl Pattern {
         if chars.is_empty() {
             return Err(error(0, "it is empty"));
         }
+        // One at the very beginning says that the whole path is meant.
+        let from_top = chars.len() > 1 && chars[0] == '/';
         let mut compiler = Compiler {
             chars,
-            at: 0,
+            at: usize::from(from_top),
             steps: Vec::new(),
             groups: Vec::new(),
             begins: true,
-            is_path: false,
+            is_path: from_top,
         };
         compiler.compile()?;
         let Compiler {
@@ -392,6 +394,20 @@ mod tests {
             (r"\*", "x", false),
             (r"\{a\}", "{a}", true),
             ("]", "]", true),
+            ("/a", "a", true),
+            ("/a", "b/a", false),
+            ("/a/", "a/b", true),
+            ("a**/c", "ab/c", true),
+            ("a**/c", "c", false),
+            ("*/b/", "a/b/c", true),
+            ("*/b/", "b/c", false),
+            ("a/**/", "a/b/c", true),
+            ("a/**/", "b/a/c", false),
+            ("[^a]", "^", true),
+            ("{a/b,c}", "c", true),
+            ("{a/b,c}", "x/c", false),
+            ("{**/a,b}", "x/a", true),
+            ("{**/a,b}", "x/b", false),
         ] {
             assert_eq!(matches(pattern, path), expected, "{pattern} on {path}");
         }
@@ -427,6 +443,8 @@ mod tests {
             ("ab}", 3),
             ("ab\\", 3),
             ("[\\", 1),
+            ("/a}", 3),
+            ("é[z-a]", 3),
         ] {
             assert_eq!(
                 Pattern::new(pattern).unwrap_err().column,
