@@ -6,12 +6,12 @@
 //! removed, waits in the same way for those that use it. Folders are compared by where they really
 //! are, since symbolic links and bind mounts give one folder several names.
 
-use crate::base::locks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::slice;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::base::locks;
 use crate::dest::{self, DestError, Root};
 use crate::model::board::Board;
 use crate::model::location::Location;

@@ -1,7 +1,6 @@
 //! Removes what a deleted download leaves: its `.part` files and, if asked, everything that it
 //! made.
 
-use crate::base::locks;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -16,6 +15,7 @@ use crate::agent::claims::Claims;
 use crate::agent::messages::{Cleaned, Removal};
 use crate::agent::restore;
 use crate::agent::{FileLeft, MAX_FILES_LEFT};
+use crate::base::locks;
 use crate::dest::{DestError, Root};
 use crate::model::board::Board;
 use crate::model::state::State;

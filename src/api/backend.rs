@@ -8,7 +8,6 @@
 //! connections that come close together, the second may be left lying until the first one
 //! ends. So connections are made one after the other, each proved to be served by a probe.
 
-use crate::base::locks;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -23,6 +22,7 @@ use std::time::Duration;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::inbox::Inbox;
+use crate::base::locks;
 
 /// Answers a request. It must not block: there are [`HANDLERS`] threads for all of them.
 pub type Handler = Arc<dyn Fn(tiny_http::Request) + Send + Sync>;

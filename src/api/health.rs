@@ -1,6 +1,5 @@
 //! `GET /api/v1/health` and `GET /metrics`: how the agent is doing, for whoever watches over it.
 
-use crate::base::locks;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::sync::Mutex;
@@ -8,6 +7,7 @@ use std::time::Instant;
 
 use super::answer::{Answer, Body};
 use crate::agent::Agent;
+use crate::base::locks;
 use crate::model::state::State;
 use crate::model::table::Counts;
 

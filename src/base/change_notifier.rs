@@ -2,10 +2,11 @@
 //!
 //! Who changes something counts it here, which costs two atomic operations while nobody waits.
 
-use crate::base::locks;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
+
+use crate::base::locks;
 
 /// Counts changes, and wakes those who wait for the next one.
 #[derive(Default)]

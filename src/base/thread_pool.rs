@@ -1,12 +1,13 @@
 //! Threads that come when there is work and go when there has been none for a while: an agent that
 //! rests has no stacks and no buffers to keep.
 
-use crate::base::locks;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+
+use crate::base::locks;
 
 /// Time without a task after which a thread ends.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -82,6 +83,30 @@ impl<T: Send + 'static> ThreadPool<T> {
         drop(state);
         // Its receiver lives as long as `shared`.
         let _ = self.tasks.send(task);
+    }
+
+    /// The same, unless there is no thread and none can be started: then the task comes back.
+    ///
+    /// # Errors
+    /// The task.
+    pub fn try_send(&self, task: T) -> Result<(), T> {
+        let mut state = self.shared.state();
+        state.tasks += 1;
+        self.shared.fill(&mut state);
+        if state.threads == 0 {
+            state.tasks -= 1;
+            return Err(task);
+        }
+        drop(state);
+        // Its receiver lives as long as `shared`.
+        let _ = self.tasks.send(task);
+        Ok(())
+    }
+
+    /// None where a further task would be begun at once; else how many wait already.
+    pub fn queue(&self) -> Option<usize> {
+        let state = self.shared.state();
+        state.tasks.checked_sub(state.most)
     }
 
     /// Whether a further task would have to wait.

@@ -6,7 +6,6 @@
 //! of theirs helps. There is one list for the process, since whoever opens a destination has to
 //! heed it.
 
-use crate::base::locks;
 use std::fs::{File, metadata};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -18,6 +17,7 @@ use rustix::io::Errno;
 
 use super::DestError;
 use super::locate::locate;
+use crate::base::locks;
 use crate::model::location::Location;
 
 /// Device and inode.

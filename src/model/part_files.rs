@@ -5,10 +5,11 @@
 //! each file; and for a power cut, which may take such a line but not the `.part`, by a bound that
 //! is on disk before the `.part` is made.
 
-use crate::base::locks;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, TryLockError};
+
+use crate::base::locks;
 
 /// So many files are bounded at once, for each time costs a sync.
 const STRIDE: u32 = 512;

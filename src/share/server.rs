@@ -5,7 +5,6 @@
 //! is what a file that shrinks while it is sent needs, and copies in 8 KiB pieces; here the kernel
 //! sends files straight from its cache.
 
-use crate::base::locks;
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -17,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::answer::Answer;
 use super::http::{HEAD_LIMIT, Request, end_of_head};
+use crate::base::locks;
 
 /// Connections at the same time: as many as the largest agent has workers, twice.
 const CONNECTIONS: usize = 512;

@@ -3,10 +3,10 @@
 //! They are kept in memory, and go before anything that is appended later: the order of changes is
 //! part of what they say.
 
-use crate::base::locks;
 use std::collections::VecDeque;
 
 use super::{JOURNAL, State, Store, StoreError};
+use crate::base::locks;
 
 /// So many changes may wait. Beyond that the oldest about data are forgotten: what they tell of is
 /// fetched again, should this process end before there is room.

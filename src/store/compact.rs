@@ -6,7 +6,6 @@
 //! tail is copied and the files are swapped; commits wait, so that none is acknowledged that only
 //! the old journal holds.
 
-use crate::base::locks;
 use std::io;
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use super::journal::{Entry, Journal};
 use super::line::{self, Header};
 use super::replay::{Found, Snapshot};
 use super::{Base, JOURNAL, JSON, State, Store, StoreError, Syncs};
+use crate::base::locks;
 
 /// The journal may always grow this long (256 KiB), however small the JSON file is.
 pub(super) const SMALL: u64 = 256 << 10;

@@ -31,7 +31,6 @@ mod replay;
 pub mod saved;
 mod side;
 
-use crate::base::locks;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io;
@@ -49,6 +48,8 @@ use disk::{Disk, SystemDisk};
 use folder::Folder;
 use journal::{Encoded, Journal, Ticket};
 use replay::Found;
+
+use crate::base::locks;
 
 const JSON: &str = "downloads.json";
 const JOURNAL: &str = "downloads.journal";

@@ -1,12 +1,12 @@
 //! A file on its way: its ranges, its address and its `.part`, shared by the workers that fetch it.
 
-use crate::base::locks;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use super::changes::Changes;
+use crate::base::locks;
 use crate::dest::Folder;
 use crate::model::ranges::{Range, Ranges};
 use crate::model::table::Names;

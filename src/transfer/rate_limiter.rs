@@ -13,13 +13,14 @@
 //! share if each waited for another's piece as well. How far it can be behind is bounded, so that
 //! one that comes late, or again, does not catch up.
 
-use crate::base::locks;
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
+
+use crate::base::locks;
 
 /// Pieces of a second that are given out at a time.
 const PIECES: u64 = 50;

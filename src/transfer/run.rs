@@ -1,11 +1,11 @@
 //! One stretch of transferring of one download: from its start or resume to its pause, error or
 //! end.
 
-use crate::base::locks;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::base::locks;
 use crate::dest::{DestError, Folder, Owner, Root};
 use crate::model::download::Download;
 use crate::model::part_files::Parts;

@@ -4,10 +4,11 @@
 //! suddenly fewer slots than workers that have one, those that are too many are asked to leave in
 //! the middle of their job: a range can take long.
 
-use crate::base::locks;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use crate::base::locks;
 
 /// How long a worker that waits for a slot may not notice that its job was stopped.
 const SLICE: Duration = Duration::from_millis(250);

@@ -8,10 +8,11 @@
 //! and one that has just become so is not given up again and again: each time is waited for twice
 //! as long.
 
-use crate::base::locks;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use crate::base::locks;
 
 /// A connection is judged by what it brought in so long: shorter than that, a lost packet looks
 /// like a slow line.

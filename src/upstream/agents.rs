@@ -1,7 +1,6 @@
 //! ureq's agents: for each thread its own, with connections of their own; roots and TLS sessions
 //! are common to all.
 
-use crate::base::locks;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use super::permits::Permits;
 use super::pinned::{self, Pinned};
 use super::pipeline::{Pipelining, PipeliningBlocklist};
 use super::trust;
+use crate::base::locks;
 
 /// Response heads larger than this are refused, in bytes.
 const MAX_HEAD: usize = 32 * 1024;

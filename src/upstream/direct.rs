@@ -7,7 +7,6 @@
 //! last byte the connection is between two answers again: it is parked here, and the dialer takes
 //! it from here.
 
-use crate::base::locks;
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::BorrowedFd;
@@ -19,6 +18,7 @@ use rustix::net::{RecvFlags, recv};
 use rustix::pipe::{SpliceFlags, splice};
 
 use super::call_context::{self, LentSocket, Peer, Silence, classify_io_error};
+use crate::base::locks;
 
 /// Smaller bodies stay with ureq, in bytes: for them a connection that changes hands costs more
 /// than a copy.

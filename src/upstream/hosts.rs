@@ -1,7 +1,8 @@
 //! A few hosts of which something was found out.
 
-use crate::base::locks;
 use std::sync::{Mutex, MutexGuard};
+
+use crate::base::locks;
 
 /// A hostile listing could name many.
 const MOST: usize = 64;

@@ -4,7 +4,6 @@
 //! API calls and requests for bytes are counted apart, since servers that are both often limit only
 //! one of them.
 
-use crate::base::locks;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::call_context::{SLICE, Watch};
 use super::fault::Fault;
 use super::host_limit::{Hold, HostLimit};
+use crate::base::locks;
 
 /// A hostile listing could name many; those beyond are not limited.
 const MAX_HOSTS: usize = 64;

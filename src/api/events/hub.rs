@@ -4,7 +4,6 @@
 //! most twenty times a second. It is there only while somebody watches, and asks nothing of the
 //! controller: what it reads are the same counters that every GET reads.
 
-use crate::base::locks;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -12,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::ledger::{Change, Ledger};
 use crate::agent::Agent;
+use crate::base::locks;
 use crate::model::download::Download;
 
 /// The least time between two looks at the board.

@@ -1,6 +1,5 @@
 //! The connections that are open, and which of them can be given up for a new one.
 
-use crate::base::locks;
 use std::collections::HashMap;
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -8,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::socket::{Door, Socket};
+use crate::base::locks;
 
 /// The client has to act next: nothing is lost if the connection goes.
 const WAITING: u8 = 0;

@@ -1,9 +1,10 @@
 //! Log lines while bars are on the terminal: held back, and written above the bars when these are
 //! drawn next.
 
-use crate::base::locks;
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard};
+
+use crate::base::locks;
 
 /// More is dropped, in bytes: it is a screen's worth many times over.
 const MOST: usize = 64 << 10;

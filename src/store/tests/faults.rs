@@ -1,6 +1,5 @@
 //! Disks that fill up and disks that fail.
 
-use crate::base::locks;
 use std::fs::{self, File};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,6 +8,7 @@ use std::sync::{Arc, Barrier};
 use super::super::disk::{Disk, SystemDisk};
 use super::super::{JOURNAL, StoreError};
 use super::*;
+use crate::base::locks;
 
 /// A disk with so many bytes of space, whose syncs and truncations can be made to fail.
 #[derive(Clone)]
