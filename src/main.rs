@@ -17,6 +17,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
+#[cfg(not(target_arch = "arm"))]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A stop that takes longer is cut short: what matters is in the journal already.
 const LAST_RESORT: Duration = Duration::from_millis(4_500);
 

@@ -19,6 +19,7 @@ mod inbox;
 mod inspect;
 mod listing;
 mod options;
+mod packed;
 mod page;
 mod routes;
 mod settings;
@@ -45,6 +46,7 @@ use self::gate::socket::Listener;
 use self::gate::tls::Certificate;
 use self::guard::Guard;
 use self::health::Tally;
+use self::packed::OPENAPI;
 use self::thread_pool::ThreadPool;
 use crate::agent::Agent;
 use crate::base::listen::{Address, TlsFiles};
@@ -56,8 +58,6 @@ use crate::model::link::Origins;
 const CREATORS: usize = 64;
 /// Pauses, resumes, deletions and changes of settings at a time; each waits for the disk.
 const CHANGERS: usize = 16;
-/// The description of the API for machines.
-const OPENAPI: &str = include_str!("openapi.json");
 /// Bytes of an answer that surely fit into the socket's buffer, so that writing them does not
 /// wait for the reader.
 const SHORT_ANSWER: usize = 64 << 10;
@@ -371,7 +371,7 @@ impl Service {
             Call::Metrics => Ok(health::metrics(agent, &self.tally, self.hub.watchers())),
             Call::Index => Ok(Answer::json(200, routes::index())),
             Call::Health => Ok(health::health(agent, &self.tally)),
-            Call::OpenApi => Ok(Answer::json(200, OPENAPI.into())),
+            Call::OpenApi => Ok(Answer::json(200, OPENAPI.text().into())),
             Call::Events { after } => {
                 events::answer(&self.hub, after).map_err(|_| ApiError::overloaded())
             }

@@ -382,3 +382,15 @@ fn an_address_in_plain_http_is_refused_where_the_api_is_https() {
     let good = secure.origin.entry("F1");
     tree::assert_file(&dst.join("good"), good.seed, good.size);
 }
+
+/// A whole handshake costs as much as some files.
+#[test]
+fn thousands_of_files_take_two_handshakes_for_each_worker_at_the_most() {
+    let mut secure = Secure::new(Package::new().many(3000, 1000));
+    secure.args.extend(["--workers".into(), "8".into()]);
+    let rig = secure.rig();
+    let id = rig.create();
+    rig.complete(&id);
+    let handshakes = rig.origin.handshakes();
+    assert!((1..=16).contains(&handshakes), "{handshakes} handshakes");
+}

@@ -213,7 +213,7 @@ def resident(pid):
 
 def main():
     parser = argparse.ArgumentParser(prog="scripts/bench/api", description="haul's API, at rest and at scale")
-    parser.add_argument("--haul", help="the program to measure (default: a release build of this tree)")
+    parser.add_argument("--haul", help="the program to measure (default: the static binary of this tree)")
     parser.add_argument("--only", default="rest,requests,busy,scale", help="parts, separated by commas")
     parser.add_argument("--seconds", type=int, default=10, help="how long one measurement takes (default: 10)")
     parser.add_argument("--records", type=int, default=10_000, help="records in the long list (default: 10,000)")

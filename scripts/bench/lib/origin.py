@@ -135,7 +135,7 @@ http {{
   default_type application/octet-stream;
   server {{
     listen {self.host}:{self.port};
-    listen {self.host}:{self.secure_port} ssl;
+    listen {self.host}:{self.secure_port} ssl http2;
     ssl_certificate {self.folder}/cert.pem;
     ssl_certificate_key {self.folder}/key.pem;
     location /v1/links/ {{ alias {self.folder}/links/; }}

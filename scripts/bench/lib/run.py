@@ -206,8 +206,9 @@ def has_room(folder):
 
 def read_options():
     parser = argparse.ArgumentParser(prog="scripts/bench/run", description="haul against aria2, curl and rclone")
-    parser.add_argument("--haul", help="the program to measure (default: a release build of this tree)")
+    parser.add_argument("--haul", help="the program to measure (default: the static binary of this tree)")
     parser.add_argument("--only", default="1,2,3,4,5,6,7,8", help="workloads, separated by commas")
+    parser.add_argument("--scheme", default="https,http", help="https, http or both (default: both)")
     parser.add_argument("--tools", default="", help="only programs in whose name one of these words is, separated by commas")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies sizes and numbers of files")
@@ -239,7 +240,7 @@ def main():
     outcomes = []
     try:
         no_line = why_no_line() if 6 in wanted else None
-        for workload in workloads.all_workloads(options.scale, timed=not options.smoke):
+        for workload in workloads.all_workloads(options.scale, options.scheme.split(","), timed=not options.smoke):
             if workload.number not in wanted:
                 continue
             if workload.line and no_line:

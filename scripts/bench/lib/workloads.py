@@ -1,5 +1,6 @@
-"""The eight workloads: what is transferred, by whom, and what haul is held to."""
+"""The workloads: what is transferred, by whom, and what haul is held to. Each exists over https and over http."""
 
+import copy
 from dataclasses import dataclass, field
 
 import peers
@@ -27,9 +28,20 @@ class Workload:
     defaults: bool = False  # haul with its own number of workers
 
 
-def all_workloads(scale, timed=True):
-    """Every workload, its sizes and counts multiplied by `scale`. Where nothing is `timed`, the large files of the long
-    line are small, and fetched whole."""
+def all_workloads(scale, schemes, timed=True):
+    """Every workload by each of the `schemes`, its sizes and counts multiplied by `scale`. Where nothing is `timed`, the
+    large files of the long line are small, and fetched whole."""
+    found = []
+    for scheme in schemes:
+        for workload in _workloads(scale, timed):
+            workload = copy.copy(workload)
+            workload.secure = scheme == "https"
+            workload.title = f"{scheme}, {workload.title}"
+            found.append(workload)
+    return found
+
+
+def _workloads(scale, timed):
 
     def bytes_(size):
         return max(int(size * scale) // MIB, 1) * MIB
@@ -59,7 +71,7 @@ def all_workloads(scale, timed=True):
                  line=(50, 0), seconds=seconds, target={"rate": 1.1}, **distant),
         Workload(6, f"100 ms round trip, 0.1 % loss, {count(2000)} files of 16 KiB",
                  Package("far-small", many(count(2000), 16 << 10, 20)), line=(50, 1000), target={"wall": 0.9}, **distant),
-        Workload(7, f"https, one file of {half[0][1] // MIB} MiB", Package("secure", half), secure=True, target=ahead),
+        Workload(7, f"one file of {half[0][1] // MIB} MiB", Package("half", half), target=ahead),
         Workload(8, f"disk, {len(small)} files of 16 KiB", Package("disk-small", small), disk=True, unsynced=True),
         Workload(8, f"disk, {len(middle)} files of 5 MiB", Package("disk-middle", middle), disk=True, unsynced=True),
         Workload(8, f"disk, one file of {half[0][1] // MIB} MiB", Package("disk-one", half), disk=True, unsynced=True),

@@ -12,7 +12,7 @@ use crate::model::problem::Code;
 use crate::model::state::State;
 
 fn document() -> Value {
-    serde_json::from_str(crate::api::OPENAPI).unwrap()
+    serde_json::from_str(&crate::api::OPENAPI.text()).unwrap()
 }
 
 fn strings(list: &Value) -> BTreeSet<String> {

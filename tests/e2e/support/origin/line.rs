@@ -2,14 +2,17 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rustls::{ServerConfig, ServerConnection, Stream};
+use rustls::{HandshakeKind, ServerConfig, ServerConnection, Stream};
 
 pub(super) struct Line {
     socket: TcpStream,
     tls: Option<Mutex<ServerConnection>>,
+    /// Its handshake is counted.
+    counted: AtomicBool,
 }
 
 impl Line {
@@ -18,7 +21,17 @@ impl Line {
         Line {
             socket,
             tls: tls.map(Mutex::new),
+            counted: AtomicBool::new(false),
         }
+    }
+
+    /// Whether, as it seems for the first time, it began with a whole handshake, not with one that
+    /// an earlier connection's took the place of. Never in the clear.
+    pub fn is_new_handshake(&self) -> bool {
+        let kind = |tls: &Mutex<ServerConnection>| tls.lock().unwrap().handshake_kind();
+        let kind = self.tls.as_ref().and_then(kind);
+        kind.is_some_and(|kind| kind != HandshakeKind::Resumed)
+            && !self.counted.swap(true, Ordering::Relaxed)
     }
 
     /// Dropping it is a reset from now on.

@@ -17,7 +17,7 @@ mod tests;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -50,6 +50,8 @@ struct Shared {
     gates: Mutex<Vec<Gate>>,
     closed: AtomicBool,
     connections: Mutex<HashMap<u64, TcpStream>>,
+    /// Whole TLS handshakes so far.
+    handshakes: AtomicUsize,
 }
 
 impl Shared {
@@ -121,6 +123,7 @@ impl Origin {
             gates: Mutex::default(),
             closed: AtomicBool::new(false),
             connections: Mutex::default(),
+            handshakes: AtomicUsize::new(0),
         };
         Origin {
             shared: Arc::new(shared),
@@ -254,6 +257,11 @@ impl Origin {
 
     pub fn ledger(&self) -> &Ledger {
         &self.shared.ledger
+    }
+
+    /// Whole TLS handshakes so far, of connections that have asked for something.
+    pub fn handshakes(&self) -> usize {
+        self.shared.handshakes.load(Ordering::SeqCst)
     }
 
     pub fn count(&self, kind: Kind) -> usize {

@@ -1,6 +1,7 @@
 //! One connection to the upstream: requests in, answers out, with the faults that were asked for.
 
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::super::content;
@@ -15,6 +16,9 @@ use super::world::Truth;
 pub(super) fn converse(shared: &Shared, line: &Line) -> io::Result<()> {
     let mut input = BufReader::new(line);
     while let Some(seen) = read_request(&mut input)? {
+        if line.is_new_handshake() {
+            shared.handshakes.fetch_add(1, Ordering::SeqCst);
+        }
         let seen = shared.ledger.arrive(seen);
         let seat = Seat::take(shared, &seen);
         let reply = match &seat {
