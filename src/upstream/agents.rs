@@ -4,17 +4,17 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::unversioned::transport::{ConnectionDetails, Connector, RustlsConnector, Transport};
-use ureq::{Agent, Error};
+use ureq::Agent;
+use ureq::tls::Certificate;
+use ureq::unversioned::transport::Connector;
 
 use super::connection::{Dialer, INPUT_BUFFER, OUTPUT_BUFFER, Unresolved};
 use super::direct::IdleSockets;
 use super::hosts::Hosts;
 use super::obs_fold::Unfolding;
 use super::permits::Permits;
-use super::pinned::{self, Pinned};
 use super::pipeline::{Pipelining, PipeliningBlocklist};
+use super::tls::TlsConnector;
 use super::trust;
 use crate::base::locks;
 
@@ -52,42 +52,8 @@ struct Common {
 #[derive(Default)]
 struct Tls {
     /// Inside: None where there are no roots but those compiled in.
-    local: Option<Option<Trust>>,
-    bundled: Option<Trust>,
-}
-
-#[derive(Clone)]
-struct Trust {
-    roots: RootCerts,
-    connector: Arc<RustlsConnector>,
-    /// Where certificates were given, one of which may be a server's own.
-    pinned: Pinned,
-}
-
-impl Trust {
-    fn new(roots: RootCerts) -> Trust {
-        Trust {
-            roots,
-            connector: Arc::default(),
-            pinned: Pinned::default(),
-        }
-    }
-
-    /// What this machine trusts, and certificates that were given. None where neither has any.
-    fn local(given: &[Certificate<'static>]) -> Option<Trust> {
-        let all = trust::local_certificates(given);
-        if all.is_empty() {
-            return None;
-        }
-        let pinned = match given {
-            [] => Pinned::default(),
-            _ => pinned::trusting(&all, given),
-        };
-        Some(Trust {
-            pinned,
-            ..Trust::new(RootCerts::from(all))
-        })
-    }
+    local: Option<Option<TlsConnector>>,
+    bundled: Option<TlsConnector>,
 }
 
 /// Each is made when it is first needed.
@@ -168,7 +134,7 @@ impl Agents {
         let plain = &mut own.plain;
         let make = || {
             self.common
-                .agent(self.common.parked.clone(), Trust::new(RootCerts::WebPki))
+                .agent(self.common.parked.clone(), TlsConnector::default())
         };
         plain.get_or_insert_with(make).clone()
     }
@@ -202,30 +168,29 @@ impl Common {
         locks::lock(&self.tls)
     }
 
-    fn local_trust(&self) -> Option<Trust> {
+    fn local_trust(&self) -> Option<TlsConnector> {
         let mut tls = self.tls();
-        let make = || Trust::local(&self.given);
+        let make = || trust::local(&self.given);
         tls.local.get_or_insert_with(make).clone()
     }
 
-    fn bundled_trust(&self) -> Trust {
+    fn bundled_trust(&self) -> TlsConnector {
         let mut tls = self.tls();
-        let make = || Trust::new(RootCerts::WebPki);
-        tls.bundled.get_or_insert_with(make).clone()
+        tls.bundled.get_or_insert_with(trust::bundled).clone()
     }
 
     /// Nobody reads a TLS connection but rustls: none is lent, and so none is parked.
-    fn secure_agent(&self, trust: Trust) -> Agent {
-        self.agent(Arc::new(IdleSockets::new(0, IDLE_AGE)), trust)
+    fn secure_agent(&self, tls: TlsConnector) -> Agent {
+        self.agent(Arc::new(IdleSockets::new(0, IDLE_AGE)), tls)
     }
 
-    fn agent(&self, parked: Arc<IdleSockets>, trust: Trust) -> Agent {
+    fn agent(&self, parked: Arc<IdleSockets>, tls: TlsConnector) -> Agent {
         let silence = self.silence;
-        agent(Dialer { silence, parked }, trust, self.one_by_one.clone())
+        agent(Dialer { silence, parked }, tls, self.one_by_one.clone())
     }
 }
 
-fn agent(dialer: Dialer, trust: Trust, one_by_one: Arc<PipeliningBlocklist>) -> Agent {
+fn agent(dialer: Dialer, tls: TlsConnector, one_by_one: Arc<PipeliningBlocklist>) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
@@ -240,30 +205,10 @@ fn agent(dialer: Dialer, trust: Trust, one_by_one: Arc<PipeliningBlocklist>) -> 
         .max_idle_connections(KEPT_ALIVE)
         .max_idle_connections_per_host(KEPT_ALIVE)
         .max_idle_age(IDLE_AGE)
-        .tls_config(TlsConfig::builder().root_certs(trust.roots).build())
         .build();
     let connector = dialer
-        // Before ureq's own, which leaves alone what speaks TLS already.
-        .chain(trust.pinned)
-        .chain(Shared(trust.connector))
+        .chain(tls)
         .chain(Pipelining(one_by_one))
         .chain(Unfolding);
     Agent::with_parts(config, connector, Unresolved)
-}
-
-/// A connector that several agents have in common, and with it the roots and the sessions that it
-/// knows.
-#[derive(Debug)]
-struct Shared<C>(Arc<C>);
-
-impl<In: Transport, C: Connector<In>> Connector<In> for Shared<C> {
-    type Out = C::Out;
-
-    fn connect(
-        &self,
-        details: &ConnectionDetails,
-        chained: Option<In>,
-    ) -> Result<Option<C::Out>, Error> {
-        self.0.connect(details, chained)
-    }
 }

@@ -19,12 +19,13 @@ mod json;
 mod listing;
 mod obs_fold;
 mod permits;
-pub mod pinned;
+mod pinned;
 mod pipeline;
 mod refusal;
 pub mod session;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 pub mod trust;
 mod web_page;
 

@@ -4,57 +4,41 @@
 //! that very certificate. webpki refuses it, since an authority's certificate is not to be a
 //! server's; curl and openssl take it, since it was named. So do we: where it is byte for byte one
 //! of those that were given, valid now, and for this name.
-//!
-//! ureq has no place for such a rule, so this connector speaks TLS in its stead, the same way.
 
-use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore,
-    SignatureScheme, StreamOwned,
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
-use ureq::Error;
 use ureq::tls::Certificate;
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
-    TransportAdapter,
-};
 
-/// Speaks TLS where there is something to speak it with; else it leaves that to the next connector.
-#[derive(Debug, Clone, Default)]
-pub struct Pinned(Option<Arc<ClientConfig>>);
-
-/// A connector that trusts `all` as authorities, and `given` as servers' own certificates too.
-pub fn trusting(all: &[Certificate<'static>], given: &[Certificate<'static>]) -> Pinned {
-    let der = |certificate: &Certificate<'static>| CertificateDer::from(certificate.der().to_vec());
-    let provider = Arc::new(ring::default_provider());
-    let mut roots = RootCertStore::empty();
-    // Those that cannot be parsed are left out; the others are still good.
-    roots.add_parsable_certificates(all.iter().map(der));
-    let given = given.iter().map(der).collect();
-    Pinned(config(roots, given, provider).ok().map(Arc::new))
-}
-
-fn config(
+/// A configuration that trusts `roots` as authorities, and `given` as servers' own certificates
+/// too. None where there is no root.
+pub fn config(
     roots: RootCertStore,
-    given: Vec<CertificateDer<'static>>,
+    given: &[Certificate<'static>],
     provider: Arc<CryptoProvider>,
-) -> Result<ClientConfig, Box<dyn std::error::Error>> {
-    let authorities =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()?;
-    let verifier = Arc::new(Verifier { authorities, given });
+) -> Option<ClientConfig> {
+    let given = given
+        .iter()
+        .map(|certificate| CertificateDer::from(certificate.der().to_vec()));
+    let authorities = WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone());
+    let verifier = Verifier {
+        authorities: authorities.build().ok()?,
+        given: given.collect(),
+    };
     let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
+        .with_safe_default_protocol_versions()
+        .ok()?
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
-    Ok(config)
+    Some(config)
 }
 
 /// webpki's rules, and the one exception.
@@ -121,77 +105,5 @@ fn is_authority(error: &rustls::Error) -> bool {
             other.to_string() == "CaUsedAsEndEntity"
         }
         _ => false,
-    }
-}
-
-impl<In: Transport> Connector<In> for Pinned {
-    type Out = Either<In, Tls>;
-
-    fn connect(
-        &self,
-        details: &ConnectionDetails,
-        chained: Option<In>,
-    ) -> Result<Option<Self::Out>, Error> {
-        let Some(line) = chained else {
-            return Ok(None);
-        };
-        let Some(config) = self.0.as_ref().filter(|_| details.needs_tls()) else {
-            return Ok(Some(Either::A(line)));
-        };
-        let host = details.uri.host().unwrap_or_default();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let name = ServerName::try_from(bare.to_owned())
-            .map_err(|_| Error::Tls("a host that no certificate can name"))?;
-        let mut conn = ClientConnection::new(config.clone(), name)?;
-        let mut sock = TransportAdapter::new(line.boxed(), details.current_time.clone());
-        sock.set_timeout(details.timeout);
-        conn.complete_io(&mut sock)?;
-        let buffers = LazyBuffers::new(
-            details.config.input_buffer_size(),
-            details.config.output_buffer_size(),
-        );
-        let stream = StreamOwned { conn, sock };
-        Ok(Some(Either::B(Tls { buffers, stream })))
-    }
-}
-
-/// A line under TLS.
-pub struct Tls {
-    buffers: LazyBuffers,
-    stream: StreamOwned<ClientConnection, TransportAdapter>,
-}
-
-impl fmt::Debug for Tls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").finish_non_exhaustive()
-    }
-}
-
-impl Transport for Tls {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        &mut self.buffers
-    }
-
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        use std::io::Write;
-        self.stream.get_mut().set_timeout(timeout);
-        self.stream.write_all(&self.buffers.output()[..amount])?;
-        Ok(())
-    }
-
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        use std::io::Read;
-        self.stream.get_mut().set_timeout(timeout);
-        let amount = self.stream.read(self.buffers.input_append_buf())?;
-        self.buffers.input_appended(amount);
-        Ok(amount > 0)
-    }
-
-    fn is_open(&mut self) -> bool {
-        self.stream.get_mut().get_mut().is_open()
-    }
-
-    fn is_tls(&self) -> bool {
-        true
     }
 }

@@ -1,16 +1,24 @@
 //! Whom we trust to vouch for a server: the roots that are compiled in, the system's, and those of
 //! `--ca-file`.
 //!
-//! ureq takes either its own roots or a list of ours, not both, so there are up to two agents for
-//! https: one that trusts the system and `--ca-file`, asked first, and one that trusts the roots
-//! compiled in. Both are made when first needed: an agent that never meets https holds no roots.
+//! There are up to two agents for https: one that trusts the system and `--ca-file`, asked first,
+//! and one that trusts the roots compiled in. Both are made when first needed: an agent that never
+//! meets https holds no roots.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::base::permission::explained;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore};
 use ureq::tls::{Certificate, PemItem, parse_pem};
+use webpki_roots::TLS_SERVER_ROOTS;
+
+use super::pinned;
+use super::tls::TlsConnector;
+use crate::base::permission::explained;
 
 /// Where distributions keep their bundle; the first that is there is taken.
 const SYSTEM_BUNDLES: [&str; 6] = [
@@ -59,16 +67,45 @@ pub fn read(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
     Ok(certificates)
 }
 
-/// The system's certificates and those given.
-pub fn local_certificates(given: &[Certificate<'static>]) -> Vec<Certificate<'static>> {
+/// Trusts the system's certificates and those given, of which one may be a server's own. None where
+/// there are none of either.
+pub fn local(given: &[Certificate<'static>]) -> Option<TlsConnector> {
     let system = SYSTEM_BUNDLES
         .iter()
-        .find_map(|path| read(Path::new(path)).ok());
-    system
-        .into_iter()
-        .flatten()
-        .chain(given.iter().cloned())
-        .collect()
+        .find_map(|path| read(Path::new(path)).ok())
+        .unwrap_or_default();
+    if system.is_empty() && given.is_empty() {
+        return None;
+    }
+    let all = system.iter().chain(given);
+    let all = all.map(|certificate| CertificateDer::from(certificate.der().to_vec()));
+    let mut roots = RootCertStore::empty();
+    // Those that cannot be parsed are left out; the others are still good.
+    roots.add_parsable_certificates(all);
+    let provider = Arc::new(ring::default_provider());
+    let pinned = match given {
+        [] => None,
+        _ => pinned::config(roots.clone(), given, provider.clone()),
+    };
+    let config = pinned.unwrap_or_else(|| authorities(roots, provider));
+    Some(TlsConnector::new(config))
+}
+
+/// Trusts the authorities that are compiled in.
+pub fn bundled() -> TlsConnector {
+    let roots = RootCertStore {
+        roots: TLS_SERVER_ROOTS.to_vec(),
+    };
+    let provider = Arc::new(ring::default_provider());
+    TlsConnector::new(authorities(roots, provider))
+}
+
+fn authorities(roots: RootCertStore, provider: Arc<CryptoProvider>) -> ClientConfig {
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring offers what both versions of TLS need")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
 }
 
 #[cfg(test)]

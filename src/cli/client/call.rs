@@ -9,9 +9,8 @@ use crossbeam_channel::{RecvTimeoutError, bounded};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use ureq::http::{Method, Request, Response};
-use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{Connector, RustlsConnector, TcpConnector};
+use ureq::unversioned::transport::{Connector, TcpConnector};
 use ureq::{Agent, AsSendBody, Body};
 
 use super::unix::{UnixConnector, Unresolved};
@@ -20,7 +19,6 @@ use crate::base::system_words::words;
 use crate::base::url::Url;
 use crate::cli::human;
 use crate::cli::{self, Ask};
-use crate::upstream::pinned::{self, Pinned};
 use crate::upstream::trust;
 
 /// A POST may wait for the link's server for 10 s, a long poll for 30.
@@ -85,22 +83,13 @@ impl Server {
             .map_err(CallError::Usage)?;
         let given = ask.ca_file.as_deref().map(trust::read).transpose();
         let given = given.map_err(CallError::Usage)?.unwrap_or_default();
-        let all = trust::local_certificates(&given);
-        let pinned = match given.is_empty() {
-            true => Pinned::default(),
-            false => pinned::trusting(&all, &given),
-        };
-        let roots = match all.is_empty() {
-            true => RootCerts::WebPki,
-            false => RootCerts::from(all),
-        };
+        let tls = trust::local(&given).unwrap_or_else(trust::bundled);
         let config = Agent::config_builder()
             .http_status_as_error(false)
             // An agent on this machine or in this house: no proxy knows it.
             .proxy(None)
             .max_redirects(0)
             .timeout_connect(Some(CONNECT_TIMEOUT))
-            .tls_config(TlsConfig::builder().root_certs(roots).build())
             .user_agent(concat!("haul/", env!("CARGO_PKG_VERSION")))
             .build();
         let base = ask.server.strip_suffix("/api/v1").unwrap_or(&ask.server);
@@ -110,10 +99,7 @@ impl Server {
                 "http://localhost",
             ),
             None => {
-                let connector = TcpConnector::default()
-                    // Before ureq's own, which leaves alone what speaks TLS already.
-                    .chain(pinned)
-                    .chain(RustlsConnector::default());
+                let connector = TcpConnector::default().chain(tls);
                 let agent = Agent::with_parts(config, connector, DefaultResolver::default());
                 (agent, base)
             }
