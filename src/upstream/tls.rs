@@ -22,6 +22,10 @@ use ureq::unversioned::transport::{
 /// Ciphertext at hand, in bytes: two records (RFC 8446, 5.2) and the beginning of a third.
 const INCOMING: usize = 36 << 10;
 
+/// Plaintext that ureq reads from, in bytes: as much as the ciphertext at hand becomes. More would
+/// only outgrow the processor's cache.
+const PLAIN: usize = 36 << 10;
+
 /// Messages of a handshake may be longer than a record; longer ones are refused, in bytes.
 const MAX_INCOMING: usize = 128 << 10;
 
@@ -67,10 +71,7 @@ impl<In: Transport> Connector<In> for TlsConnector {
         let mut tls = Tls {
             connection: UnbufferedClientConnection::new(config.clone(), name)?,
             line,
-            buffers: LazyBuffers::new(
-                details.config.input_buffer_size(),
-                details.config.output_buffer_size(),
-            ),
+            buffers: LazyBuffers::new(PLAIN, details.config.output_buffer_size()),
             incoming: Vec::new(),
             begin: 0,
             end: 0,
