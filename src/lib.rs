@@ -59,7 +59,7 @@
 //! 1. The controller takes a range of a file (`model::ranges`) and puts it in a `Job`; an
 //!    `addresses` thread asks the API of the package for the file's address, some files ahead.
 //! 2. A worker asks for the range (`transfer::fetch`, `upstream::fetch`), over a kept connection
-//!    where there is one. Where its host has refused requests (429, 503), it waits for leave first
+//!    if there is one. Where its host has refused requests (429, 503), it waits for leave first
 //!    (`upstream::permits`, `upstream::host_limit`).
 //! 3. `transfer::copy` takes the rate limiter's leave, reads into the buffer or splices into a
 //!    pipe, and writes at the range's offset into `NAME.part`. Between two chunks it looks at the

@@ -28,7 +28,7 @@ export async function add(page, link, folder, password) {
   await page.getByLabel('Save in folder').fill(folder);
   if (password !== undefined) {
     const field = page.getByLabel('Password of the link');
-    if (!await field.isVisible()) await page.getByText('Password and existing files').click();
+    if (!await field.isVisible()) await page.getByText('Password and files').click();
     await field.fill(password);
   }
   await page.getByRole('button', { name: 'Download', exact: true }).click();

@@ -59,7 +59,7 @@ impl Alarm {
         Ok(())
     }
 
-    /// False where the clock was set just now (timerfd_create(2), TFD_TIMER_CANCEL_ON_SET).
+    /// False if the clock was set just now (timerfd_create(2), TFD_TIMER_CANCEL_ON_SET).
     fn arm(&self, until: Option<Timestamp>) -> io::Result<bool> {
         // All zeros disarm a timer.
         let nanos = until.map_or(0, |until| until.0.max(1));

@@ -157,7 +157,7 @@ impl Cleaner {
     }
 }
 
-/// The destination; None where there is none any more.
+/// The destination; None if there is none any more.
 fn open(removal: &Removal) -> Result<Option<Root>, DestError> {
     let path = PathBuf::from(&removal.download.order.dst_folder);
     if !path.is_dir() {
@@ -247,7 +247,7 @@ enum Which {
     Part,
 }
 
-/// What there is to remove of a file. None where there is nothing of ours, or it is to stay.
+/// What there is to remove of a file. None if there is nothing of ours, or it is to stay.
 fn which_to_remove(table: &FileTable, file: u32, removal: &Removal) -> Option<Which> {
     if table.state(file) == FileState::Complete {
         let all_have_names = removal.download.state() == State::Complete;

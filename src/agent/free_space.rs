@@ -1,4 +1,4 @@
-//! What is free at the destinations after a start, for whoever asks before their downloads go on.
+//! The free space of destinations after a start, until their downloads go on.
 
 use std::collections::HashMap;
 use std::thread;

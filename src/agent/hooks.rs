@@ -2,7 +2,7 @@
 //!
 //! A program is run without arguments and without a shell; what happened is in its environment, and
 //! nothing else is but `PATH`, `HOME` and `LANG`. Names and messages come from outside: a script
-//! must quote them. It runs in `dst_folder` (in `/` where that is gone), reads nothing, and what it
+//! must quote them. It runs in `dst_folder` (in `/` if that is gone), reads nothing, and what it
 //! prints goes to the agent's stderr. Four run at the same time, the others wait their turn; one
 //! that runs for ten minutes is killed with all that it started.
 //!
@@ -248,7 +248,7 @@ impl Runner {
             .envs(ended.variables())
             .current_dir(folder)
             .stdin(Stdio::null())
-            // Our stdout has one line, for whoever started us.
+            // Our stdout has one line, for the program that started us.
             .stdout(io::stderr().as_fd().try_clone_to_owned()?)
             // A group of its own: a terminal's Ctrl-C is for us, and the end is for all that it
             // started.
@@ -285,7 +285,7 @@ fn ends_within(child: &Child, limit: Duration) -> bool {
     }
 }
 
-/// True once the other end is dropped, false where that takes longer than `limit`.
+/// True once the other end is dropped, false if that takes longer than `limit`.
 fn wait(end: &Receiver<()>, limit: Duration) -> bool {
     end.recv_timeout(limit) == Err(RecvTimeoutError::Disconnected)
 }

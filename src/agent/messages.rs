@@ -79,7 +79,7 @@ pub enum Command {
         remove_files: Option<bool>,
         reply: Sender<Deleted>,
     },
-    /// From now on there are so many workers, 1 at least.
+    /// Sets the number of workers, at least 1.
     Workers(usize),
     /// Stop everything; answers when no job is out.
     Shutdown { reply: Sender<()> },

@@ -33,7 +33,7 @@ use crate::upstream::Package;
 /// The downloads a DELETE means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Which {
-    /// The one with this identifier; refused where there is none.
+    /// The one with this identifier; refused if there is none.
     One(String),
     /// All in any of these states. All four states mean all downloads.
     States(Vec<State>),
@@ -125,7 +125,7 @@ pub trait Agent: Send + Sync {
     /// How it is doing, as of now; asks nobody and waits for nothing.
     fn stats(&self) -> AgentStats;
 
-    /// The package's files, for reading; read back from disk for a complete download. None where
+    /// The package's files, for reading; read back from disk for a complete download. None if
     /// they are not listed yet.
     fn files(&self, download: &Download) -> Option<Arc<FileTable>> {
         download.table()

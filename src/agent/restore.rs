@@ -110,7 +110,7 @@ fn kept_package(
 
 /// How far the files of a download are by what was saved.
 pub struct RestoredFiles {
-    /// The files, each where it was; None where they are not listed, or not wanted.
+    /// The files, each where it was; None if they are not listed, or not wanted.
     pub table: Result<Option<FileTable>, Problem>,
     pub failed: BTreeMap<u32, Code>,
     pub partial: BTreeMap<u32, Partial>,

@@ -36,7 +36,7 @@ pub struct SyncRequest {
 pub enum Loss {
     /// It is to stop, and to come to rest.
     Found(u32, Problem),
-    /// What is left of it; None where the download is gone.
+    /// What is left of it; None if the download is gone.
     Settled(u32, Option<Box<RestoredFiles>>),
 }
 

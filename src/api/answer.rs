@@ -48,7 +48,7 @@ impl Answer {
         answer
     }
 
-    /// Bytes of the body that lie in memory; None where it is rendered as it goes.
+    /// Bytes of the body that lie in memory; None if it is rendered as it goes.
     pub fn length(&self) -> Option<usize> {
         match &self.body {
             Body::Whole(body) => Some(body.len()),
@@ -115,7 +115,7 @@ fn send_slices(mut slices: Slices, out: &mut dyn Write) -> io::Result<()> {
         slice.clear();
         let Ok(more) = catch_unwind(AssertUnwindSafe(|| slices(&mut slice))) else {
             log::error!("an answer broke off: its rendering panicked");
-            // No chunk size: whoever reads this knows that the body is not whole.
+            // This is no chunk size, so the client knows that the body is not whole.
             out.write_all(b"!\r\n")?;
             return out.flush();
         };

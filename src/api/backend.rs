@@ -379,7 +379,7 @@ mod tests {
 
     #[test]
     fn where_no_socket_can_be_it_is_put_elsewhere() {
-        // proc(5) holds no files of others, whoever asks.
+        // No user can put files into proc(5).
         let backend = Backend::start(Path::new("/proc"), Arc::new(|_| {})).unwrap();
         assert!(backend.folder.ours);
         assert!(backend.folder.path.is_dir());

@@ -1,5 +1,5 @@
-//! The fields of a JSON object, a field that is there twice refused: whoever read the first
-//! and whoever read the last would have seen different requests.
+//! The fields of a JSON object, a field that is there twice refused: a reader of the first
+//! and a reader of the last would have seen different requests.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -59,7 +59,7 @@ pub fn unknown(name: &str, known: &[&str], what: &str) -> ApiError {
     ))
 }
 
-/// What was perhaps meant, as the middle of a message; empty where nothing is near.
+/// What was perhaps meant, as the middle of a message; empty if nothing is near.
 pub fn meant(name: &str, known: &[&str]) -> String {
     suggest::nearest(name, known).map_or(String::new(), |near| format!("did you mean {near:?}? "))
 }

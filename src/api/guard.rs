@@ -146,7 +146,7 @@ fn accepts(token: &RwLock<TokenCheck>, given: &str) -> bool {
     token.accepts(given)
 }
 
-/// The host of `host[:port]`; None where the port is none.
+/// The host of `host[:port]`; None if the port is none.
 fn without_port(host: &str) -> Option<&str> {
     let name_end = match host.rfind(']') {
         Some(bracket) => bracket + 1,

@@ -1,4 +1,4 @@
-//! `GET /api/v1/health` and `GET /metrics`: how the agent is doing, for whoever watches over it.
+//! `GET /api/v1/health` and `GET /metrics`: how the agent is doing, for monitoring.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};

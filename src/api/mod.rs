@@ -65,13 +65,13 @@ const SHORT_ANSWER: usize = 64 << 10;
 /// What the API needs to know.
 pub struct Config {
     pub listen: Vec<Address>,
-    /// The number of the group that may open the Unix sockets; the agent's own where there is none.
+    /// The number of the group that may open the Unix sockets; the agent's own if there is none.
     pub socket_group: Option<u32>,
     /// With these the TCP listeners speak TLS.
     pub tls: Option<TlsFiles>,
     /// Where the inner socket is put; nobody else may enter it.
     pub state_dir: PathBuf,
-    /// Asked of every request, where there is one.
+    /// Asked of every request, if there is one.
     pub token: Option<Secret>,
     /// The link hosts that are known.
     pub origins: Origins,

@@ -134,7 +134,7 @@ pub const ROUTES: &[Route] = &[
     route("PUT", "/api/v1/settings", &[], Endpoint::ChangeSettings),
 ];
 
-/// A row that was found, and the identifier in its path, empty where the path has none.
+/// A row that was found, and the identifier in its path, empty if the path has none.
 pub struct Found {
     pub route: &'static Route,
     pub download_id: String,
@@ -167,7 +167,7 @@ fn at(template: &str) -> impl Iterator<Item = &'static Route> {
     ROUTES.iter().filter(move |route| route.path == template)
 }
 
-/// The identifier in the path, empty where there is none; None where the path is another one.
+/// The identifier in the path, empty if there is none; None if the path is another one.
 fn matched(template: &str, path: &str) -> Option<String> {
     let mut components = path.split('/').map(decoded);
     let mut download_id = String::new();

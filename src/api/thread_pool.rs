@@ -29,7 +29,7 @@ impl ThreadPool {
         }
     }
 
-    /// None where a job would be begun now; else how many wait already.
+    /// None if a job would be begun now; else how many wait already.
     pub fn queue(&self) -> Option<usize> {
         self.pool.queue()
     }

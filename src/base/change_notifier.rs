@@ -1,4 +1,4 @@
-//! Says "something changed" to whoever waits for it.
+//! Wakes the threads that wait for a change.
 //!
 //! Who changes something counts it here, which costs two atomic operations while nobody waits.
 
@@ -34,7 +34,7 @@ impl ChangeNotifier {
     }
 
     /// Waits until something has changed since there were `seen` changes, or until the deadline
-    /// where there is one; returns the changes so far.
+    /// if there is one; returns the changes so far.
     pub fn wait(&self, seen: u64, deadline: Option<Instant>) -> u64 {
         let mut guard = locks::lock(&self.lock);
         self.waiting.fetch_add(1, Ordering::SeqCst);

@@ -22,7 +22,7 @@ impl Timestamp {
     }
 
     /// Reads RFC 3339 with any offset and any fraction.
-    /// None where it is no RFC 3339 or lies outside the range.
+    /// None if it is no RFC 3339 or lies outside the range.
     pub fn from_rfc3339(text: &str) -> Option<Timestamp> {
         let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
         i64::try_from(time.unix_timestamp_nanos())

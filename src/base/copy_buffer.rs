@@ -31,9 +31,9 @@ struct Pipe {
 /// Bytes that have come and are to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chunk {
-    /// In the buffer, from this index on, so many.
+    /// Bytes in the buffer: the index of the first, and their number.
     Buffer(usize, usize),
-    /// In the pipe, so many.
+    /// Bytes in the pipe: their number.
     Pipe(usize),
 }
 
@@ -68,7 +68,7 @@ impl CopyBuffer {
         &mut self.buffer[..most]
     }
 
-    /// The pipe to splice into; it is empty. None where there is none to be had.
+    /// The pipe to splice into; it is empty. None if there is none to be had.
     pub fn pipe(&mut self) -> Option<BorrowedFd<'_>> {
         if self.pipe.is_none() && !self.pipeless {
             self.pipe = Pipe::new();

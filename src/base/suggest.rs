@@ -4,7 +4,7 @@
 const LONGEST: usize = 40;
 
 /// The known word that is nearest to this one: a letter missing, too many, wrong or swapped, at
-/// most one in three. None where none is near.
+/// most one in three. None if none is near.
 pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let letters: Vec<char> = word.to_lowercase().chars().take(LONGEST + 1).collect();
     if letters.len() > LONGEST {

@@ -44,7 +44,7 @@ const PIECES: &[&str] = &[
 
 #[derive(Debug, Clone)]
 enum Edit {
-    /// A piece takes the place of so many bytes.
+    /// A piece replaces this many bytes.
     Put(Index, usize, &'static str),
     /// So do bytes of any kind.
     Noise(Index, usize, Vec<u8>),

@@ -75,7 +75,7 @@ impl<T: Send + 'static> ThreadPool<T> {
         ThreadPool { tasks, shared }
     }
 
-    /// Gives a task to whoever is free, or will be first.
+    /// Queues a task for the next free thread.
     pub fn send(&self, task: T) {
         let mut state = self.shared.state();
         state.tasks += 1;
@@ -103,7 +103,7 @@ impl<T: Send + 'static> ThreadPool<T> {
         Ok(())
     }
 
-    /// None where a further task would be begun at once; else how many wait already.
+    /// None if a further task would be begun at once; else how many wait already.
     pub fn queue(&self) -> Option<usize> {
         let state = self.shared.state();
         state.tasks.checked_sub(state.most)

@@ -11,7 +11,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 /// What a query may hold only percent-encoded: the query percent-encode set of the URL standard
 /// (1.3). All else goes out as it was given, since signatures depend on it. `%` itself stays: it
-/// was encoded by whoever made the URL.
+/// was encoded by the URL's author.
 const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
 
 /// The same for a path: the path percent-encode set.

@@ -23,7 +23,7 @@ pub enum Command {
     Version,
 }
 
-/// How downloads are to be done, whoever asks for them.
+/// How downloads are made, by `serve` and `get` alike.
 #[derive(Debug)]
 pub struct Transfers {
     /// 1 to 256.

@@ -194,7 +194,7 @@ pub struct Flag {
     pub value: &'static str,
     /// The environment variable that is read where the flag is not given.
     pub env: &'static str,
-    /// The value where neither is given; empty where there is none or it is worked out.
+    /// The value where neither is given; empty if there is none or it is worked out.
     pub default: &'static str,
     /// May be given more than once; in the environment the values are separated by commas or
     /// spaces.

@@ -35,7 +35,7 @@ pub use values::{is_loopback, read_token};
 #[derive(Debug)]
 pub struct UsageError {
     line: String,
-    /// The command that it is about, where there is one.
+    /// The command that it is about, if there is one.
     verb: Option<Verb>,
 }
 

@@ -246,7 +246,7 @@ pub fn base_url(text: &str) -> Result<String, String> {
     }
 }
 
-/// The state directory where none was asked for; None where the environment does not tell.
+/// The state directory where none was asked for; None if the environment does not tell.
 pub fn default_state_dir(env: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let absolute = |name: &str| {
         env(name)

@@ -162,7 +162,7 @@ pub fn set_mtime(file: &File, ns: i64) -> Option<i64> {
     mtime(file)
 }
 
-/// The modification time in nanoseconds since 1970. None where it is outside the years 1677 to
+/// The modification time in nanoseconds since 1970. None if it is outside the years 1677 to
 /// 2262.
 pub fn mtime(file: &File) -> Option<i64> {
     nanoseconds(&fstat(file).ok()?)

@@ -47,7 +47,7 @@ pub enum Published {
 pub struct Found {
     /// In bytes.
     pub length: u64,
-    /// Its modification time in nanoseconds since 1970. None where it is outside the years 1677 to
+    /// Its modification time in nanoseconds since 1970. None if it is outside the years 1677 to
     /// 2262.
     pub mtime: Option<i64>,
 }
@@ -292,7 +292,7 @@ impl Folder {
         }))
     }
 
-    /// Bytes that a regular file takes on the disk; 0 where there is none.
+    /// Bytes that a regular file takes on the disk; 0 if there is none.
     pub fn allocated(&self, name: &str) -> u64 {
         let stat = checked(name).ok().and_then(|name| self.stat(name).ok()?);
         let stat = stat.filter(|stat| Kind::of(stat) == Kind::File);

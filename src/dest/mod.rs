@@ -177,7 +177,7 @@ impl Root {
         self.traits
     }
 
-    /// Bytes that this user may still write there. None where the file system does not say.
+    /// Bytes that this user may still write there. None if the file system does not say.
     pub fn bytes_free(&self) -> Option<u64> {
         fs::fstatvfs(&self.dir).ok().and_then(free)
     }

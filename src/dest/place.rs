@@ -19,7 +19,7 @@ pub struct Identity {
     dev: u64,
     /// Inode number.
     ino: u64,
-    /// What statvfs(3) calls the file system's identifier; 0 where it has none.
+    /// What statvfs(3) calls the file system's identifier; 0 if it has none.
     fsid: u64,
     /// The file system's type, as statfs(2) numbers them.
     kind: i64,

@@ -49,7 +49,7 @@ pub struct Download {
     content: RwLock<Content>,
     /// Bytes per second over the last few seconds.
     rate: AtomicU64,
-    /// What is free at the destination, in bytes; [`UNKNOWN`] where that is not known.
+    /// What is free at the destination, in bytes; [`UNKNOWN`] if that is not known.
     bytes_free: AtomicU64,
     /// How often the view was changed or the table published.
     changes: AtomicU64,
@@ -157,7 +157,7 @@ impl Download {
         self.notifier.get_or_init(|| notifier.clone());
     }
 
-    /// Something that the summary shows has changed; whoever listens looks at it.
+    /// Notifies the listeners that something in the summary has changed.
     pub fn touch(&self) {
         if let Some(notifier) = self.notifier.get() {
             notifier.notify();

@@ -88,7 +88,7 @@ impl Origins {
     /// wins over an earlier one with the same link base.
     ///
     /// # Errors
-    /// A text for the user where it is no such pair.
+    /// A text for the user if it is no such pair.
     pub fn add(&mut self, pair: &str) -> Result<(), String> {
         let (link, api) = pair.split_once('=').ok_or(
             "an origin is written LINK_BASE=API_BASE, for example \
@@ -236,7 +236,7 @@ fn secret(query: &str) -> Result<String, LinkError> {
     Ok(secret)
 }
 
-/// Percent-decoded; None where a `%` is not followed by two digits or the bytes are no UTF-8.
+/// Percent-decoded; None if a `%` is not followed by two digits or the bytes are no UTF-8.
 fn decoded(text: &str) -> Option<String> {
     let mut after = text.split('%').skip(1);
     let whole =

@@ -28,7 +28,7 @@ impl Location {
         }
     }
 
-    /// Where `path`, relative to this location, is relative to `outer`. None where it is not below
+    /// Where `path`, relative to this location, is relative to `outer`. None if it is not below
     /// it.
     pub fn relative_to(&self, outer: &Location, path: &Path) -> Option<PathBuf> {
         let strip = |here: &str, outer: &str| {

@@ -82,7 +82,7 @@ impl Parts {
         Ok(())
     }
 
-    /// The right to raise the bound. None where another has it and there is no need to wait.
+    /// The right to raise the bound. None if another has it and there is no need to wait.
     fn bounding(&self, early: bool) -> Option<MutexGuard<'_, ()>> {
         if !early {
             return Some(locks::lock(&self.bounding));

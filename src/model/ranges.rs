@@ -72,7 +72,7 @@ impl Range {
         self.span().begun.get_or_insert(now);
     }
 
-    /// Claims up to `bytes` at the next position for writing; 0 where the range is at its end
+    /// Claims up to `bytes` at the next position for writing; 0 if the range is at its end
     /// or counts no more.
     pub fn claim(&self, bytes: u64) -> u64 {
         let mut span = self.span();
@@ -146,7 +146,7 @@ impl Range {
         (!span.void && news.0 < news.1).then_some(news)
     }
 
-    /// Cuts off the second half of what is left, where that is worth a request.
+    /// Cuts off the second half of what is left, if that is worth a request.
     fn give_tail(&self, now: Instant) -> Option<(u64, u64)> {
         let mut span = self.span();
         let left = span.end - span.claimed;
@@ -194,7 +194,7 @@ pub struct Ranges {
 
 impl Ranges {
     /// The ranges of a file of `size` bytes of which `done` are in place. `chunk` is the length of
-    /// its ranges, in bytes, where that was asked for.
+    /// its ranges, in bytes, if that was asked for.
     pub fn new(size: u64, done: Intervals, chunk: Option<u64>) -> Ranges {
         let mut done = done;
         done.truncate(size);
@@ -249,9 +249,9 @@ impl Ranges {
         self.size.saturating_sub(self.done.total() + taken)
     }
 
-    /// Takes the next free range for one of `workers` workers. None where nothing is free, and as
-    /// long as old content is on its way to the disk: it could take the place of new. The job of
-    /// that ends after it was written.
+    /// Takes the next free range for one of `workers` workers. None if no range is free, and while
+    /// a write of discarded content still runs: it could overwrite new bytes. The job that writes
+    /// it ends only after the write.
     pub fn take(&mut self, workers: u64) -> Option<Arc<Range>> {
         self.leaving.retain(|range| range.is_writing());
         if !self.leaving.is_empty() || (self.is_one_at_a_time() && !self.running.is_empty()) {
@@ -351,7 +351,7 @@ impl Ranges {
 
     /// The server ignores ranges: from now on the file comes on one connection, and all others are
     /// given up. Returns the range for the connection that has found out: it begins behind what is
-    /// in place from the file's start on, where that `stays`, or else at 0. None where another
+    /// in place from the file's start on, where that `stays`, or else at 0. None if another
     /// connection brings the whole file already.
     pub fn become_single(&mut self, stays: bool) -> Option<Arc<Range>> {
         self.single = true;
@@ -370,7 +370,7 @@ impl Ranges {
         Some(self.run(begin, self.size))
     }
 
-    /// Leaves everything to the connection that brings the whole file, where there is one. False
+    /// Leaves everything to the connection that brings the whole file, if there is one. False
     /// also where others have brought bytes beside it, which it would bring again.
     fn leave_to_whole(&mut self) -> bool {
         let whole = self.running.iter().find(|range| range.is_whole());

@@ -89,7 +89,7 @@ impl DownloadRequest {
         one.is_in(&other) || other.is_in(&one)
     }
 
-    /// Where a file at `path` below this destination is relative to another's. None where it is not
+    /// Where a file at `path` below this destination is relative to another's. None if it is not
     /// below that.
     pub fn relative_to(&self, other: &DownloadRequest, path: &Path) -> Option<PathBuf> {
         self.location().relative_to(&other.location(), path)

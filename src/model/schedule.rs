@@ -19,7 +19,7 @@ const DAY: i64 = 24 * 60;
 const WEEK: i64 = 7 * DAY;
 /// Minutes from the last Monday's 00:00 to 1970-01-01, a Thursday.
 const EPOCH: i64 = 3 * DAY;
-/// Places on Earth are at most so many minutes from UTC.
+/// The largest offset from UTC, in minutes.
 const FARTHEST: i64 = 14 * 60;
 
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
@@ -34,7 +34,7 @@ impl Rate {
     /// holds exactly.
     pub const MAX: u64 = (1 << 53) - 1;
 
-    /// The limit of so many bytes per second; 0 is none.
+    /// A limit in bytes per second; 0 is none.
     ///
     /// # Errors
     /// More than [`Rate::MAX`].

@@ -22,7 +22,7 @@ pub struct Request {
     pub method: Method,
     /// Percent-encoded, as it came; begins with a slash.
     pub path: String,
-    /// What follows the question mark; empty where there is nothing.
+    /// What follows the question mark; empty if there is nothing.
     pub query: String,
     headers: Vec<(String, Vec<u8>)>,
     /// HTTP/1.0, which knows no chunks.
@@ -32,7 +32,7 @@ pub struct Request {
 
 impl Request {
     /// Takes apart a head, without the empty line at its end.
-    /// None where it is no head: the connection is of no use after that.
+    /// None if it is no head: the connection is of no use after that.
     pub fn parse(head: &[u8], peer: SocketAddr) -> Option<Request> {
         let mut lines = head
             .split(|&byte| byte == b'\n')
@@ -63,7 +63,7 @@ impl Request {
         })
     }
 
-    /// A header's value by its lower-case name; None where there is none or more than one.
+    /// A header's value by its lower-case name; None if there is none or more than one.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         let mut values = self.headers.iter().filter(|(key, _)| key == name);
         match (values.next(), values.next()) {
@@ -77,7 +77,7 @@ impl Request {
         std::str::from_utf8(self.header(name)?).ok()
     }
 
-    /// A parameter of the query, percent-decoded; None where there is none or more than one.
+    /// A parameter of the query, percent-decoded; None if there is none or more than one.
     pub fn parameter(&self, name: &str) -> Option<Vec<u8>> {
         let mut values = self
             .query

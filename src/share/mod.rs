@@ -51,12 +51,12 @@ pub struct Options {
     pub dir: PathBuf,
     /// Port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The package's name; the folder's where there is none.
+    /// The package's name; the folder's if there is none.
     pub name: Option<String>,
     pub password: Option<Secret>,
-    /// Letters, digits, `-`, `_`, `.` and `~`; random where there is none.
+    /// Letters, digits, `-`, `_`, `.` and `~`; random if there is none.
     pub link_id: Option<String>,
-    /// Random where there is none.
+    /// Random if there is none.
     pub secret: Option<Secret>,
     /// How others reach this server, without a slash at its end; `http://` and the address where
     /// there is none.

@@ -51,7 +51,7 @@ pub fn parse(header: &str, size: u64) -> Part {
     }
 }
 
-/// `Some(None)` where there is nothing, None where there is no number. A number beyond 2^64 is
+/// `Some(None)` where there is nothing, None if there is no number. A number beyond 2^64 is
 /// beyond every file, so it may as well be the largest.
 fn position(text: &str) -> Option<Option<u64>> {
     let text = text.trim();

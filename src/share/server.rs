@@ -243,7 +243,7 @@ struct Heads<'a> {
 }
 
 impl Heads<'_> {
-    /// The next head; None where the other side has closed or said nothing for too long.
+    /// The next head; None if the other side has closed or said nothing for too long.
     fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut deadline = None;
         let mut chunk = [0; 2048];

@@ -13,7 +13,7 @@ use super::disk::Disk;
 use super::line::{self, Header, MAX_SEQ};
 use super::{State, StoreError};
 
-/// Space for so many bytes of changes is always set aside, where possible: a full disk must not
+/// The journal keeps this much space reserved, in bytes, where possible: a full disk must not
 /// keep anyone from deleting a download.
 const RESERVE: u64 = 64 << 10;
 

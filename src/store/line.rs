@@ -46,7 +46,7 @@ pub(super) enum Line<C> {
     Void(u64, u64),
 }
 
-/// Reads a line that is no header; None where it is damaged.
+/// Reads a line that is no header; None if it is damaged.
 pub(super) fn parse<C: serde::de::DeserializeOwned>(line: &[u8]) -> Option<Line<C>> {
     let fields: Fields<C> = serde_json::from_slice(line).ok()?;
     let parsed = match (fields.n, fields.c, fields.s, fields.v) {

@@ -11,12 +11,16 @@
 //! run of changes from the first on: it ends before the first data change that is not synced yet.
 //! What comes after waits in the journal, and in memory for the next generation's journal.
 //!
-//! Locks, in the order in which they are taken: `backlog` (what waits for room), `base` (held while
-//! files are written anew), `sync` (held while the disk is waited for), `journal` (held for one
-//! write). Before all of them comes the caller's own: transfers hold a file's `progress` from
-//! taking what is to be said of its bytes until `append` or `queue` returns, so that two threads'
-//! changes of one file are in the journal in the order in which they were made. These two take
-//! `backlog` and `journal` only, and so never wait for the disk; nothing here knows of `progress`.
+//! Locks, in the order in which they are taken:
+//!
+//! 1. a file's `progress`, which belongs to the caller: transfers hold it while they call `append`
+//!    or `queue`, so that two threads' changes of one file are journalled in the order in which
+//!    they were made. These two calls take `backlog` and `journal` only, and never wait for the
+//!    disk.
+//! 2. `backlog`: changes that wait for room on the disk
+//! 3. `base`: held while the snapshot is written anew
+//! 4. `sync`: held while a sync runs
+//! 5. `journal`: held for one write
 //! Nobody but the controller holds more than one file's.
 
 mod backlog;

@@ -52,7 +52,7 @@ pub(super) struct Recovered<S: State> {
 /// The journal file as it was found.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Found {
-    /// Where its last whole line ends; 0 where there is no journal.
+    /// Where its last whole line ends; 0 if there is no journal.
     pub end: u64,
     /// Whether there is something after that.
     pub torn: bool,

@@ -318,8 +318,7 @@ impl store::State for Saved {
 }
 
 impl Change {
-    /// The key of the download whose data is in place by this; None where it is about something
-    /// else.
+    /// The download whose file data this change vouches for, by its key, if there is one.
     pub fn data_of(&self) -> Option<u32> {
         match self {
             Change::Wrote(key, ..)

@@ -39,7 +39,7 @@ impl<S: State> Store<S> {
     /// Opens the side file `name`.
     ///
     /// # Errors
-    /// `NotFound` where there is none; any other fault of the disk; a name that is not allowed.
+    /// `NotFound` if there is none; any other fault of the disk; a name that is not allowed.
     pub fn read_side(&self, name: &str) -> io::Result<BufReader<File>> {
         check(name)?;
         Ok(BufReader::with_capacity(64 << 10, self.side.read(name)?))

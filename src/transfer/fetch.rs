@@ -269,9 +269,8 @@ impl Job {
         Ok(Place::of_whole(&whole))
     }
 
-    /// The answer for a range shows that the content is not what it was: the file starts over, the
-    /// third time it fails. Where the range counts no more, the answer is as old, and says nothing
-    /// new.
+    /// The answer for a range shows that the file's content has changed: the file starts over, and
+    /// the third time it fails. If the range was already discarded, the answer is ignored.
     pub(super) fn changed(&self, range: &Range, message: &str, context: &WorkerContext) -> Outcome {
         let mut progress = self.file.progress();
         if range.is_void() {

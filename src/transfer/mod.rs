@@ -123,7 +123,7 @@ impl Job {
     }
 
     /// Brings the range's bytes; what was written is put back into the file's ranges whatever
-    /// happens. None where the file is whole now and this job is to give it its name: first
+    /// happens. None if the file is whole now and this job is to give it its name: first
     /// [`Job::finalize`], then [`Job::name`]. `next` are the addresses of the jobs that this thread
     /// does right after it, up to one that has none.
     pub fn fetch_range(

@@ -149,7 +149,7 @@ impl OpenFile {
     }
 
     /// Adds what the journal does not know yet to `changes`. Until what is returned is dropped,
-    /// nobody can take it back; None where there is nothing.
+    /// nobody can take it back; None if there is nothing.
     fn news(&self, key: u32, changes: &mut Vec<Change>) -> Option<MutexGuard<'_, Progress>> {
         let mut progress = self.progress();
         let news = progress.ranges.news();
@@ -181,7 +181,7 @@ impl OpenFile {
         locks::lock(&self.part).clone()
     }
 
-    /// Keeps a `.part` open for the jobs to come. False where the file was given up meanwhile.
+    /// Keeps a `.part` open for the jobs to come. False if the file was given up meanwhile.
     pub(super) fn keep_part(&self, part: &Arc<Part>) -> bool {
         let mut slot = locks::lock(&self.part);
         let wanted = !self.given_up.load(Ordering::Acquire);
@@ -239,10 +239,9 @@ impl OpenFile {
     }
 }
 
-/// Hands what the journal does not know yet of these files, each given with its download's key and
-/// no more than once, to `save`. A file's progress is held until `save` returns, which must not
-/// wait for the disk: what is saved of its bytes comes before the `Over` of whoever takes them
-/// back.
+/// Passes the unsaved progress of these files to `save`, which must not wait for the disk. Each
+/// file is given with its download's key, and no more than once. The file's lock is held until
+/// `save` returns, so that a later `Reset` of the file is journalled after its progress.
 pub fn report<'a, T>(
     files: impl Iterator<Item = (u32, &'a OpenFile)>,
     save: impl FnOnce(Vec<Change>) -> T,

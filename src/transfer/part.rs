@@ -106,7 +106,7 @@ impl Job {
         }
     }
 
-    /// What the journal must know before the file's `.part` is made. None where it was told.
+    /// What the journal must know before the file's `.part` is made. None if it was told.
     pub fn announce_part(&self) -> Option<Change> {
         let noted = self.file.part_noted.swap(true, Ordering::AcqRel);
         (!noted).then(|| Change::Part(self.run.download.key, self.file.index))

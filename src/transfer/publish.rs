@@ -132,7 +132,7 @@ pub struct Place<'a> {
     pub traits: Traits,
 }
 
-/// Renames a whole `.part` to its final name. None where there is no `.part`.
+/// Renames a whole `.part` to its final name. None if there is no `.part`.
 ///
 /// # Errors
 /// The outcome with which the file's job ends.

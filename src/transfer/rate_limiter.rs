@@ -8,7 +8,7 @@
 //!
 //! Each download has its fair share, however many connections it has and however small its files
 //! are: the next piece goes to the download that has had the fewest bytes (start-time fair
-//! queueing; Goyal, Vin and Cheng, 1996), and within a download to whoever came first. A download
+//! queueing; Goyal, Vin and Cheng, 1996), and within a download in the order of asking. A download
 //! that is behind the others hardly waits: small files take a round trip each, and would lose their
 //! share if each waited for another's piece as well. How far it can be behind is bounded, so that
 //! one that comes late, or again, does not catch up.
@@ -76,14 +76,14 @@ impl Bucket {
     }
 }
 
-/// Leave to read so many bytes, now.
+/// Leave to read this many bytes now.
 #[derive(Debug)]
 #[must_use]
 pub struct Grant {
     pub bytes: usize,
     /// The download that it was given to.
     flow: u32,
-    /// Which limit it was given under; None where there was none.
+    /// Which limit it was given under; None if there was none.
     epoch: Option<u64>,
 }
 
@@ -327,7 +327,7 @@ mod tests {
         limit.state().bucket.as_ref().unwrap().free_at
     }
 
-    /// A limit with so many seconds' worth given out already.
+    /// A limit of which this many seconds' worth is given out already.
     fn busy(bytes_per_second: u64, time: Duration) -> Arc<RateLimiter> {
         let limit = Arc::new(RateLimiter::default());
         limit.set(Some(rate(bytes_per_second)));
@@ -335,7 +335,7 @@ mod tests {
         limit
     }
 
-    /// Waits until so many threads wait for their turn.
+    /// Waits until this many threads wait for their turn.
     fn await_waiting(limit: &RateLimiter, count: usize) {
         while limit.state().queue.len() != count {
             thread::yield_now();

@@ -61,7 +61,7 @@ impl WorkerSlots {
         self.state().taken
     }
 
-    /// Allows so many slots from now on.
+    /// Sets the number of slots.
     pub fn set(&self, allowed: usize) {
         let mut state = self.state();
         state.allowed = allowed;
@@ -89,8 +89,8 @@ impl WorkerSlots {
         self.crowded.load(Ordering::Relaxed)
     }
 
-    /// For a worker that can leave now. True where it is to: it then says so when it gives its slot
-    /// back.
+    /// True if this worker must stop: more slots are taken than are allowed. The worker then says
+    /// so when it gives its slot back.
     #[must_use]
     pub fn must_leave(&self) -> bool {
         let mut state = self.state();

@@ -107,7 +107,7 @@ pub struct Pools {
 }
 
 impl Pools {
-    /// Pools of so many threads each.
+    /// Pools of at most `most` threads each.
     pub fn new(
         most: usize,
         context: &Arc<WorkerContext>,

@@ -51,7 +51,7 @@ struct Common {
 /// needs it.
 #[derive(Default)]
 struct Tls {
-    /// Inside: None where there are no roots but those compiled in.
+    /// Inside: None if there are no roots but those compiled in.
     local: Option<Option<TlsConnector>>,
     bundled: Option<TlsConnector>,
 }
@@ -139,7 +139,7 @@ impl Agents {
         plain.get_or_insert_with(make).clone()
     }
 
-    /// For https, trusting what this machine trusts. None where that is nothing but the roots
+    /// For https, trusting what this machine trusts. None if that is nothing but the roots
     /// compiled in.
     pub fn local(&self) -> Option<Agent> {
         let mut own = self.own();

@@ -117,7 +117,7 @@ pub struct Context {
     pub ahead: usize,
     /// The answer was read to its declared end: what there is behind it belongs to the next one.
     pub whole: bool,
-    /// No byte for so long is silence, where that is sooner than usual.
+    /// No byte for so long is silence, if that is sooner than usual.
     pub patience: Option<Duration>,
     /// The server may hold back what it has to say until it has heard that the last of it arrived.
     pub prompt: bool,

@@ -48,7 +48,7 @@ impl Cookies {
         }
     }
 
-    /// The `Cookie` header for a request to `url`. None where there is nothing to send.
+    /// The `Cookie` header for a request to `url`. None if there is nothing to send.
     pub fn header(&self, url: &Url) -> Option<HeaderValue> {
         let fitting = self.0.iter().filter(|cookie| cookie.is_for(url));
         let mut room = MAX_HEADER;
@@ -81,7 +81,7 @@ impl Cookie {
     }
 }
 
-/// One `Set-Cookie` (RFC 6265, 5.2), and whether it takes the cookie back. None where it is to be
+/// One `Set-Cookie` (RFC 6265, 5.2), and whether it takes the cookie back. None if it is to be
 /// ignored.
 fn read(text: &str, url: &Url) -> Option<(Cookie, bool)> {
     let mut parts = text.split(';').map(str::trim);

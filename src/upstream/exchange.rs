@@ -37,7 +37,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 pub struct Headers {
     /// Credentials: they go to the first request's scheme, host and port, and nowhere else.
     pub secret: Vec<(HeaderName, HeaderValue)>,
-    /// `Range`, for whoever answers in the end.
+    /// `Range`, sent to every host on the way.
     pub range: Option<HeaderValue>,
     /// What the redirects before have set.
     pub cookies: Option<HeaderValue>,
@@ -253,7 +253,7 @@ pub fn is_redirect(status: StatusCode) -> bool {
 /// Where a redirect leads.
 ///
 /// # Errors
-/// Malformed where it leads nowhere, or from https to http.
+/// Malformed if it leads nowhere, or from https to http.
 pub fn redirect_target(response: &Response<Body>, from: &Url) -> Result<Url, Fault> {
     let bad = |why: &str| Fault::Malformed(format!("{} sent a redirect {why}", from.authority()));
     let location = response
@@ -300,7 +300,7 @@ pub fn declared_length(response: &Response<Body>) -> Option<u64> {
     length.or_else(|| nothing().then_some(0))
 }
 
-/// `Content-Encoding`, fit to be shown; None where the bytes are those of the file.
+/// `Content-Encoding`, fit to be shown; None if the bytes are those of the file.
 pub fn encoding(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(CONTENT_ENCODING)?.to_str().ok()?.trim();
     let shown: String = text.chars().take(40).collect();

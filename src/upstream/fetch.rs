@@ -102,7 +102,7 @@ fn unusable(why: &str) -> Fault {
 /// What part of the file is coming.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// Status 200: all of it. `length` is None where the server does not say.
+    /// Status 200: all of it. `length` is None if the server does not say.
     Whole { length: Option<u64> },
     /// Status 206: the bytes from `start` up to, not including, `end`; `total` is the whole file's
     /// size, where known. It is for the caller to see whether that is what was asked for.
@@ -119,9 +119,9 @@ pub struct Fetched {
     /// The entity tag as it was sent, quotes included; else, behind its name, `Last-Modified`.
     pub etag: Option<String>,
     body: Option<BodyReader<'static>>,
-    /// Bytes still to come, where that is known.
+    /// Bytes still to come, if that is known.
     left: Option<u64>,
-    /// What ended the body, where that has not been told yet.
+    /// What ended the body, if that has not been told yet.
     fault: Option<Fault>,
     /// The end of the body is known without another read.
     counted: bool,
@@ -304,7 +304,7 @@ impl Fetched {
         Ok(Chunk::Buffer(0, filled))
     }
 
-    /// As [`Fetched::read`], but only what has come already; 0 where that is nothing. An error is
+    /// As [`Fetched::read`], but only what has come already; 0 if that is nothing. An error is
     /// kept for the next read.
     fn read_more(&mut self, room: &mut [u8]) -> usize {
         if self.left == Some(0) {
@@ -492,7 +492,7 @@ fn range_header(part: Range<u64>) -> Result<HeaderValue, Fault> {
     Ok(HeaderValue::try_from(text).expect("digits and a dash can stand in a header"))
 }
 
-/// What a good answer brings; None where the status is another.
+/// What a good answer brings; None if the status is another.
 fn content(
     response: &ureq::http::Response<ureq::Body>,
     url: &Url,
@@ -522,7 +522,7 @@ fn content(
     }
 }
 
-/// `bytes a-b/total` (RFC 9110, 14.4); None where it is not that or contradicts itself.
+/// `bytes a-b/total` (RFC 9110, 14.4); None if it is not that or contradicts itself.
 fn content_range(text: &str) -> Option<Content> {
     let number = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -544,7 +544,7 @@ fn content_range(text: &str) -> Option<Content> {
     sound.then_some(Content::Part { start, end, total })
 }
 
-/// What tells one content of a file from another: its entity tag or, where there is none, when it
+/// What tells one content of a file from another: its entity tag or, if there is none, when it
 /// was changed last (RFC 9110, 8.8), behind [`MODIFIED`].
 fn etag(headers: &HeaderMap) -> Option<String> {
     let short = |name| {

@@ -21,7 +21,7 @@ const NEED_TIME: Duration = Duration::from_secs(60);
 /// A host's own count of the requests under way may lag behind: a request that ended makes room for
 /// those on other connections so much later. On its own connection the next may follow at once.
 const SETTLE: Duration = Duration::from_millis(10);
-/// The first gap between two requests to a host that takes only so many for each second.
+/// The first gap between two requests to a host that limits its requests per second.
 const FIRST_GAP: Duration = Duration::from_millis(10);
 /// The longest gap, and the longest time for which a refusal of the only request holds up all
 /// others.
@@ -45,7 +45,7 @@ pub enum Hold {
 /// What is known of one host.
 #[derive(Debug)]
 pub struct HostLimit {
-    /// Requests that may be under way; None where no limit is known.
+    /// Requests that may be under way; None if no limit is known.
     allowed: Option<usize>,
     under_way: usize,
     /// When requests ended lately, and on whose connections.

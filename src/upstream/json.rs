@@ -53,7 +53,7 @@ impl<'de> Deserialize<'de> for Text {
 /// Reads a small answer, an object; `what` names it for the user.
 ///
 /// # Errors
-/// Transient where the body was cut short, malformed where it is not what it should be.
+/// Transient if the body was cut short, malformed where it is not what it should be.
 pub fn object<T: DeserializeOwned>(answer: Answer, what: &str) -> Result<T, Fault> {
     let Answer {
         mut response, url, ..
@@ -94,7 +94,7 @@ pub fn object<T: DeserializeOwned>(answer: Answer, what: &str) -> Result<T, Faul
 }
 
 /// # Errors
-/// Malformed where the body is compressed, which nothing here asks for.
+/// Malformed if the body is compressed, which nothing here asks for.
 pub fn refuse_encoded(response: &Response<Body>, what: &str) -> Result<(), Fault> {
     match exchange::encoding(response.headers()) {
         Some(encoding) => Err(Fault::Malformed(format!(

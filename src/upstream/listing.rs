@@ -33,7 +33,7 @@ const CHUNK: usize = 64 * 1024;
 /// Hands each element of the array in `body` to `each`, in order, until one is refused.
 ///
 /// # Errors
-/// `lost` says what a failed read stands for; `host` is who sent the body. Malformed where the body
+/// `lost` says what a failed read stands for; `host` is who sent the body. Malformed if the body
 /// is no such array, or with `each`'s own text.
 pub fn read(
     body: impl Read,

@@ -108,7 +108,7 @@ pub struct Package {
     pub package_id: String,
     /// As the sender wrote it, at most 1 KiB.
     pub name: Option<String>,
-    /// None where the server gave none, which no server of MASV's does: the next calls may then go
+    /// None if the server gave none, which no server of MASV's does: the next calls may then go
     /// without one.
     pub token: Option<Secret>,
     /// When the link expires, as the server wrote it, where it says so.
@@ -132,7 +132,7 @@ pub struct Client {
 
 impl Client {
     /// # Errors
-    /// A text for the user where `ca_file` cannot be used.
+    /// A text for the user if `ca_file` cannot be used.
     pub fn new(options: Options) -> Result<Client, String> {
         let given = match &options.ca_file {
             Some(path) => trust::read(path)?,
@@ -450,7 +450,7 @@ fn token_header(token: &Secret) -> Result<Headers, Fault> {
     Ok(headers)
 }
 
-/// A secret as a header's value; None where it is too long or has control characters. Other scripts
+/// A secret as a header's value; None if it is too long or has control characters. Other scripts
 /// go as UTF-8.
 fn header(secret: &Secret) -> Option<HeaderValue> {
     let bytes = secret.reveal().as_bytes();

@@ -63,7 +63,7 @@ impl<T: Transport> Transport for Unfolded<T> {
     }
 }
 
-/// Puts spaces where a header line goes on in the next one. True where the head was there to its
+/// Puts spaces where a header line goes on in the next one. True if the head was there to its
 /// end.
 fn unfold_head(buffers: &mut dyn Buffers) -> bool {
     let input = buffers.input();

@@ -159,7 +159,7 @@ impl Permits {
 }
 
 impl State {
-    /// None where there are too many to be told apart.
+    /// None if there are too many to be told apart.
     fn host(&mut self, host: &str, now: Instant) -> Option<&mut Host> {
         if !self.hosts.contains_key(host) {
             if self.hosts.len() >= MAX_HOSTS {
@@ -200,7 +200,7 @@ fn may_wait(purpose: Purpose, watch: &Watch, now: Instant) -> Result<(), Fault> 
 /// Leave for one request, which is under way until this is dropped.
 pub struct Permit {
     permits: Arc<Permits>,
-    /// None where the host's requests are not counted.
+    /// None if the host's requests are not counted.
     host: Option<String>,
     asker: Asker,
 }

@@ -18,7 +18,7 @@ use rustls::{
 use ureq::tls::Certificate;
 
 /// A configuration that trusts `roots` as authorities, and `given` as servers' own certificates
-/// too. None where there is no root.
+/// too. None if there is no root.
 pub fn config(
     roots: RootCertStore,
     given: &[Certificate<'static>],

@@ -4,10 +4,10 @@
 //! one, in one write, and the answers come in a read or two: one round trip and a few system calls
 //! for many small answers.
 //!
-//! This is done below ureq, which makes every request in its turn and reads every answer as ever:
-//! what it is about to send turns out to be on its way already. That holds only where it is the
-//! same byte for byte; otherwise, and where an answer stays away, the connection is given up, and
-//! the request is made anew on another.
+//! This is done below ureq, which makes every request in its turn and reads every answer as usual.
+//! If ureq's next request is the one that was already sent, byte for byte, nothing is sent. If it
+//! differs, or an answer does not come, the connection is closed and the request is made again on
+//! another.
 //!
 //! Not every server is up to it. So it is done only after some answers that came on the same
 //! connection with their length declared, with one request at first, then with more. A host that

@@ -28,7 +28,7 @@ const EMPTY_WORDS: [&str; 8] = [
     "unauthorized access",
 ];
 
-/// The server's reason, fit to be shown. None where it gives none, or speaks of a password.
+/// The server's reason, fit to be shown. None if it gives none, or speaks of a password.
 pub fn reason(answer: Answer) -> Option<String> {
     let mut body = Vec::new();
     let mut response = answer.response;

@@ -58,7 +58,7 @@ impl Session {
         }
     }
 
-    /// The package's identifier and name; reads the link where that was not done yet.
+    /// The package's identifier and name; reads the link if that was not done yet.
     ///
     /// # Errors
     /// See [`SessionFault`].

@@ -36,7 +36,7 @@ const MAX_BUNDLE: u64 = 8 * 1024 * 1024;
 /// The certificates of a PEM file.
 ///
 /// # Errors
-/// A text for the user where it cannot be read or has none.
+/// A text for the user if it cannot be read or has none.
 pub fn read(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
     let mut pem = Vec::new();
     File::open(path)
@@ -67,7 +67,7 @@ pub fn read(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
     Ok(certificates)
 }
 
-/// Trusts the system's certificates and those given, of which one may be a server's own. None where
+/// Trusts the system's certificates and those given, of which one may be a server's own. None if
 /// there are none of either.
 pub fn local(given: &[Certificate<'static>]) -> Option<TlsConnector> {
     let system = SYSTEM_BUNDLES

@@ -60,7 +60,7 @@ impl Controller {
         self.out < most || (self.out < 2 * most && has_none())
     }
 
-    /// Gives out one job of a download. False where it has none now.
+    /// Gives out one job of a download. False if it has none now.
     fn give(&mut self, key: u32, now: Instant) -> bool {
         let mut crowded = self.out > self.policy.workers + 2;
         let idle = self.out < self.policy.workers;
@@ -111,7 +111,7 @@ impl Controller {
         self.send(key, jobs, first);
     }
 
-    /// A job for a file that was picked. None where it has no range to give now.
+    /// A job for a file that was picked. None if it has no range to give now.
     fn job(&mut self, key: u32, file: u32) -> Option<Job> {
         let workers = self.policy.workers as u64;
         let active = self.active.get_mut(&key)?;

@@ -187,7 +187,7 @@ impl Row {
     }
 }
 
-/// The next row that comes before this identifier; before the end where there is none.
+/// The next row that comes before this identifier; before the end if there is none.
 fn next_before(rows: &mut Peekable<std::vec::IntoIter<Row>>, id: Option<&str>) -> Option<Row> {
     rows.next_if(|row| id.is_none_or(|id| *row.id < *id))
 }

@@ -12,7 +12,7 @@ const MAX_FIELDS: usize = 100;
 /// How a request's body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// Bytes; 0 where there is no body.
+    /// Bytes; 0 if there is no body.
     Length(u64),
     Chunked,
 }

@@ -174,7 +174,7 @@ impl Acceptor {
         }
     }
 
-    /// Waits for a connection where `listen`, and until the time has passed where there is one: the
+    /// Waits for a connection where `listen`, and until the time has passed if there is one: the
     /// listeners that have one. None when the thread is to end.
     fn wait(&self, listen: bool, time: Option<Duration>) -> Option<Vec<usize>> {
         let mut sources = vec![PollFd::new(&*self.end, PollFlags::IN)];

@@ -76,7 +76,7 @@ fn load(files: &TlsFiles) -> Result<ServerConfig, String> {
     Ok(config)
 }
 
-/// Waits for the first byte: whether TLS is spoken. None where nothing comes.
+/// Waits for the first byte: whether TLS is spoken. None if nothing comes.
 pub fn is_spoken(client: &TcpStream, limits: &Limits) -> Option<bool> {
     let deadline = Instant::now() + limits.head_time;
     let mut first = [0];
@@ -233,7 +233,7 @@ impl Pump<'_> {
     }
 }
 
-/// What was done at once; None where it would have had to wait.
+/// What was done at once; None if it would have had to wait.
 fn now(done: io::Result<usize>) -> io::Result<Option<usize>> {
     match done {
         Ok(count) => Ok(Some(count)),

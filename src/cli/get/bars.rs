@@ -54,7 +54,7 @@ pub struct Bars {
 }
 
 impl Bars {
-    /// None where stdout is no terminal that can move its cursor. `resumed` as for [`Lines::new`].
+    /// None if stdout is no terminal that can move its cursor. `resumed` as for [`Lines::new`].
     pub fn on_terminal(resumed: bool, env: &dyn Fn(&str) -> Option<String>) -> Option<Bars> {
         let out = io::stdout();
         let style = style(env)?;

@@ -86,7 +86,7 @@ fn missing(store: &Store<Saved>, download: &SavedDownload) -> Result<Vec<u32>, S
 }
 
 /// Whether a file has its name or, where a kill came in between, is about to get it. Its length
-/// tells; its time of modification may have been changed by whoever copied or touched it.
+/// tells; its time of modification may have been changed by a copy or by touch(1).
 fn in_place(root: &Root, table: &FileTable, file: u32) -> bool {
     let is_there = |folder: Folder| {
         let names = table.names(file);

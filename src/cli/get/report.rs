@@ -125,7 +125,7 @@ impl Lines {
         Some(line)
     }
 
-    /// The last line on stdout, where there is one; what went wrong is said on stderr, not here.
+    /// The last line on stdout, if there is one; what went wrong is said on stderr, not here.
     pub fn last(&self, download: Option<&Download>, end: &End) -> Option<String> {
         let summary = download.map(Download::summary);
         match end {

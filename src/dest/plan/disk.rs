@@ -37,7 +37,7 @@ struct Opened {
     components: Vec<String>,
     /// None: it does not exist.
     folder: Option<Folder>,
-    /// Hashes of the names in it, letter case aside; None where it could not be listed.
+    /// Hashes of the names in it, letter case aside; None if it could not be listed.
     names: Option<HashSet<u64>>,
 }
 

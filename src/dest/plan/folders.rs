@@ -107,7 +107,7 @@ impl Folders {
         self.base = base;
     }
 
-    /// The folder of a (mended) name in `parent`, added if it is new; `parent` itself where that is
+    /// The folder of a (mended) name in `parent`, added if it is new; `parent` itself if that is
     /// too deep.
     pub fn enter(&mut self, parent: u32, name: &str) -> Result<u32, PlanError> {
         let key = self.keys.key(parent, name);

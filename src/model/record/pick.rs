@@ -78,7 +78,7 @@ impl Record {
         }
     }
 
-    /// One more new file where that is at most this large, to go with the one that was just picked.
+    /// One more new file if that is at most this large, to go with the one that was just picked.
     /// It counts as given out.
     pub fn pick_small(&mut self, most: u64) -> Option<u32> {
         // After a fault of the server's one job alone tries whether it is over.

@@ -28,7 +28,7 @@ pub(super) struct Wait {
     pub(super) backoff: Backoff,
     /// Its bytes in place when that was last looked at.
     pub(super) done: u64,
-    /// Its jobs that the last fault says nothing of: so many may go on, range after range.
+    /// The number of its jobs that the last fault did not stop: they may go on, range after range.
     pub(super) others: u32,
     /// No byte came before the fault: one attempt alone is to show whether it is over.
     pub(super) careful: bool,
@@ -91,7 +91,7 @@ impl Record {
     }
 
     /// What failed of the file waits for its next attempt. Returns how long the file has been
-    /// without a byte; None where nothing is to be tried again.
+    /// without a byte; None if nothing is to be tried again.
     pub(super) fn defer(&mut self, file: u32, setback: &Setback, now: Now) -> Option<Duration> {
         self.queue_file(file);
         if self.state != State::Transferring {

@@ -107,7 +107,7 @@ impl Rig {
         more
     }
 
-    /// A request was answered 429 with a `Retry-After` of so many seconds.
+    /// A request was answered 429 with this `Retry-After`, in seconds.
     fn refuse(&mut self, file: u32, retry_after: u64) {
         let message = "too many requests".to_owned();
         let retry_after = Some(Duration::from_secs(retry_after));
@@ -274,7 +274,7 @@ fn a_byte_gained_starts_the_count_anew() {
     assert_eq!(due, at(rig.begin, rig.time + 0.5).instant);
 }
 
-/// A large file with so many jobs out, which has more ranges to give.
+/// A large file with this many jobs out and more ranges to give.
 fn large(jobs: u32) -> Rig {
     let mut rig = Rig::begun(1);
     assert_eq!(rig.pick(), Some(Pick::New(0)));

@@ -74,7 +74,7 @@ impl Selection {
 /// The summary of a selection, as the API answers it.
 #[derive(Debug, Serialize)]
 pub struct SelectionSummary<'a> {
-    /// How many; 0 where files are not chosen by their identifiers.
+    /// How many; 0 if files are not chosen by their identifiers.
     file_ids: usize,
     include: &'a [String],
     exclude: &'a [String],

@@ -59,13 +59,13 @@ pub struct NewFile {
     pub name: String,
     /// Bytes.
     pub size: u64,
-    /// Nanoseconds since 1970; None where upstream does not know.
+    /// Nanoseconds since 1970; None if upstream does not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtime: Option<i64>,
     /// The path as listed, where the saved one differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original: Option<String>,
-    /// The name until it is whole, where that is not `NAME.part`.
+    /// The name until it is whole, if that is not `NAME.part`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -94,7 +94,7 @@ pub struct Shown<'a> {
     pub size: u64,
     pub bytes_done: u64,
     pub state: FileState,
-    /// As it is listed, where that is another one.
+    /// As it is listed, if that is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub original_path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -10,7 +10,7 @@ use super::super::{JOURNAL, StoreError};
 use super::*;
 use crate::base::locks;
 
-/// A disk with so many bytes of space, whose syncs and truncations can be made to fail.
+/// A disk with limited space, in bytes, whose syncs and truncations can be made to fail.
 #[derive(Clone)]
 struct Sick(Arc<Symptoms>);
 

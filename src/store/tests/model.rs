@@ -61,7 +61,7 @@ struct Model {
     next: u32,
     /// So many of the notes have been acknowledged as on disk.
     durable: usize,
-    /// The data among the first so many is synced.
+    /// The data of this many of the first changes is synced.
     synced: usize,
     /// The journal's length when it was last known to be on disk.
     durable_len: u64,
