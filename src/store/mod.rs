@@ -21,7 +21,8 @@
 //! 3. `base`: held while the snapshot is written anew
 //! 4. `sync`: held while a sync runs
 //! 5. `journal`: held for one write
-//! Nobody but the controller holds more than one file's.
+//!
+//! No thread but the controller's holds the `progress` of more than one file.
 
 mod backlog;
 mod boot;
