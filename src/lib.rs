@@ -31,7 +31,7 @@
 //! | `worker` (pool) | a [`Batch`](transfer::worker::Batch), a worker slot, leave of the host, the rate limiter, a socket | one report for each batch |
 //! | `addresses`, `start` (pools) | a [`Task`](transfer::worker::Task): addresses to fetch, a download to begin | the batch on to the workers; a report |
 //! | `syncer` | a [`SyncRequest`](agent::syncer::SyncRequest), at most one at a time | losses |
-//! | `cleaner` | a [`Removal`](agent::messages::Removal) | what it removed |
+//! | `cleaner` (a pool of one) | a [`Removal`](agent::messages::Removal) | what it removed |
 //! | `live-settings` | a change of the settings, the next change of the schedule | the number of workers to the controller, the rate to the limiter |
 //! | `hook-…` | a download that ended | nothing; it runs the user's program |
 //!

@@ -6,9 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 use rayon::prelude::*;
 
 use crate::agent::claims::Claims;
@@ -16,6 +15,7 @@ use crate::agent::messages::{Cleaned, Removal};
 use crate::agent::restore;
 use crate::agent::{FileLeft, MAX_FILES_LEFT};
 use crate::base::locks;
+use crate::base::thread_pool::{Handler, ThreadPool};
 use crate::dest::{DestError, Root};
 use crate::model::board::Board;
 use crate::model::state::State;
@@ -31,31 +31,29 @@ pub struct Cleaner {
     pub claims: Arc<Claims>,
 }
 
-/// Starts the thread that cleans up, one download after the other. It ends when its channel is
-/// closed.
-///
-/// # Errors
-/// The system refuses a thread.
-pub fn start(
-    cleaner: Cleaner,
-    removals: Receiver<Removal>,
-    removed: Sender<(u32, Cleaned)>,
-) -> std::io::Result<JoinHandle<()>> {
-    thread::Builder::new()
-        .name("cleaner".into())
-        .spawn(move || {
-            for removal in removals {
-                let key = removal.download.key;
-                let cleaned = catch_unwind(AssertUnwindSafe(|| cleaner.clean(&removal))).unwrap_or_else(|_| {
-                    log::error!("download {}: haul itself failed while removing its files; please report it", removal.download.id);
-                    Cleaned::default()
-                });
-                forget(&cleaner.store, &removal);
-                if removed.send((key, cleaned)).is_err() {
-                    return;
-                }
-            }
-        })
+/// Cleans up, one download after the other, on a thread that is there while there is something to
+/// do.
+pub fn pool(cleaner: Cleaner, removed: Sender<(u32, Cleaned)>) -> ThreadPool<Removal> {
+    let cleaner = Arc::new(cleaner);
+    let make_handler = move || {
+        let (cleaner, removed) = (cleaner.clone(), removed.clone());
+        let handler: Handler<Removal> = Box::new(move |removal| {
+            let key = removal.download.key;
+            let cleaned = catch_unwind(AssertUnwindSafe(|| cleaner.clean(&removal)));
+            let cleaned = cleaned.unwrap_or_else(|_| {
+                let id = &removal.download.id;
+                log::error!(
+                    "download {id}: haul itself failed while removing its files; please report it"
+                );
+                Cleaned::default()
+            });
+            forget(&cleaner.store, &removal);
+            // The controller is gone only when the process ends.
+            let _ = removed.send((key, cleaned));
+        });
+        handler
+    };
+    ThreadPool::new("cleaner", 1, make_handler, || ())
 }
 
 /// The download is gone. Where that cannot be saved now, it is known to be deleted at least: the

@@ -44,10 +44,12 @@ pub fn restore_all(saved: Saved, store: &Store<Saved>, retry_for: Duration) -> V
         .filter(|name| !wanted.contains(name))
         .for_each(|name| store.remove_side(&name));
     let downloads: Vec<_> = saved.downloads.into_iter().collect();
-    downloads
-        .into_par_iter()
-        .map(|(key, download)| take_up(key, download, store, retry_for))
-        .collect()
+    let restore = |(key, download)| take_up(key, download, store, retry_for);
+    // Threads for these would stay, and an agent with nothing to do is to be small.
+    if downloads.len() < 2 {
+        return downloads.into_iter().map(restore).collect();
+    }
+    downloads.into_par_iter().map(restore).collect()
 }
 
 fn take_up(key: u32, saved: SavedDownload, store: &Store<Saved>, retry_for: Duration) -> Restored {

@@ -28,7 +28,7 @@ use crate::base::locks;
 pub type Handler = Arc<dyn Fn(tiny_http::Request) + Send + Sync>;
 
 /// Threads that take requests off tiny_http's queue.
-const HANDLERS: usize = 4;
+const HANDLERS: usize = 2;
 /// Rendering a summary's list is the deepest thing that they do.
 const HANDLER_STACK: usize = 512 << 10;
 /// Connections that are kept for the next request.

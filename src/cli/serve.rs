@@ -305,7 +305,6 @@ fn engine(
     let (command_out, command_in) = unbounded();
     let (report_out, report_in) = unbounded();
     let (sync_out, sync_in) = bounded(1);
-    let (removal_out, removal_in) = unbounded();
     let (removed_out, removed_in) = unbounded();
     let ended = hooks::start(setup.programs.clone())?;
     let (loss_out, loss_in) = unbounded();
@@ -316,7 +315,6 @@ fn engine(
         board: board.clone(),
         claims: claims.clone(),
     };
-    cleaner::start(cleaner, removal_in, removed_out)?;
     let next_key = saved.next_key;
     let said = std::mem::take(&mut saved.settings);
     let remembered = restore_all(saved, store, setup.transfers.retry_for);
@@ -325,7 +323,7 @@ fn engine(
         reports: report_in,
         syncs: sync_out,
         losses: loss_in,
-        removals: removal_out,
+        removals: cleaner::pool(cleaner, removed_out),
         removed: removed_in,
         ended,
     };

@@ -74,7 +74,7 @@ impl Controller {
         }
         for key in std::mem::take(&mut delete.keys).into_iter().rev() {
             if let Some(removal) = self.active.get_mut(&key).and_then(removal) {
-                let _ = self.channels.removals.send(removal);
+                self.channels.removals.send(removal);
             }
         }
     }

@@ -28,6 +28,7 @@ use crate::agent::syncer::{Loss, SyncRequest};
 use crate::agent::throughput::Throughput;
 use crate::agent::{Deleted, Refusal, Which};
 use crate::base::clock;
+use crate::base::thread_pool::ThreadPool;
 use crate::dest::{Identity, Root};
 use crate::model::board::Board;
 use crate::model::download::Download;
@@ -64,7 +65,7 @@ pub struct Channels {
     pub syncs: Sender<SyncRequest>,
     pub losses: Receiver<Loss>,
     /// Downloads to be cleaned up, and what became of the one of each key.
-    pub removals: Sender<Removal>,
+    pub removals: ThreadPool<Removal>,
     pub removed: Receiver<(u32, Cleaned)>,
     /// Downloads that became complete or failed.
     pub ended: hooks::Queue,

@@ -10,6 +10,7 @@ impl Controller {
         }
         self.ticked_at = now;
         self.pools.retry_spawn();
+        self.channels.removals.retry_spawn();
         self.journal_all();
         let mut gained: Vec<(u32, Event)> = Vec::new();
         for &key in &self.busy {
