@@ -172,8 +172,9 @@ fn part(
     let (mut begun, mut more) = (which.after.is_none(), false);
     let most = which.limit.unwrap_or(usize::MAX);
     let mut scratch = Scratch::default();
+    let in_folder = download.order.options.create_package_folder == Some(true);
     for file in table.iter().flat_map(|table| table.rows(summary.state)) {
-        let wanted = which.wants(&file, &mut scratch);
+        let wanted = which.wants(&file, in_folder, &mut scratch);
         total += usize::from(wanted);
         if !begun {
             begun = which.after.as_deref() == Some(file.file_id);

@@ -79,12 +79,18 @@ impl Files {
     }
 
     /// Whether this is one of the files that are asked for, wherever the part begins.
-    pub fn wants(&self, file: &Shown<'_>, scratch: &mut Scratch) -> bool {
+    /// The pattern is matched with the path inside the package, as listed: without the package's
+    /// own folder, if there is one (`in_folder`).
+    pub fn wants(&self, file: &Shown<'_>, in_folder: bool, scratch: &mut Scratch) -> bool {
         let states = self.states.as_deref();
         states.is_none_or(|states| states.contains(&file.state))
             && self.pattern.as_ref().is_none_or(|pattern| {
+                let inside = match file.path.split_once('/') {
+                    Some((_, inside)) if in_folder => inside,
+                    _ => &file.path,
+                };
                 let listed = file.original_path.as_deref();
-                pattern.matches(listed.unwrap_or(&file.path), scratch)
+                pattern.matches(listed.unwrap_or(inside), scratch)
             })
     }
 }

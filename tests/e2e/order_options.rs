@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 
 use serde_json::{Value, json};
 
-use crate::support::agent::row;
+use crate::support::agent::{one, row};
 use crate::support::origin::Kind;
 use crate::support::package::{Entry, Package};
 use crate::support::rig::Rig;
@@ -24,6 +24,10 @@ fn files_go_into_a_folder_of_the_packages_name() {
     assert_eq!(record["create_package_folder"], true);
     assert_eq!(row(&record, "F1")["path"], "Day 1/clips/a.mov");
     assert_eq!(row(&record, "F1")["original_path"], Value::Null);
+    // A pattern is about the path inside the package.
+    let target = format!("{}?files_match=clips/", one(&id));
+    let matched = rig.agent.get(&target).expect(200);
+    assert_eq!(row(&matched, "F1")["path"], "Day 1/clips/a.mov");
     let dst = rig.dst();
     assert_eq!(
         tree::paths(&dst),
