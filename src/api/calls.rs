@@ -240,11 +240,9 @@ impl Query {
 fn states(value: &str) -> Result<Vec<State>, ApiError> {
     let mut states = Vec::new();
     for name in value.split(',') {
-        let state = State::from_name(name).ok_or_else(|| {
-            ApiError::invalid_parameter(
-                "states must be a comma separated list of transferring, paused, complete, error",
-            )
-        })?;
+        let known = State::ALL.map(State::name);
+        let state =
+            State::from_name(name).ok_or_else(|| listing::no_such(name, "states", &known))?;
         if !states.contains(&state) {
             states.push(state);
         }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::answer::Answer;
 use super::error::ApiError;
+use crate::base::suggest;
 use crate::model::download::{SUMMARY_FIELDS, Summary};
 use crate::model::selection::{Pattern, Scratch};
 use crate::model::state::State;
@@ -175,33 +176,36 @@ pub fn download_id(value: &str) -> Result<String, ApiError> {
 /// `invalid_parameter`: a field that no summary has.
 pub fn fields(value: &str) -> Result<Vec<&'static str>, ApiError> {
     let known = |name: &str| SUMMARY_FIELDS.iter().copied().find(|&field| field == name);
-    value
-        .split(',')
-        .map(|name| {
-            known(name).ok_or_else(|| {
-                ApiError::invalid_parameter(format!(
-                    "fields must be a comma separated list of fields of a download: {}",
-                    SUMMARY_FIELDS.join(", ")
-                ))
-            })
-        })
-        .collect()
+    let field = |name: &str| known(name).ok_or_else(|| no_such(name, "fields", SUMMARY_FIELDS));
+    value.split(',').map(field).collect()
 }
 
 /// # Errors
 /// `invalid_parameter`: a state that no file has.
 pub fn file_states(value: &str) -> Result<Vec<FileState>, ApiError> {
-    value
-        .split(',')
-        .map(|name| {
-            FileState::from_name(name).ok_or_else(|| {
-                ApiError::invalid_parameter(
-                    "file_states must be a comma separated list of \
-                     pending, transferring, paused, complete, error, skipped",
-                )
-            })
-        })
-        .collect()
+    const STATES: [&str; 6] = [
+        "pending",
+        "transferring",
+        "paused",
+        "complete",
+        "error",
+        "skipped",
+    ];
+    let state = |name: &str| {
+        FileState::from_name(name).ok_or_else(|| no_such(name, "file_states", &STATES))
+    };
+    value.split(',').map(state).collect()
+}
+
+/// A word in the list that is a parameter's value, which is none of those that it may have.
+pub fn no_such(word: &str, parameter: &str, known: &[&str]) -> ApiError {
+    let meant = suggest::nearest(word, known).map(|known| format!("; did you mean {known}?"));
+    ApiError::invalid_parameter(format!(
+        "{parameter} cannot have {}{} It must be a comma separated list of {}",
+        suggest::shown(word),
+        meant.as_deref().unwrap_or("."),
+        known.join(", ")
+    ))
 }
 
 /// # Errors
@@ -214,6 +218,20 @@ pub fn pattern(value: &str) -> Result<Pattern, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unknown_word_is_named_with_what_was_perhaps_meant() {
+        for (error, said) in [
+            (
+                fields("download_id,nam").unwrap_err(),
+                "\"nam\"; did you mean name?",
+            ),
+            (file_states("done").unwrap_err(), "\"done\". It must be"),
+        ] {
+            let message = error.message;
+            assert!(message.contains(said), "{message}");
+        }
+    }
 
     #[test]
     fn the_next_part_is_asked_for_with_everything_else_as_it_was() {
