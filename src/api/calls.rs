@@ -82,6 +82,8 @@ pub struct Asked<'a> {
     pub method: &'a str,
     /// Path and query, percent-encoded.
     pub target: &'a str,
+    /// The same as it was asked for, the base path included.
+    pub whole_target: &'a str,
     pub content_type: Option<&'a str>,
     pub last_event_id: Option<&'a str>,
     pub body: &'a [u8],
@@ -121,7 +123,7 @@ pub fn read(asked: Asked<'_>) -> Result<Call, ApiError> {
         Endpoint::Create => create(asked).map(Call::Create),
         Endpoint::List => Ok(Call::List(listing::Downloads {
             states: query.states,
-            target: listing::without(asked.target, "after"),
+            target: listing::without(asked.whole_target, "after"),
             ..query.downloads
         })),
         Endpoint::DeleteMany => delete(Which::States(query.states.unwrap_or(State::ALL.to_vec()))),
@@ -130,7 +132,7 @@ pub fn read(asked: Asked<'_>) -> Result<Call, ApiError> {
             wait: query.wait.unwrap_or(0),
             files: listing::Files {
                 hidden: query.files == Some(false),
-                target: listing::without(asked.target, "files_after"),
+                target: listing::without(asked.whole_target, "files_after"),
                 ..query.chosen_files
             },
         }),
@@ -448,6 +450,7 @@ mod tests {
                 last_event_id: None,
                 method,
                 target: &target,
+                whole_target: &target,
                 content_type: typed.then_some("application/json"),
                 body: &body,
             };

@@ -329,6 +329,7 @@ impl Service {
         calls::read(Asked {
             method: request.method().as_str(),
             target: self.below_base(request.url()),
+            whole_target: request.url(),
             content_type: field(request, "Content-Type"),
             last_event_id: field(request, "Last-Event-ID"),
             body: &body,

@@ -51,7 +51,13 @@ pub fn says_not_yet(words: &str) -> bool {
         "being uploaded",
         "in progress",
     ];
-    signs.iter().any(|sign| words.contains(sign))
+    // As in "not finalized yet".
+    let denies_yet = words.split_once("not ").is_some_and(|(_, rest)| {
+        rest.split(['.', ';'])
+            .next()
+            .is_some_and(|rest| rest.ends_with(" yet"))
+    });
+    denies_yet || signs.iter().any(|sign| words.contains(sign))
 }
 
 /// The `Code` of a storage server's answer, such as `AccessDenied` (S3) or `AuthenticationFailed`
@@ -100,6 +106,24 @@ fn displayable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_that_will_be_good_later_is_told_from_one_that_was() {
+        for words in [
+            "Not yet active",
+            "The package is not finalized yet.",
+            "still uploading",
+        ] {
+            assert!(says_not_yet(words), "{words}");
+        }
+        for words in [
+            "not found",
+            "It is not the first yet another link has expired",
+            "yet not here",
+        ] {
+            assert!(!says_not_yet(words), "{words}");
+        }
+    }
 
     #[test]
     fn the_servers_own_words_are_the_reason() {

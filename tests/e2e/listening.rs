@@ -195,3 +195,21 @@ fn a_token_in_the_open_is_warned_of() {
     let log = running.stderr.rest();
     assert_eq!(log.matches("unencrypted").count(), 1, "{log}");
 }
+
+#[test]
+fn a_certificate_that_is_not_there_is_said_to_be_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("none.pem");
+    let mut command = haul();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--state-dir"]);
+    command.arg(folder.path().join("state"));
+    for flag in ["--tls-cert", "--tls-key"] {
+        command.arg(flag).arg(&path);
+    }
+    let end = run(&mut command);
+    assert_ne!(end.code(), Some(0));
+    assert!(
+        end.stderr.contains("no such file") && !end.stderr.contains("os error"),
+        "{end:?}"
+    );
+}

@@ -78,6 +78,18 @@ fn a_prefix_that_the_proxy_leaves_on_is_the_base_path() {
     assert_eq!(get("/haul").status, 308);
     assert_eq!(get("/haul").header("location"), Some("/haul/"));
     get("/haul/api/v1/downloads").expect(200);
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["one", "two"] {
+        let dst = dir.path().join(name);
+        let order = json!({"url": origin.link(), "dst_folder": dst}).to_string();
+        let headers = [("Content-Type", "application/json")];
+        let target = "/haul/api/v1/downloads";
+        http::send(agent.address, "POST", target, &headers, Some(&order)).expect(201);
+    }
+    let part = get("/haul/api/v1/downloads?limit=1");
+    let link = part.header("link").unwrap();
+    let next = link.trim_start_matches('<').split('>').next().unwrap();
+    assert_eq!(get(next).expect(200).as_array().unwrap().len(), 1, "{link}");
     for other in [
         "/",
         "/api/v1/downloads",

@@ -5,11 +5,12 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection};
 
@@ -17,6 +18,7 @@ use super::limits::Limits;
 use super::wait;
 use crate::base::listen::TlsFiles;
 use crate::base::locks;
+use crate::base::permission::explained;
 
 /// The first byte of a TLS connection: a record of a handshake (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 0x16;
@@ -59,12 +61,17 @@ fn load(files: &TlsFiles) -> Result<ServerConfig, String> {
     let (cert, key) = (&files.cert, &files.key);
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect)
-        .map_err(|error| format!("the certificate {cert:?} cannot be read: {error}"))?;
+        .map_err(|error| {
+            format!(
+                "the certificate {cert:?} cannot be read: {}",
+                why(&error, cert)
+            )
+        })?;
     if chain.is_empty() {
         return Err(format!("{cert:?} holds no certificate in PEM form"));
     }
     let secret = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| format!("the key {key:?} cannot be read: {error}"))?;
+        .map_err(|error| format!("the key {key:?} cannot be read: {}", why(&error, key)))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -74,6 +81,14 @@ fn load(files: &TlsFiles) -> Result<ServerConfig, String> {
         .map_err(|error| format!("{cert:?} and {key:?} do not go together: {error}"))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// Why a PEM file cannot be used.
+fn why(error: &pem::Error, path: &Path) -> String {
+    match error {
+        pem::Error::Io(error) => explained(error, path),
+        other => other.to_string(),
+    }
 }
 
 /// Waits for the first byte: whether TLS is spoken. None if nothing comes.
