@@ -110,6 +110,7 @@ impl Engine {
             meter: Arc::default(),
             limit: Arc::default(),
             slots: Arc::new(WorkerSlots::new(setup.transfers.workers)),
+            waiting: Arc::default(),
         });
         let claims = Claims::new(board.clone());
         let (commands, live_settings, syncer) =

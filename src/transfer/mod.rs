@@ -16,6 +16,7 @@ mod slowness;
 mod space;
 pub mod start;
 mod verdict;
+pub mod waiting;
 pub mod worker;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::store::{Store, StoreError};
 use crate::transfer::rate_limiter::RateLimiter;
 use crate::transfer::run::Run;
 use crate::transfer::slots::WorkerSlots;
+use crate::transfer::waiting::Waiting;
 use crate::upstream::session::SessionFault;
 use crate::upstream::{Address, Client, Fault};
 
@@ -54,6 +56,7 @@ pub struct WorkerContext {
     pub meter: Arc<ByteCounter>,
     pub limit: Arc<RateLimiter>,
     pub slots: Arc<WorkerSlots>,
+    pub waiting: Arc<Waiting>,
 }
 
 impl WorkerContext {
@@ -65,6 +68,7 @@ impl WorkerContext {
             meter: self.meter.clone(),
             limit: self.limit.clone(),
             slots: self.slots.clone(),
+            waiting: self.waiting.clone(),
         }
     }
 }

@@ -32,6 +32,7 @@ impl Desk {
             meter: Arc::default(),
             limit: Arc::default(),
             slots: Arc::new(WorkerSlots::new(1)),
+            waiting: Arc::default(),
         };
         let mut table = TableBuilder::default();
         let file = NewFile {

@@ -13,6 +13,7 @@ use crate::model::outcome::Outcome;
 use crate::model::problem::{Code, FileProblem};
 use crate::store::saved::Change;
 use crate::transfer::start::{self, Start, StartError, StartRequest};
+use crate::transfer::waiting::{Ticket, Waiting};
 use crate::transfer::{Job, WorkerContext};
 
 /// What has to be done before bytes can come.
@@ -30,6 +31,8 @@ pub struct Batch {
     pub jobs: Vec<Job>,
     /// Those that have ended already.
     pub done: Vec<Done>,
+    /// Held while it waits for a worker.
+    pub ticket: Option<Ticket>,
 }
 
 /// A job that has ended.
@@ -76,6 +79,18 @@ impl Batch {
         self.jobs = kept;
     }
 
+    /// Its download's priority, as of now.
+    fn priority(&self) -> i32 {
+        let run = self.jobs.first().map(|job| &job.run);
+        run.map_or(i32::MAX, |run| run.download.priority())
+    }
+
+    /// Gives all jobs back undone.
+    fn give_back(mut self, reports: &Sender<Report>) {
+        self.run_jobs(|_| Some(Outcome::Stopped));
+        self.report(reports, Duration::ZERO);
+    }
+
     fn report(self, reports: &Sender<Report>, took: Duration) {
         // The controller is gone only when the process ends.
         let _ = reports.send(Report::Batch {
@@ -104,6 +119,7 @@ pub struct Pools {
     pub addresses: ThreadPool<Task>,
     /// For tasks that start a download, which are not to wait behind another's addresses.
     pub starts: ThreadPool<Task>,
+    waiting: Arc<Waiting>,
 }
 
 impl Pools {
@@ -119,8 +135,15 @@ impl Pools {
         Pools {
             addresses: tasks("addresses"),
             starts: tasks("start"),
+            waiting: context.waiting.clone(),
             workers,
         }
+    }
+
+    /// Gives a batch to the next worker that is free.
+    pub fn give(&self, mut batch: Batch) {
+        batch.ticket = Some(self.waiting.enter(batch.priority()));
+        self.workers.send(batch);
     }
 
     /// Raises each pool's limit to `most` threads; never lowers it.
@@ -188,10 +211,19 @@ fn work(
     buffer: &mut CopyBuffer,
     reports: &Sender<Report>,
 ) {
+    let is_outranked = |batch: &Batch| context.waiting.outranks(batch.priority());
     // A batch that was stopped needs no slot to say so.
+    let is_halted = |batch: &Batch| batch.jobs.iter().all(Job::is_halted);
     let has_slot = context
         .slots
-        .acquire(|| batch.jobs.iter().all(Job::is_halted));
+        .acquire(|| is_halted(&batch) || is_outranked(&batch));
+    if is_outranked(&batch) && !is_halted(&batch) {
+        if has_slot {
+            context.slots.release(false);
+        }
+        return batch.give_back(reports);
+    }
+    batch.ticket = None;
     let begun = Instant::now();
     let run = batch.jobs.first().map(|job| job.run.clone());
     let at_work = run.as_ref().map(|run| run.at_work());
@@ -286,6 +318,7 @@ impl TaskRunner {
         if batch.jobs.is_empty() {
             batch.report(&self.reports, Duration::ZERO);
         } else {
+            batch.ticket = Some(self.context.waiting.enter(batch.priority()));
             self.workers.send(batch);
         }
     }
@@ -340,6 +373,7 @@ mod tests {
             key: 1,
             jobs: vec![impossible(run), impossible(run)],
             done: Vec::new(),
+            ticket: None,
         }
     }
 
@@ -353,6 +387,7 @@ mod tests {
             meter: Default::default(),
             limit: Arc::default(),
             slots: Arc::new(WorkerSlots::new(WORKERS)),
+            waiting: Arc::default(),
         });
         let (reports, reports_in) = unbounded();
         let pools = Pools::new(WORKERS, &context, &Arc::default(), &reports);

@@ -81,3 +81,56 @@ fn the_higher_priority_comes_next_and_the_lower_one_after_it() {
     rest.open();
     rig.complete(&low);
 }
+
+/// What already waits for the worker gives way, too.
+#[test]
+fn what_was_given_out_before_waits_behind_a_higher_priority() {
+    let package = Package::new().many(4, 4 << 20);
+    let rig = Rig::with(package, &["--workers", "1"]);
+    rig.origin.throttle(400_000);
+    let chunk = json!({"priority": 0, "chunk_size": 1 << 20});
+    let low = rig.create_with(chunk);
+    rig.origin.await_served(100_000);
+    let dst = rig.dir().join("high");
+    let order = json!({"priority": 5, "chunk_size": 1 << 20});
+    let high = rig.agent.create_with(&rig.origin, &dst, order);
+    let begun = |record: &Value| record["bytes_done"] != 0;
+    rig.agent.wait(&high, "get bytes", begun);
+    let before = rig.agent.inspect(&low)["bytes_done"].as_u64().unwrap();
+    assert!(before < 1 << 20, "{before} bytes of the lower priority");
+    rig.origin.unthrottle();
+    rig.agent.wait_state(&high, "complete");
+    rig.complete(&low);
+}
+
+#[test]
+fn fewer_workers_are_the_higher_priorities() {
+    let rig = Rig::with(Package::new().many(4, 4 << 20), &["--workers", "24"]);
+    let headers = [("Content-Type", "application/json")];
+    let fewer = Some(r#"{"workers": 1}"#);
+    http::send(
+        rig.agent.address,
+        "PUT",
+        "/api/v1/settings",
+        &headers,
+        fewer,
+    )
+    .expect(200);
+    rig.origin.throttle(400_000);
+    let chunk = json!({"chunk_size": 1 << 20});
+    let low = rig.create_with(chunk.clone());
+    rig.origin.await_served(100_000);
+    let dst = rig.dir().join("high");
+    let high = rig.agent.create_with(
+        &rig.origin,
+        &dst,
+        json!({"priority": 5, "chunk_size": 1 << 20}),
+    );
+    let begun = |record: &Value| record["bytes_done"].as_u64().unwrap() > (3 << 20) / 2;
+    rig.agent.wait(&high, "get more than a range", begun);
+    let before = rig.agent.inspect(&low)["bytes_done"].as_u64().unwrap();
+    assert!(before < 1 << 20, "{before} bytes of the lower priority");
+    rig.origin.unthrottle();
+    rig.agent.wait_state(&high, "complete");
+    rig.complete(&low);
+}

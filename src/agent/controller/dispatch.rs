@@ -171,11 +171,12 @@ impl Controller {
             key,
             jobs,
             done: Vec::new(),
+            ticket: None,
         };
         if ahead {
             self.pools.addresses.send(Task::Addresses(batch));
         } else {
-            self.pools.workers.send(batch);
+            self.pools.give(batch);
         }
     }
 
