@@ -133,6 +133,13 @@ impl Run {
         Ok(())
     }
 
+    /// Has the download show what is free at its destination now.
+    pub fn look_at_free_space(&self) {
+        if let Some(root) = self.root.get() {
+            self.download.set_bytes_free(root.bytes_free());
+        }
+    }
+
     /// The folder of that index, opened or taken from those that are open.
     ///
     /// # Errors

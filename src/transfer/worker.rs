@@ -238,6 +238,10 @@ fn work(
         job.fetch_range(context, buffer, next)
     });
     name_files(&mut batch, context);
+    let is_complete = |done: &Done| matches!(done.outcome, Outcome::Complete);
+    if let Some(run) = run.as_ref().filter(|_| batch.done.iter().any(is_complete)) {
+        run.look_at_free_space();
+    }
     if has_slot {
         let yielded = |done: &Done| matches!(done.outcome, Outcome::Yielded);
         context.slots.release(batch.done.iter().any(yielded));

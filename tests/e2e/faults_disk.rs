@@ -459,6 +459,19 @@ fn a_whole_file_that_could_not_get_its_name_needs_no_byte_again() {
 }
 
 #[test]
+fn what_is_free_is_told_without_what_has_arrived() {
+    let Some(disk) = SmallDisk::new(Package::new().file("a", 4 * MIB), 10) else {
+        return;
+    };
+    let id = disk
+        .agent
+        .create(&disk.origin, &disk.mount.path().join("in"));
+    let record = disk.agent.wait_state(&id, "complete");
+    let free = record["bytes_free"].as_u64().unwrap();
+    assert!((5 * MIB..=6 * MIB).contains(&free), "{free}");
+}
+
+#[test]
 fn a_package_that_does_not_fit_is_told_before_a_byte_is_fetched() {
     let package = Package::new().file("a", 5 * MIB).file("b", 7 * MIB);
     let Some(disk) = SmallDisk::new(package, 10) else {
