@@ -6,8 +6,8 @@
 //!
 //! What a byte costs: the kernel copies it into the line's input buffer, ureq copies it from there
 //! into the caller's. ureq's body reader offers no way around its buffer, so reads are as large as
-//! that ([`INPUT_BUFFER`]); the module `direct` goes around both where it can. Under TLS the same
-//! buffer saves rustls its 4 KiB reads, and ureq has a second pair of buffers above it.
+//! that ([`INPUT_BUFFER`]); the module `direct` goes around both where it can. Under TLS the module
+//! `tls` takes the bytes from here, and has a pair of buffers of its own for ureq.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -82,8 +82,8 @@ impl Dialer {
 }
 
 /// Finds nothing: ureq asks its resolver for each request, also where a pooled connection will
-/// serve it, while the [`Dialer`] needs the addresses for a new connection only and looks them up
-/// itself.
+/// serve it. A [`Dialer`] looks addresses up itself, for new connections only, and a Unix socket
+/// has none.
 #[derive(Debug)]
 pub struct Unresolved;
 

@@ -14,8 +14,8 @@ use ureq::{Body, BodyReader, Error};
 
 use super::call_context::{self, AbortReason, Context, LentSocket, Watch};
 use super::direct::{self, IdleSockets};
-use super::exchange::{self, Answer, Exchange, Headers, Redirects};
-use super::fault::{self, Fault, Rejection};
+use super::exchange::{self, Exchange, Headers, Redirects};
+use super::fault::{self, Fault};
 use super::permits::{Permit, Purpose};
 use super::pipeline::PipeliningBlocklist;
 use super::{refusal, web_page};
@@ -403,7 +403,7 @@ pub(super) fn fetch<'a>(
         if let Some(content) = content(&answer.response, &answer.url)? {
             return Ok((answer, content));
         }
-        Err(no_bytes(answer))
+        Err(refusal::fault(answer))
     })?;
     // The body may take as long as it likes, if only it moves.
     context.limit = None;
@@ -439,24 +439,6 @@ pub(super) fn fetch<'a>(
         one_by_one: exchange.agents.one_by_one().clone(),
         permit: answer.permit,
     })
-}
-
-/// The fault that an answer without bytes stands for.
-fn no_bytes(answer: Answer) -> Fault {
-    let status = answer.response.status();
-    if let Some(fault) = exchange::transient_status(&answer.response, &answer.url) {
-        answer.drain();
-        return fault;
-    }
-    if status.is_client_error() {
-        return Fault::Refused(Rejection {
-            status: status.as_u16(),
-            words: refusal::reason(answer),
-        });
-    }
-    let host = answer.url.authority();
-    answer.drain();
-    Fault::Malformed(format!("{host} answered {status}"))
 }
 
 /// Whether the server keeps the connection for the next request, as HTTP/1.1 does unless it says

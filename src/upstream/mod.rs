@@ -52,6 +52,7 @@ use crate::model::link::Link;
 use crate::model::listing::Listed;
 
 pub use self::call_context::Watch;
+pub use self::connection::Unresolved;
 pub use self::fault::{Fault, Rejection};
 pub use self::fetch::{Address, Content, Fetched, differs};
 
@@ -318,28 +319,17 @@ impl Client {
         if status == 200 || exchange::is_redirect(status) {
             return Ok(answer);
         }
-        if let Some(fault) = exchange::transient_status(&answer.response, &answer.url) {
-            answer.drain();
-            return Err(fault);
-        }
         Err(match status.as_u16() {
-            404 | 410 => {
-                answer.drain();
-                match status.as_u16() {
-                    404 => Fault::NotFound,
-                    _ => Fault::Gone,
-                }
-            }
             401 | 403 => refusal::reason(answer).map_or(Fault::Unauthorized, Fault::Forbidden),
-            status @ 400..=499 => Fault::Refused(Rejection {
-                status,
-                words: refusal::reason(answer),
-            }),
-            _ => {
-                let host = answer.url.authority();
+            404 => {
                 answer.drain();
-                Fault::Malformed(format!("{host} answered {status}"))
+                Fault::NotFound
             }
+            410 => {
+                answer.drain();
+                Fault::Gone
+            }
+            _ => refusal::fault(answer),
         })
     }
 }

@@ -9,7 +9,8 @@ use std::io::Read;
 use serde_json::Value;
 
 use super::call_context;
-use super::exchange::Answer;
+use super::exchange::{self, Answer};
+use super::fault::{Fault, Rejection};
 
 /// Larger answers are not looked at, in bytes.
 const MAX_ANSWER: u64 = 64 * 1024;
@@ -35,6 +36,24 @@ pub fn reason(answer: Answer) -> Option<String> {
     let reader = call_context::Reading(response.body_mut().as_reader());
     reader.take(MAX_ANSWER).read_to_end(&mut body).ok()?;
     reason_in(&body)
+}
+
+/// The fault that an answer stands for which brings nothing, whoever was asked.
+pub fn fault(answer: Answer) -> Fault {
+    let status = answer.response.status();
+    if let Some(fault) = exchange::transient_status(&answer.response, &answer.url) {
+        answer.drain();
+        return fault;
+    }
+    if status.is_client_error() {
+        return Fault::Refused(Rejection {
+            status: status.as_u16(),
+            words: reason(answer),
+        });
+    }
+    let host = answer.url.authority();
+    answer.drain();
+    Fault::Malformed(format!("{host} answered {status}"))
 }
 
 /// Whether the server's words say that a link will be good later.

@@ -13,13 +13,13 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector, TcpConnector};
 use ureq::{Agent, AsSendBody, Body};
 
-use super::unix::{UnixConnector, Unresolved};
+use super::unix::UnixConnector;
 use crate::base::secret::Secret;
 use crate::base::system_words::words;
 use crate::base::url::Url;
 use crate::cli::human;
 use crate::cli::{self, Ask};
-use crate::upstream::trust;
+use crate::upstream::{Unresolved, trust};
 
 /// A POST may wait for the link's server for 10 s, a long poll for 30.
 const TIMEOUT: Duration = Duration::from_secs(60);

@@ -5,9 +5,6 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use ureq::Error;
-use ureq::config::Config;
-use ureq::http::Uri;
-use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
@@ -31,16 +28,6 @@ impl Connector for UnixConnector {
             stream: UnixStream::connect(&self.0)?,
             buffers: LazyBuffers::new(BUFFER, BUFFER),
         }))
-    }
-}
-
-/// Finds nothing, since no address is needed.
-#[derive(Debug)]
-pub struct Unresolved;
-
-impl Resolver for Unresolved {
-    fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
-        Ok(self.empty())
     }
 }
 
