@@ -85,6 +85,12 @@ impl Batch {
         run.map_or(i32::MAX, |run| run.download.priority())
     }
 
+    /// Puts the batch into the queue of the workers.
+    fn queue(mut self, waiting: &Arc<Waiting>, workers: &ThreadPool<Batch>) {
+        self.ticket = Some(waiting.enter(self.priority()));
+        workers.send(self);
+    }
+
     /// Gives all jobs back undone.
     fn give_back(mut self, reports: &Sender<Report>) {
         self.run_jobs(|_| Some(Outcome::Stopped));
@@ -141,9 +147,8 @@ impl Pools {
     }
 
     /// Gives a batch to the next worker that is free.
-    pub fn give(&self, mut batch: Batch) {
-        batch.ticket = Some(self.waiting.enter(batch.priority()));
-        self.workers.send(batch);
+    pub fn give(&self, batch: Batch) {
+        batch.queue(&self.waiting, &self.workers);
     }
 
     /// Raises each pool's limit to `most` threads; never lowers it.
@@ -322,8 +327,7 @@ impl TaskRunner {
         if batch.jobs.is_empty() {
             batch.report(&self.reports, Duration::ZERO);
         } else {
-            batch.ticket = Some(self.context.waiting.enter(batch.priority()));
-            self.workers.send(batch);
+            batch.queue(&self.context.waiting, &self.workers);
         }
     }
 }
