@@ -183,16 +183,8 @@ pub fn fields(value: &str) -> Result<Vec<&'static str>, ApiError> {
 /// # Errors
 /// `invalid_parameter`: a state that no file has.
 pub fn file_states(value: &str) -> Result<Vec<FileState>, ApiError> {
-    const STATES: [&str; 6] = [
-        "pending",
-        "transferring",
-        "paused",
-        "complete",
-        "error",
-        "skipped",
-    ];
     let state = |name: &str| {
-        FileState::from_name(name).ok_or_else(|| no_such(name, "file_states", &STATES))
+        FileState::from_name(name).ok_or_else(|| no_such(name, "file_states", &FileState::NAMES))
     };
     value.split(',').map(state).collect()
 }

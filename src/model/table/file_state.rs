@@ -18,17 +18,20 @@ pub enum FileState {
 }
 
 impl FileState {
+    /// The names of the states, in the order of their numbers.
+    pub const NAMES: [&'static str; 6] = [
+        "pending",
+        "transferring",
+        "paused",
+        "complete",
+        "error",
+        "skipped",
+    ];
+
     /// The state of that name.
     pub fn from_name(name: &str) -> Option<FileState> {
-        Some(match name {
-            "pending" => FileState::Pending,
-            "transferring" => FileState::Transferring,
-            "paused" => FileState::Paused,
-            "complete" => FileState::Complete,
-            "error" => FileState::Error,
-            "skipped" => FileState::Skipped,
-            _ => return None,
-        })
+        let number = FileState::NAMES.iter().position(|&known| known == name)?;
+        u8::try_from(number).ok().map(FileState::from_u8)
     }
 
     pub(super) fn from_u8(value: u8) -> FileState {
@@ -71,5 +74,19 @@ impl Skip {
             }),
             Skip::Exists => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_api() {
+        for name in FileState::NAMES {
+            let state = FileState::from_name(name).unwrap();
+            assert_eq!(serde_json::to_value(state).unwrap(), name);
+        }
+        assert_eq!(FileState::from_name("done"), None);
     }
 }
