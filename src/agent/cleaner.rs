@@ -22,6 +22,7 @@ use crate::model::state::State;
 use crate::model::table::{FileState, FileTable, ROOT};
 use crate::store::Store;
 use crate::store::saved::{Change, Saved};
+use crate::transfer::seals::{Seals, seals_name};
 use crate::transfer::start::side_name;
 
 /// What cleaning up needs to know of the other downloads.
@@ -61,7 +62,10 @@ pub fn pool(cleaner: Cleaner, removed: Sender<(u32, Cleaned)>) -> ThreadPool<Rem
 fn forget(store: &Store<Saved>, removal: &Removal) {
     let gone = Change::Gone(vec![removal.download.key]);
     match store.commit(std::slice::from_ref(&gone)) {
-        Ok(()) => store.remove_side(&side_name(&removal.download.id)),
+        Ok(()) => {
+            store.remove_side(&side_name(&removal.download.id));
+            store.remove_side(&seals_name(&removal.download.id));
+        }
         Err(error) => {
             log::error!(
                 "download {}: its removal cannot be saved yet: {error}",
@@ -93,7 +97,8 @@ impl Cleaner {
         } else {
             HashSet::new()
         };
-        let cleaned = remove_files(&root, &table, removal, &others);
+        let seals = Seals::existing(&self.store, &removal.download.id);
+        let cleaned = remove_files(&root, &table, removal, seals.as_ref(), &others);
         if removal.remove_files {
             remove_folders(&root, &table, &self.claims);
             drop(root);
@@ -175,6 +180,7 @@ fn remove_files(
     root: &Root,
     table: &FileTable,
     removal: &Removal,
+    seals: Option<&Seals>,
     others: &HashSet<PathBuf>,
 ) -> Cleaned {
     let removed = AtomicU64::new(0);
@@ -183,7 +189,7 @@ fn remove_files(
         let Some(which) = which_to_remove(table, file, removal) else {
             return;
         };
-        match remove_file(root, table, file, which, others) {
+        match remove_file(root, table, file, which, seals, others) {
             Ok(true) if which == Which::Saved => drop(removed.fetch_add(1, Ordering::Relaxed)),
             Ok(_) => {}
             Err(reason) => {
@@ -211,6 +217,7 @@ fn remove_file(
     table: &FileTable,
     file: u32,
     which: Which,
+    seals: Option<&Seals>,
     others: &HashSet<PathBuf>,
 ) -> Result<bool, String> {
     let is_kept = !others.is_empty() && others.contains(Path::new(&table.path(file)));
@@ -223,7 +230,10 @@ fn remove_file(
         Err(error) => return Err(error.to_string()),
     };
     let names = table.names(file);
-    let saved = |name: &str| folder.remove_saved(name, table.size(file), table.saved_mtime(file));
+    let saved = |name: &str| {
+        let identity = seals.and_then(|seals| seals.get(file).identity);
+        folder.remove_saved(name, table.size(file), table.saved_mtime(file), identity)
+    };
     let result = match which {
         Which::Saved => saved(&names.last),
         Which::Unnamed => saved(&names.part),

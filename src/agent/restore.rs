@@ -18,6 +18,7 @@ use crate::model::state::State;
 use crate::model::table::{Changed, FileState, FileTable, Names, Skip};
 use crate::store::Store;
 use crate::store::saved::{Partial, Saved, SavedDownload, SavedFiles};
+use crate::transfer::seals::{Seals, seals_name};
 use crate::transfer::start::side_name;
 use crate::upstream::Package;
 
@@ -36,7 +37,7 @@ pub fn restore_all(saved: Saved, store: &Store<Saved>, retry_for: Duration) -> V
     let wanted: BTreeSet<String> = saved
         .downloads
         .values()
-        .map(|download| side_name(&download.id))
+        .flat_map(|download| [side_name(&download.id), seals_name(&download.id)])
         .collect();
     store
         .side_names()
@@ -161,6 +162,7 @@ pub fn files(download: &Download, store: &Store<Saved>) -> Option<Arc<FileTable>
     let resting = download.resting()?;
     let table = read_table(&download.id, store).ok()?;
     apply(&table, &resting);
+    show_seals(&table, &download.id, store);
     Some(Arc::new(table))
 }
 
@@ -179,7 +181,14 @@ pub fn rest(download: &Download) {
 pub fn load(id: &str, files: &SavedFiles, store: &Store<Saved>) -> Result<FileTable, Problem> {
     let table = read_table(id, store)?;
     restore(&table, files);
+    show_seals(&table, id, store);
     Ok(table)
+}
+
+fn show_seals(table: &FileTable, id: &str, store: &Store<Saved>) {
+    if let Some(seals) = Seals::existing(store, id) {
+        seals.show(table);
+    }
 }
 
 /// The list of a download's files, as it was when the package was listed.

@@ -7,7 +7,7 @@ use crate::model::request::RequestOptions;
 use crate::model::selection::{MAX_FILE_IDS, MAX_PATTERNS, PatternError};
 
 /// The fields' names.
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 10] = [
     "create_package_folder",
     "file_ids",
     "include",
@@ -17,6 +17,7 @@ pub const NAMES: [&str; 9] = [
     "gid",
     "bypass_package_quarantine",
     "chunk_size",
+    "verify",
 ];
 
 /// The largest integer that every JSON reader has exactly (RFC 8259, 6).
@@ -51,6 +52,7 @@ pub fn take(options: &mut RequestOptions, name: &str, value: Value) -> Result<bo
             let bytes = integer(name, &value, CHUNKS.0, CHUNKS.1)?;
             options.chunk_size = Some(bytes.unsigned_abs());
         }
+        "verify" => options.verify = Some(boolean(name, &value)?),
         _ => return Ok(false),
     }
     Ok(true)

@@ -18,6 +18,32 @@ pub fn encode(bytes: &[u8]) -> String {
     text
 }
 
+/// What base64 with padding stands for. None if it is something else.
+pub fn decode(text: &str) -> Option<Vec<u8>> {
+    let bare = text.trim_end_matches('=');
+    let padding = text.len() - bare.len();
+    if !text.len().is_multiple_of(4) || padding > 2 {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    for four in bare.as_bytes().chunks(4) {
+        let mut value = 0_u32;
+        for at in 0..4 {
+            let digit = match four.get(at).copied().unwrap_or(b'A') {
+                letter @ b'A'..=b'Z' => letter - b'A',
+                letter @ b'a'..=b'z' => letter - b'a' + 26,
+                digit @ b'0'..=b'9' => digit - b'0' + 52,
+                b'+' => 62,
+                b'/' => 63,
+                _ => return None,
+            };
+            value = value << 6 | u32::from(digit);
+        }
+        bytes.extend_from_slice(&value.to_be_bytes()[1..four.len().max(1)]);
+    }
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,6 +59,10 @@ mod tests {
             ("foobar", "Zm9vYmFy"),
         ] {
             assert_eq!(encode(bytes.as_bytes()), text);
+            assert_eq!(decode(text).as_deref(), Some(bytes.as_bytes()));
+        }
+        for text in ["Z", "Zg", "Zg=", "Zm9vYg=", "=", "====", "Zm9v\n", "Zm-v"] {
+            assert_eq!(decode(text), None, "{text}");
         }
     }
 }

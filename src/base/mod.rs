@@ -8,6 +8,7 @@ pub mod byte_counter;
 pub mod change_notifier;
 pub mod clock;
 pub mod copy_buffer;
+pub mod digest;
 pub mod display;
 pub mod exit_on_panic;
 pub mod id;

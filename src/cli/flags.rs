@@ -348,6 +348,8 @@ pub const FLAGS: &[Flag] = &[
         "true: download a package without its flagged files (default); false: not at all")),
     also(&[Verb::Add], flag(Verb::Get, "chunk-size", "BYTES", "HAUL_CHUNK_SIZE", "",
         "The size of a large file's ranges, 1048576 to 1073741824 (default: adapted)")),
+    also(&[Verb::Add], flag(Verb::Get, "verify", "BOOL", "HAUL_VERIFY", "",
+        "true: hold files against the checksums that servers tell (default); false: do not")),
     flag(Verb::Get, "json", "", "HAUL_JSON", "",
         "Print one JSON object a line for each event"),
     flag(Verb::Get, "quiet", "", "HAUL_QUIET", "",

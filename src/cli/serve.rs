@@ -72,6 +72,8 @@ pub struct Setup<'a> {
     pub state_dir: &'a Path,
     pub transfers: &'a cli::Transfers,
     pub programs: Programs,
+    /// Whether the hashes of files are kept, to verify them by later.
+    pub keeps_hashes: bool,
 }
 
 /// The agent without its API: everything that downloads.
@@ -111,6 +113,7 @@ impl Engine {
             limit: Arc::default(),
             slots: Arc::new(WorkerSlots::new(setup.transfers.workers)),
             waiting: Arc::default(),
+            keeps_hashes: setup.keeps_hashes,
         });
         let claims = Claims::new(board.clone());
         let (commands, live_settings, syncer) =
@@ -222,6 +225,7 @@ impl Serving {
             state_dir: &options.state_dir,
             transfers: &options.transfers,
             programs,
+            keeps_hashes: true,
         };
         if token.is_some() && options.tls.is_none() {
             warn_of_plain_http(&options.listen);

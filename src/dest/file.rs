@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 
-use rustix::fs::{FallocateFlags, SeekFrom, Stat, Timespec, Timestamps};
-use rustix::fs::{fallocate, fstat, fstatvfs, ftruncate, futimens, seek};
+use rustix::fs::{AtFlags, FallocateFlags, SeekFrom, Stat, StatxFlags, Timespec, Timestamps};
+use rustix::fs::{fallocate, fstat, fstatvfs, ftruncate, futimens, seek, statx};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::{DestError, Storage};
@@ -134,6 +134,11 @@ pub fn write_failed(file: &File, error: &io::Error) -> DestError {
     DestError::of_io("write to", &path_of(file), error)
 }
 
+/// What to say where a file could not be read back.
+pub fn read_failed(file: &File, error: &io::Error) -> DestError {
+    DestError::of_io("read", &path_of(file), error)
+}
+
 /// Where an open file is now, for a message; its name is not worth keeping otherwise.
 fn path_of(file: &File) -> PathBuf {
     std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
@@ -166,6 +171,41 @@ pub fn set_mtime(file: &File, ns: i64) -> Option<i64> {
 /// 2262.
 pub fn mtime(file: &File) -> Option<i64> {
     nanoseconds(&fstat(file).ok()?)
+}
+
+/// Which file a file is, whatever its name, as long as its disk lives: a copy of it is another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileIdentity {
+    pub inode: u64,
+    /// When it was made, in nanoseconds since 1970; 0 where the file system does not know.
+    pub born: i64,
+}
+
+impl FileIdentity {
+    /// That of an open file. None where the system does not tell.
+    pub fn of(file: impl AsFd) -> Option<FileIdentity> {
+        FileIdentity::at(file, "", AtFlags::EMPTY_PATH)
+    }
+
+    /// That of the file `name` in an open folder, links not followed.
+    pub(super) fn of_name(dir: impl AsFd, name: &str) -> Option<FileIdentity> {
+        FileIdentity::at(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    fn at(dir: impl AsFd, name: &str, flags: AtFlags) -> Option<FileIdentity> {
+        let wanted = StatxFlags::INO | StatxFlags::BTIME;
+        let found = statx(dir, name, flags, wanted).ok()?;
+        let has = |field: StatxFlags| found.stx_mask & field.bits() != 0;
+        let born = found.stx_btime;
+        let born = born
+            .tv_sec
+            .checked_mul(1_000_000_000)
+            .and_then(|seconds| seconds.checked_add(born.tv_nsec.into()));
+        has(StatxFlags::INO).then(|| FileIdentity {
+            inode: found.stx_ino,
+            born: born.filter(|_| has(StatxFlags::BTIME)).unwrap_or(0),
+        })
+    }
 }
 
 pub(super) fn nanoseconds(stat: &Stat) -> Option<i64> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
-use super::{DestError, Owner, own};
+use super::{DestError, FileIdentity, Owner, own};
 
 /// What a name stands for, links not followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,7 +242,8 @@ impl Folder {
     }
 
     /// Removes a regular file of `size` bytes whose modification time is within 2 s of `mtime_ns`
-    /// (nanoseconds since 1970; None: any). False: there is none such, it is not ours any more.
+    /// (nanoseconds since 1970; None: any), if it is the one of this identity (None: any). False:
+    /// there is none such, it is not ours any more.
     ///
     /// # Errors
     /// No permission, a failing disk.
@@ -251,10 +252,17 @@ impl Folder {
         name: &str,
         size: u64,
         mtime_ns: Option<i64>,
+        identity: Option<FileIdentity>,
     ) -> Result<bool, DestError> {
         self.remove_if(name, |stat| {
             let same_size = u64::try_from(stat.st_size).is_ok_and(|found| found == size);
-            same_size && mtime_ns.is_none_or(|known| is_near(known, stat))
+            let is_same = |known| {
+                let found = FileIdentity::of_name(&self.dir, name);
+                found.is_none_or(|found| found == known)
+            };
+            same_size
+                && mtime_ns.is_none_or(|known| is_near(known, stat))
+                && identity.is_none_or(is_same)
         })
     }
 

@@ -16,7 +16,9 @@ mod storage;
 mod traits;
 
 pub use error::DestError;
-pub use file::{extents, mtime, reserve, reserve_new, set_mtime, write_failed};
+pub use file::{
+    FileIdentity, extents, mtime, read_failed, reserve, reserve_new, set_mtime, write_failed,
+};
 pub use folder::{Folder, Found, Kind, Published};
 pub use locate::location;
 pub use own::{keep_file, keep_folder};

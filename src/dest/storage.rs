@@ -11,7 +11,8 @@ use super::traits::{fuse_is_linux_like, magic, number};
 pub struct Storage {
     /// What was not written takes no space. Without that, making a file longer fills it with zeros.
     pub has_holes: bool,
-    /// A file's time stays what it was set to when the file is given another name.
+    /// A file's time stays what it was set to when the file is given another name, and its inode
+    /// what it was when the disk is mounted again.
     pub keeps_times: bool,
     /// Bytes that a file may have at most.
     pub largest_file: u64,

@@ -306,13 +306,25 @@ fn a_saved_file_is_removed_only_while_it_is_as_it_was_saved() {
     assert_eq!(set_mtime(&file, then), Some(then));
     assert_eq!(mtime(&file), Some(then));
     let slack = 2_000_000_000;
-    assert!(!folder.remove_saved("a", 4, Some(then)).unwrap());
-    assert!(!folder.remove_saved("a", 5, Some(then + slack + 1)).unwrap());
-    assert!(!folder.remove_saved("a", 5, Some(i64::MIN)).unwrap());
+    assert!(!folder.remove_saved("a", 4, Some(then), None).unwrap());
+    assert!(
+        !folder
+            .remove_saved("a", 5, Some(then + slack + 1), None)
+            .unwrap()
+    );
+    assert!(!folder.remove_saved("a", 5, Some(i64::MIN), None).unwrap());
+    let other = folder.create_part("other").unwrap().unwrap();
+    let (ours, others) = (FileIdentity::of(&file), FileIdentity::of(&other));
+    assert_ne!(ours, others);
+    assert!(!folder.remove_saved("a", 5, Some(then), others).unwrap());
     symlink("a", dir.path().join("link")).unwrap();
-    assert!(!folder.remove_saved("link", 1, None).unwrap());
-    assert!(folder.remove_saved("a", 5, Some(then - slack)).unwrap());
-    assert!(!folder.remove_saved("a", 5, None).unwrap());
+    assert!(!folder.remove_saved("link", 1, None, None).unwrap());
+    assert!(
+        folder
+            .remove_saved("a", 5, Some(then - slack), ours)
+            .unwrap()
+    );
+    assert!(!folder.remove_saved("a", 5, None, None).unwrap());
 }
 
 #[test]

@@ -93,6 +93,7 @@ pub const SUMMARY_FIELDS: &[&str] = &[
     "gid",
     "bypass_package_quarantine",
     "chunk_size",
+    "verify",
 ];
 
 /// A download's summary, field for field as the API answers it.
@@ -128,6 +129,8 @@ pub struct Summary<'a> {
     pub bypass_package_quarantine: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chunk_size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify: Option<bool>,
 }
 
 impl Download {
@@ -302,6 +305,7 @@ impl Download {
             gid: options.gid,
             bypass_package_quarantine: options.bypass_package_quarantine,
             chunk_size: options.chunk_size,
+            verify: options.verify,
         }
     }
 }
@@ -354,6 +358,7 @@ mod tests {
             gid: Some(1),
             bypass_package_quarantine: Some(true),
             chunk_size: Some(1),
+            verify: Some(true),
             ..Default::default()
         };
         let summary = serde_json::to_value(download.summary()).unwrap();

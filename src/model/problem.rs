@@ -31,6 +31,8 @@ pub enum Code {
     NothingSelected,
     /// The listing lacks a file that was chosen by its identifier.
     FileNotFound,
+    /// What arrived, or what the disk holds, has another checksum than it must have.
+    ChecksumMismatch,
     /// A fault in haul itself.
     InternalError,
 }

@@ -60,6 +60,10 @@ pub struct RequestOptions {
     /// said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bypass_package_quarantine: Option<bool>,
+    /// Whether files are held against the digests that servers tell, and their hashes are kept;
+    /// true where it was not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify: Option<bool>,
     /// The size of a large file's ranges, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chunk_size: Option<u64>,

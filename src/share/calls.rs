@@ -9,16 +9,18 @@ use std::time::{Duration, SystemTime};
 use rustix::io::Errno;
 use serde_json::json;
 
+use crate::base::digest::hex;
 use crate::base::locks;
 use crate::base::secret::Secret;
 
 use super::answer::{Answer, Body};
 use super::beneath;
 use super::catalog::Catalog;
+use super::digests::Digests;
 use super::http::{Method, Request};
 use super::listing::rfc3339;
 use super::range::{self, Part};
-use super::sign::{Purpose, Signer, hex, now, number};
+use super::sign::{Purpose, Signer, now, number};
 
 /// How long a package token is good for, in seconds.
 const TOKEN_LIFETIME: u64 = 3600;
@@ -40,6 +42,7 @@ pub struct Package {
     pub catalog: RwLock<Arc<Catalog>>,
     /// Held by the one that walks the folder.
     pub walking: Mutex<()>,
+    pub digests: Digests,
 }
 
 impl Package {
@@ -211,6 +214,12 @@ impl Package {
         let since = modified.duration_since(SystemTime::UNIX_EPOCH);
         if since.is_ok_and(|since| since.as_secs() < 253_402_300_800) {
             headers.push(("Last-Modified", httpdate::fmt_http_date(modified)));
+        }
+        match self.digests.of(&file) {
+            Ok(Some(digest)) => headers.push(("Repr-Digest", digest)),
+            Ok(None) => {}
+            // The bytes themselves will say what is wrong.
+            Err(error) => log::debug!("no digest of a file: {error}"),
         }
         let (status, start, len) = match part {
             Part::Range { start, len } => {

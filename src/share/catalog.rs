@@ -13,7 +13,7 @@ use ring::digest;
 use rustix::fs::{AtFlags, Dir, FileType as Kind, statat};
 
 use super::beneath;
-use super::sign::{hex, unhex};
+use crate::base::digest::{hex, unhex};
 
 /// The first half of a SHA-256 over the link's identifier and the path.
 type Id = [u8; 16];

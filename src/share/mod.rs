@@ -9,6 +9,7 @@ mod answer;
 mod beneath;
 mod calls;
 mod catalog;
+mod digests;
 mod http;
 mod listing;
 mod range;
@@ -34,6 +35,7 @@ use crate::base::system_words::words;
 
 use calls::Package;
 use catalog::{Catalog, LeftOut};
+use digests::Digests;
 use server::Server;
 use sign::{Signer, random_hex};
 
@@ -151,6 +153,7 @@ impl Share {
                 signer,
                 catalog: RwLock::new(Arc::new(catalog)),
                 walking: Mutex::new(()),
+                digests: Digests::default(),
             };
             Box::new(move |request| package.answer(request))
         })

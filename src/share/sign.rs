@@ -9,6 +9,8 @@ use ring::error::Unspecified;
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::base::digest::{hex, unhex};
+
 /// What a signature is good for. One made for the one purpose is worth nothing for the other.
 #[derive(Debug, Clone, Copy)]
 pub enum Purpose {
@@ -101,31 +103,6 @@ pub fn random_hex(bytes: usize) -> Result<String, Unspecified> {
     Ok(hex(&buffer))
 }
 
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
-}
-
-pub fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let pairs = text.as_bytes().chunks(2);
-    if !text.len().is_multiple_of(2) || text.len() > 128 {
-        return None;
-    }
-    pairs
-        .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,10 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn hexadecimal_digits_there_and_back() {
-        assert_eq!(hex(&[0, 0x9f, 255]), "009fff");
-        assert_eq!(unhex("009fff").unwrap(), [0, 0x9f, 255]);
-        assert!(unhex("0").is_none() && unhex("0g").is_none() && unhex("ä").is_none());
+    fn random_digits_are_others_each_time() {
         assert_ne!(random_hex(16).unwrap(), random_hex(16).unwrap());
     }
 }

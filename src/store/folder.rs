@@ -134,8 +134,8 @@ impl Folder {
             .set_permissions(Permissions::from_mode(PRIVATE))
     }
 
-    /// Opens a file for locking, making it where it is missing.
-    pub(super) fn lockable(&self, name: &str) -> io::Result<File> {
+    /// Opens a file for reading and writing, or for locking, making it where it is missing.
+    pub(super) fn open_or_make(&self, name: &str) -> io::Result<File> {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(PRIVATE);

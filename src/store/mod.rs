@@ -437,7 +437,7 @@ impl<S: State> Store<S> {
 fn take_lock(folder: &Folder) -> Result<File, StoreError> {
     let path = folder.path.join(LOCK);
     let fault = |error| StoreError::io("lock", &path, &folder.path, error);
-    let file = folder.lockable(LOCK).map_err(fault)?;
+    let file = folder.open_or_make(LOCK).map_err(fault)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked(folder.path.clone())),

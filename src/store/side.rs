@@ -45,6 +45,16 @@ impl<S: State> Store<S> {
         Ok(BufReader::with_capacity(64 << 10, self.side.read(name)?))
     }
 
+    /// Opens the side file `name` for reading and writing in place, made where it is missing. What
+    /// is written to it is on disk when it was synced.
+    ///
+    /// # Errors
+    /// Any fault of the disk; a name that is not allowed.
+    pub fn open_side(&self, name: &str) -> io::Result<File> {
+        check(name)?;
+        self.side.open_or_make(name)
+    }
+
     /// Removes the side file `name`, if it is there. A failure is logged: the file is an orphan
     /// then, to be removed at the next start.
     pub fn remove_side(&self, name: &str) {

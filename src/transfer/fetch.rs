@@ -232,6 +232,9 @@ impl Job {
             return Err(self.changed(range, message, context));
         }
         progress.etag = fetched.etag.clone().or(known.clone());
+        if let Some(expected) = fetched.expected.take() {
+            progress.expected = Some(expected);
+        }
         if matches!(fetched.content, Content::Part { .. }) {
             return Ok(Place::of_part(range));
         }
@@ -305,6 +308,7 @@ impl Job {
     pub(super) fn start_over(&self, progress: &mut Progress) {
         progress.etag = None;
         progress.etag_reported = false;
+        progress.expected = None;
         progress.ranges.start_over();
         progress.owes_void = true;
         self.table.set_done(self.file.index, 0);

@@ -4,6 +4,7 @@
 //! name. What happens after a job has ended is decided elsewhere, in [`crate::model::record`].
 
 mod changes;
+mod check;
 mod copy;
 mod fetch;
 mod open_file;
@@ -11,6 +12,7 @@ mod part;
 mod publish;
 pub mod rate_limiter;
 pub mod run;
+pub mod seals;
 pub mod slots;
 mod slowness;
 mod space;
@@ -57,6 +59,8 @@ pub struct WorkerContext {
     pub limit: Arc<RateLimiter>,
     pub slots: Arc<WorkerSlots>,
     pub waiting: Arc<Waiting>,
+    /// Whether the hashes of files are kept, to verify them by later.
+    pub keeps_hashes: bool,
 }
 
 impl WorkerContext {
@@ -69,6 +73,7 @@ impl WorkerContext {
             limit: self.limit.clone(),
             slots: self.slots.clone(),
             waiting: self.waiting.clone(),
+            keeps_hashes: self.keeps_hashes,
         }
     }
 }

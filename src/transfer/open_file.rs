@@ -11,7 +11,7 @@ use crate::dest::Folder;
 use crate::model::ranges::{Range, Ranges};
 use crate::model::table::Names;
 use crate::store::saved::{Change, Partial};
-use crate::upstream::Address;
+use crate::upstream::{Address, Expected};
 
 /// So many faults in a row that may pass, and the next request goes to a fresh address.
 const ADDRESS_FAULTS: u32 = 4;
@@ -46,6 +46,10 @@ pub(super) struct Progress {
     pub(super) changes: Changes,
     /// How often another program has removed or cut the `.part`.
     pub(super) removals: Changes,
+    /// What the server says of the whole file's content.
+    pub(super) expected: Option<Expected>,
+    /// How often the whole file had another checksum than the server told.
+    pub(super) mismatches: u32,
     pub(super) finishing: bool,
     /// The journal still says what is no longer true of the file.
     pub(super) owes_void: bool,
@@ -78,6 +82,8 @@ impl OpenFile {
             faults: 0,
             changes: Changes::default(),
             removals: Changes::default(),
+            expected: None,
+            mismatches: 0,
             finishing: false,
             owes_void: false,
             looked: false,

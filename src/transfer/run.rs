@@ -6,10 +6,15 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::base::locks;
+use crate::base::system_words::words;
 use crate::dest::{DestError, Folder, Owner, Root};
 use crate::model::download::Download;
 use crate::model::part_files::Parts;
 use crate::model::table::FileTable;
+use crate::store::Store;
+use crate::store::saved::Saved;
+use crate::transfer::check::ServerHabits;
+use crate::transfer::seals::Seals;
 use crate::transfer::slowness::Speeds;
 use crate::upstream::Watch;
 use crate::upstream::session::Session;
@@ -24,6 +29,9 @@ pub struct Run {
     pub download: Arc<Download>,
     pub session: Arc<Session>,
     pub parts: Arc<Parts>,
+    /// What was found out about its servers' entity tags.
+    pub habits: ServerHabits,
+    seals: OnceLock<Option<Seals>>,
     /// How fast its connections are.
     pub speeds: Speeds,
     stop: Arc<AtomicBool>,
@@ -42,6 +50,8 @@ impl Run {
             download,
             session,
             parts,
+            habits: ServerHabits::default(),
+            seals: OnceLock::new(),
             speeds: Speeds::default(),
             stop: Arc::default(),
             working: AtomicUsize::new(0),
@@ -114,6 +124,19 @@ impl Run {
     /// The open destination.
     pub fn root(&self) -> Option<&Arc<Root>> {
         self.root.get()
+    }
+
+    /// What is known of its whole files. None where that cannot be kept.
+    pub fn seals(&self, store: &Store<Saved>) -> Option<&Seals> {
+        let open = || {
+            let id = &self.download.id;
+            Seals::open(store, id)
+                .inspect_err(|error| {
+                    log::warn!("download {id}: checksums cannot be kept: {}", words(error));
+                })
+                .ok()
+        };
+        self.seals.get_or_init(open).as_ref()
     }
 
     /// Looks, at most once a second, whether the destination's path still leads to the folder that

@@ -33,6 +33,7 @@ impl Desk {
             limit: Arc::default(),
             slots: Arc::new(WorkerSlots::new(1)),
             waiting: Arc::default(),
+            keeps_hashes: true,
         };
         let mut table = TableBuilder::default();
         let file = NewFile {

@@ -76,8 +76,12 @@ impl From<SessionFault> for Outcome {
 }
 
 pub(super) fn failed(message: &str) -> Outcome {
+    failed_with(Code::ProtocolError, message)
+}
+
+pub(super) fn failed_with(code: Code, message: &str) -> Outcome {
     Outcome::Failed(FileProblem {
-        code: Code::ProtocolError,
+        code,
         message: message.into(),
     })
 }

@@ -12,9 +12,15 @@ use crate::model::board::Board;
 use crate::model::outcome::Outcome;
 use crate::model::problem::{Code, FileProblem};
 use crate::store::saved::Change;
+use crate::transfer::open_file::Part;
+use crate::transfer::run::Run;
+use crate::transfer::seals::Seal;
 use crate::transfer::start::{self, Start, StartError, StartRequest};
 use crate::transfer::waiting::{Ticket, Waiting};
-use crate::transfer::{Job, WorkerContext};
+use crate::transfer::{Job, WorkerContext, check};
+
+/// Files that wait to be hashed and stay open for it, at most.
+const MAX_HASHES_WAITING: usize = 64;
 
 /// What has to be done before bytes can come.
 pub enum Task {
@@ -118,6 +124,39 @@ fn catch_panic(work: impl FnOnce() -> Option<Outcome>) -> Option<Outcome> {
     })
 }
 
+/// What is done on a thread that computes digests.
+enum Check {
+    /// One whole file is held against what the server says, and gets its name.
+    Batch(Batch, Instant),
+    /// A file has its name; its hash is to be kept.
+    Hash(Hashing),
+}
+
+/// A file that is whole and whose hash is not known.
+struct Hashing {
+    run: Arc<Run>,
+    file: u32,
+    size: u64,
+    part: Arc<Part>,
+    seal: Seal,
+}
+
+impl Hashing {
+    fn work(self, context: &WorkerContext) {
+        let hash = check::hash_of(&self.part.file, self.size, || self.run.is_halted());
+        let (Some(seals), Some(_)) = (self.run.seals(&context.store), hash) else {
+            return;
+        };
+        let seal = Seal { hash, ..self.seal };
+        if let Err(error) = seals.put(&[(self.file, seal)]) {
+            log::warn!(
+                "download {}: a checksum is not kept: {error}",
+                self.run.download.id
+            );
+        }
+    }
+}
+
 /// The thread pools.
 pub struct Pools {
     pub workers: ThreadPool<Batch>,
@@ -136,7 +175,7 @@ impl Pools {
         board: &Arc<Board>,
         reports: &Sender<Report>,
     ) -> Pools {
-        let workers = workers(most, context, reports);
+        let workers = workers(most, context, reports, checks(context, reports));
         let tasks = |name| tasks(name, most, context, board, &workers, reports);
         Pools {
             addresses: tasks("addresses"),
@@ -170,17 +209,39 @@ fn workers(
     most: usize,
     context: &Arc<WorkerContext>,
     reports: &Sender<Report>,
+    checks: ThreadPool<Check>,
 ) -> ThreadPool<Batch> {
     let idle = context.clone();
     let (context, reports) = (context.clone(), reports.clone());
     let make_handler = move || {
-        let (context, reports) = (context.another(), reports.clone());
+        let (context, reports, checks) = (context.another(), reports.clone(), checks.clone());
         let mut buffer = CopyBuffer::default();
         let handler: Handler<Batch> =
-            Box::new(move |batch| work(batch, &context, &mut buffer, &reports));
+            Box::new(move |batch| work(batch, &context, &mut buffer, &checks, &reports));
         handler
     };
     ThreadPool::new("worker", most, make_handler, move || idle.client.rest())
+}
+
+/// Threads that compute digests of what was fetched: as many as there are processors.
+fn checks(context: &Arc<WorkerContext>, reports: &Sender<Report>) -> ThreadPool<Check> {
+    let most = std::thread::available_parallelism().map_or(1, Into::into);
+    let (context, reports) = (context.clone(), reports.clone());
+    let make_handler = move || {
+        let (context, reports) = (context.clone(), reports.clone());
+        let handler: Handler<Check> = Box::new(move |check| match check {
+            Check::Batch(mut batch, begun) => {
+                name_files(&mut batch, &context, Hashing::work);
+                batch.report(&reports, begun.elapsed());
+            }
+            Check::Hash(hashing) => {
+                // A panic costs the hash, no more.
+                let _ = catch_unwind(AssertUnwindSafe(|| hashing.work(&context)));
+            }
+        });
+        handler
+    };
+    ThreadPool::new("checksums", most, make_handler, || ())
 }
 
 fn tasks(
@@ -214,6 +275,7 @@ fn work(
     mut batch: Batch,
     context: &WorkerContext,
     buffer: &mut CopyBuffer,
+    checks: &ThreadPool<Check>,
     reports: &Sender<Report>,
 ) {
     let is_outranked = |batch: &Batch| context.waiting.outranks(batch.priority());
@@ -242,7 +304,19 @@ fn work(
         }
         job.fetch_range(context, buffer, next)
     });
-    name_files(&mut batch, context);
+    let takes_long = batch.jobs.iter().any(Job::takes_long_to_check);
+    if !takes_long {
+        name_files(&mut batch, context, |hashing, context| {
+            // The worker waits its turn where digests cannot keep up with the line.
+            match checks
+                .queue()
+                .is_none_or(|queue| queue < MAX_HASHES_WAITING)
+            {
+                true => checks.send(Check::Hash(hashing)),
+                false => hashing.work(context),
+            }
+        });
+    }
     let is_complete = |done: &Done| matches!(done.outcome, Outcome::Complete);
     if let Some(run) = run.as_ref().filter(|_| batch.done.iter().any(is_complete)) {
         run.look_at_free_space();
@@ -252,7 +326,10 @@ fn work(
         context.slots.release(batch.done.iter().any(yielded));
     }
     drop(at_work);
-    batch.report(reports, begun.elapsed());
+    match takes_long {
+        true => checks.send(Check::Batch(batch, begun)),
+        false => batch.report(reports, begun.elapsed()),
+    }
 }
 
 /// Tells the journal of all the `.part` files that are to be made, at once. Where it cannot be
@@ -270,20 +347,68 @@ fn announce_parts(batch: &Batch, context: &WorkerContext) {
 }
 
 /// Gives the files that are whole their names. The journal is told of all of them at once.
-fn name_files(batch: &mut Batch, context: &WorkerContext) {
+/// What is still to be hashed goes to `hash`.
+fn name_files(
+    batch: &mut Batch,
+    context: &WorkerContext,
+    mut hash: impl FnMut(Hashing, &WorkerContext),
+) {
     let mut changes = Vec::with_capacity(batch.jobs.len());
-    batch.run_jobs(|job| match job.finalize(context) {
-        Ok(change) => {
-            changes.push(change);
-            None
+    let mut sealed = Vec::with_capacity(batch.jobs.len());
+    batch.run_jobs(|job| {
+        let whole = job
+            .finalize(context)
+            .and_then(|change| Ok((change, job.check(context)?)));
+        match whole {
+            Ok((change, seal)) => {
+                changes.push(change);
+                sealed.push((job.file.index, seal));
+                None
+            }
+            Err(outcome) => Some(outcome),
         }
-        Err(outcome) => Some(outcome),
     });
+    keep_seals(batch, &sealed, context);
     let saved = context.store.append(&changes);
-    batch.run_jobs(|job| match &saved {
-        Ok(()) => Some(job.name(context)),
-        Err(error) => Some(Outcome::transient(error.to_string())),
+    let mut sealed = sealed.into_iter();
+    batch.run_jobs(|job| {
+        let seal = sealed.next().map(|(_, seal)| seal).unwrap_or_default();
+        if let Err(error) = &saved {
+            return Some(Outcome::transient(error.to_string()));
+        }
+        job.table.set_verified(job.file.index, seal.verified);
+        let later = job.is_to_be_hashed_later(&seal, context);
+        let part = later.then(|| job.part(context).ok()).flatten();
+        let outcome = job.name(context);
+        if let (Outcome::Complete, Some(part)) = (&outcome, part) {
+            let (run, file, size) = (job.run.clone(), job.file.index, job.size());
+            let hashing = Hashing {
+                run,
+                file,
+                size,
+                part,
+                seal,
+            };
+            hash(hashing, context);
+        }
+        Some(outcome)
     });
+}
+
+/// Keeps what is known of whole files. Where that fails, it is not known later.
+fn keep_seals(batch: &Batch, sealed: &[(u32, Seal)], context: &WorkerContext) {
+    let Some(job) = batch.jobs.first() else {
+        return;
+    };
+    let Some(seals) = job.run.seals(&context.store) else {
+        return;
+    };
+    if let Err(error) = seals.put(sealed) {
+        log::warn!(
+            "download {}: checksums are not kept: {error}",
+            job.run.download.id
+        );
+    }
 }
 
 struct TaskRunner {
@@ -396,6 +521,7 @@ mod tests {
             limit: Arc::default(),
             slots: Arc::new(WorkerSlots::new(WORKERS)),
             waiting: Arc::default(),
+            keeps_hashes: true,
         });
         let (reports, reports_in) = unbounded();
         let pools = Pools::new(WORKERS, &context, &Arc::default(), &reports);

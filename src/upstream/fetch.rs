@@ -13,6 +13,7 @@ use ureq::http::{Response, Version};
 use ureq::{Body, BodyReader, Error};
 
 use super::call_context::{self, AbortReason, Context, LentSocket, Watch};
+use super::content_digest::{self, Expected};
 use super::direct::{self, IdleSockets};
 use super::exchange::{self, Exchange, Headers, Redirects};
 use super::fault::{self, Fault};
@@ -118,6 +119,8 @@ pub struct Fetched {
     pub content: Content,
     /// The entity tag as it was sent, quotes included; else, behind its name, `Last-Modified`.
     pub etag: Option<String>,
+    /// What the server says of the whole file's content.
+    pub expected: Option<Expected>,
     body: Option<BodyReader<'static>>,
     /// Bytes still to come, if that is known.
     left: Option<u64>,
@@ -408,6 +411,8 @@ pub(super) fn fetch<'a>(
     // The body may take as long as it likes, if only it moves.
     context.limit = None;
     let etag = etag(answer.response.headers());
+    let is_whole = matches!(content, Content::Whole { .. });
+    let expected = content_digest::expected(answer.response.headers(), &answer.url, is_whole);
     let declared = exchange::declared_length(&answer.response);
     let left = match content {
         Content::Whole { length } => length,
@@ -423,6 +428,7 @@ pub(super) fn fetch<'a>(
     Ok(Fetched {
         content,
         etag,
+        expected,
         body: Some(answer.response.into_body().into_reader()),
         left,
         fault: None,

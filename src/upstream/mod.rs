@@ -7,6 +7,7 @@
 mod agents;
 mod call_context;
 mod connection;
+mod content_digest;
 mod cookies;
 mod dial;
 mod direct;
@@ -53,6 +54,7 @@ use crate::model::listing::Listed;
 
 pub use self::call_context::Watch;
 pub use self::connection::Unresolved;
+pub use self::content_digest::Expected;
 pub use self::fault::{Fault, Rejection};
 pub use self::fetch::{Address, Content, Fetched, differs};
 

@@ -93,6 +93,23 @@ fn a_folder_arrives_as_it_is() {
     assert_eq!(tree::mtime(&dst.join("a/nothing")), 1_000_000_000);
 }
 
+/// The digest of a large file comes with a later answer than the first.
+#[test]
+fn what_arrives_from_a_share_is_verified() {
+    let share = Share::of(folder(), &[]);
+    let agent = share.agent();
+    let into = tempfile::tempdir().unwrap();
+    let record = complete(
+        &agent,
+        &fetch(&agent, &share, &into.path().join("in"), &json!({})),
+    );
+    let rows = record["files"].as_array().unwrap();
+    let content = rows.iter().filter(|row| row["size"] != 0);
+    for row in content {
+        assert_eq!(row["verified"], "sha-256", "{row}");
+    }
+}
+
 #[test]
 fn a_password_is_asked_for() {
     let share = Share::of(folder(), &["--password", "open sesame"]);

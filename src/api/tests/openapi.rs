@@ -133,6 +133,7 @@ fn summaries_and_files_have_the_fields_that_are_described() {
         "gid",
         "bypass_package_quarantine",
         "chunk_size",
+        "verify",
     ];
     let all: BTreeSet<String> = names(&summary)
         .into_iter()
@@ -165,6 +166,7 @@ fn every_state_and_every_problem_is_described() {
         Code::FileFailed,
         Code::UpstreamUnavailable,
         Code::ProtocolError,
+        Code::ChecksumMismatch,
         Code::VirusDetected,
         Code::PackageQuarantined,
         Code::NothingSelected,

@@ -230,6 +230,7 @@ fn put_options(order: &mut Value, options: &RequestOptions) {
             json!(options.bypass_package_quarantine),
         ),
         ("chunk_size", json!(options.chunk_size)),
+        ("verify", json!(options.verify)),
     ] {
         if !value.is_null() {
             order[name] = value;

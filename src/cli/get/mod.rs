@@ -157,6 +157,8 @@ fn start(
         state_dir,
         transfers: &options.transfers,
         programs: Programs::default(),
+        // They would go with the state directory.
+        keeps_hashes: false,
     };
     let mut known = None;
     let engine = Engine::start(&setup, |store, saved| {

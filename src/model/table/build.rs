@@ -21,6 +21,7 @@ impl Default for TableBuilder {
                 text: String::new(),
                 states: Vec::new(),
                 done: Vec::new(),
+                verified: Vec::new(),
                 extras: RwLock::default(),
                 sums: Sums::default(),
             },
@@ -71,6 +72,7 @@ impl TableBuilder {
         };
         table.states.push(AtomicU8::new(state as u8));
         table.done.push(AtomicU64::new(0));
+        table.verified.push(AtomicU8::new(0));
         match file.skip {
             Some(_) => *table.sums.skipped.get_mut() += 1,
             None => {
@@ -101,6 +103,7 @@ impl TableBuilder {
         self.table.entries.shrink_to_fit();
         self.table.states.shrink_to_fit();
         self.table.done.shrink_to_fit();
+        self.table.verified.shrink_to_fit();
         self.table
     }
 }

@@ -17,6 +17,7 @@ use std::sync::{PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::digest::Algorithm;
 use crate::base::intervals::Intervals;
 use crate::base::locks;
 use crate::model::problem::FileProblem;
@@ -134,6 +135,8 @@ pub struct FileTable {
     text: String,
     states: Vec<AtomicU8>,
     done: Vec<AtomicU64>,
+    /// By which algorithm each file was verified; 0 for none.
+    verified: Vec<AtomicU8>,
     extras: RwLock<HashMap<u32, Extra>>,
     sums: Sums,
 }
@@ -398,6 +401,17 @@ impl FileTable {
         // The sum first: `set_done` takes off the sum what it finds at the file.
         self.sums.bytes_done.fetch_add(bytes, Ordering::AcqRel);
         self.done[file as usize].fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// By what kind of digest the file was found to be what the server has.
+    pub fn verified(&self, file: u32) -> Option<Algorithm> {
+        Algorithm::from_number(self.verified[file as usize].load(Ordering::Relaxed))
+    }
+
+    /// Says how the file was verified, if it was.
+    pub fn set_verified(&self, file: u32, by: Option<Algorithm>) {
+        let number = by.map_or(0, |algorithm| algorithm as u8);
+        self.verified[file as usize].store(number, Ordering::Relaxed);
     }
 
     /// Sets the bytes that are in place, where a file starts over or goes on after a start.

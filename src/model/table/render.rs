@@ -62,6 +62,7 @@ impl FileTable {
             size: self.size(file),
             bytes_done: self.done(file),
             state: self.shown_state(file, download),
+            verified: self.verified(file).map(Algorithm::name),
             original_path: original,
             error: extra.and_then(|extra| extra.problem.clone()),
         }
@@ -94,6 +95,9 @@ pub struct Shown<'a> {
     pub size: u64,
     pub bytes_done: u64,
     pub state: FileState,
+    /// By what kind of digest it was found to be what the server has, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified: Option<&'static str>,
     /// As it is listed, if that is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub original_path: Option<String>,

@@ -1,0 +1,334 @@
+//! Whether a whole file is what the server has: read back from where it was written, and held
+//! against the digest that came with its bytes.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rayon::prelude::*;
+
+use super::open_file::Part;
+use super::seals::Seal;
+use super::verdict::failed_with;
+use super::{Job, WorkerContext};
+use crate::base::digest::{Algorithm, Digest, Hasher, digest};
+use crate::base::display::clean;
+use crate::dest::{self, FileIdentity};
+use crate::model::outcome::Outcome;
+use crate::model::problem::Code;
+use crate::upstream::Expected;
+
+/// A file up to this size is read back by the worker that fetched it, in bytes: that takes less
+/// than handing it over.
+const SHORT: u64 = 1 << 20;
+/// Bytes that are read at once.
+const PIECE: usize = 256 << 10;
+/// So many part sizes are tried at most, since each takes a reading of the whole file.
+const MAX_PART_SIZES: usize = 8;
+const MIB: u64 = 1 << 20;
+/// Part sizes that uploaders use, in bytes: MASV's own first, then those of Amazon's and others'
+/// programs.
+const PART_SIZES: [u64; 14] = [
+    100 * MIB,
+    5 * MIB,
+    8 * MIB,
+    16 * MIB,
+    32 * MIB,
+    64 * MIB,
+    128 * MIB,
+    256 * MIB,
+    512 * MIB,
+    1024 * MIB,
+    2048 * MIB,
+    5120 * MIB,
+    10 * MIB,
+    50 * MIB,
+];
+
+/// Why a file could not be read back.
+enum ReadBack {
+    Halted,
+    Failed(io::Error),
+}
+
+impl From<io::Error> for ReadBack {
+    fn from(error: io::Error) -> ReadBack {
+        ReadBack::Failed(error)
+    }
+}
+
+/// What is known of a package's servers, shared by the checks of its files.
+#[derive(Debug, Default)]
+pub struct ServerHabits {
+    /// The size of the parts in which a file was uploaded, in bytes; 0 while none is known.
+    part_size: AtomicU64,
+    /// How many files had an entity tag that was the MD5 of their content, for certain.
+    md5_tags: AtomicU64,
+}
+
+impl Job {
+    /// Whether anything is to be known of the file's content.
+    fn is_checked(&self) -> bool {
+        self.run.download.order.options.verify != Some(false)
+    }
+
+    /// Whether to check the whole file takes so long that the worker had better do something else.
+    pub fn takes_long_to_check(&self) -> bool {
+        self.is_checked() && self.size() > SHORT && self.file.progress().expected.is_some()
+    }
+
+    /// Whether the file's hash is to be kept and is not known without another reading.
+    pub fn is_to_be_hashed_later(&self, seal: &Seal, context: &WorkerContext) -> bool {
+        context.keeps_hashes && self.is_checked() && seal.hash.is_none()
+    }
+
+    /// Holds the whole file against what the server says of it, and says what is known of it from
+    /// now on. A long file of which the server says nothing is not read.
+    ///
+    /// # Errors
+    /// The outcome with which the job ends: the content is another, and starts over or has failed.
+    pub fn check(&self, context: &WorkerContext) -> Result<Seal, Outcome> {
+        let part = self.part(context)?;
+        let keeps_inodes = self.root()?.storage().keeps_times;
+        let mut seal = Seal {
+            identity: FileIdentity::of(&part.file).filter(|_| keeps_inodes),
+            ..Seal::default()
+        };
+        if !self.is_checked() {
+            return Ok(seal);
+        }
+        let expected = self.file.progress().expected.clone();
+        let result = match &expected {
+            Some(expected) => self.compare(expected, &part, &mut seal, context),
+            None if context.keeps_hashes && self.size() <= SHORT => self
+                .hash(&part.file)
+                .map(|hash| seal.hash = Some(hash))
+                .map(|()| true),
+            None => Ok(true),
+        };
+        match result {
+            Ok(true) => Ok(seal),
+            Ok(false) => Err(self.mismatch(context)),
+            Err(ReadBack::Halted) => Err(Outcome::Stopped),
+            Err(ReadBack::Failed(error)) => Err(dest::read_failed(&part.file, &error).into()),
+        }
+    }
+
+    /// False: the content is not what the server has.
+    fn compare(
+        &self,
+        expected: &Expected,
+        part: &Part,
+        seal: &mut Seal,
+        context: &WorkerContext,
+    ) -> Result<bool, ReadBack> {
+        let habits = &self.run.habits;
+        match expected {
+            Expected::Digest { digest, is_certain } => {
+                let mut hashers = vec![Hasher::new(digest.algorithm)];
+                hashers.extend(context.keeps_hashes.then(|| Hasher::new(Algorithm::Xxh3)));
+                self.read_back(&part.file, &mut hashers)?;
+                let mut found = hashers.into_iter().map(Hasher::finish);
+                let is_same = found.next().as_ref() == Some(digest);
+                seal.hash = found.next().as_ref().and_then(number);
+                if is_same {
+                    seal.verified = Some(digest.algorithm);
+                    if !is_certain {
+                        habits.md5_tags.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                // What has been an MD5 for other files of this package is one for this file too.
+                let must_be = *is_certain || habits.md5_tags.load(Ordering::Relaxed) > 0;
+                Ok(is_same || !must_be)
+            }
+            Expected::Parts { md5, count } => {
+                let known = habits.part_size.load(Ordering::Relaxed);
+                for part_size in part_sizes(self.size(), *count, known) {
+                    if self.parts_md5(&part.file, part_size)? == *md5 {
+                        habits.part_size.store(part_size, Ordering::Relaxed);
+                        seal.verified = Some(Algorithm::Md5);
+                        break;
+                    }
+                }
+                // Where no part size explains the tag it proves nothing.
+                Ok(true)
+            }
+        }
+    }
+
+    /// The XXH3 of the file's content.
+    fn hash(&self, file: &File) -> Result<u64, ReadBack> {
+        let mut hasher = [Hasher::new(Algorithm::Xxh3)];
+        self.read_back(file, &mut hasher)?;
+        let [hasher] = hasher;
+        Ok(number(&hasher.finish()).unwrap_or_default())
+    }
+
+    fn read_back(&self, file: &File, hashers: &mut [Hasher]) -> Result<(), ReadBack> {
+        read_through(
+            file,
+            0,
+            self.size(),
+            || self.is_halted(),
+            |piece| {
+                hashers.iter_mut().for_each(|hasher| hasher.update(piece));
+            },
+        )
+    }
+
+    /// The MD5 of the MD5s of the file's parts of this size. Parts are read side by side.
+    fn parts_md5(&self, file: &File, part_size: u64) -> Result<Vec<u8>, ReadBack> {
+        let size = self.size();
+        let count = size.div_ceil(part_size).max(1);
+        let of_part = |index: u64| {
+            let start = index * part_size;
+            let mut hasher = Hasher::new(Algorithm::Md5);
+            let end = size.min(start + part_size);
+            read_through(
+                file,
+                start,
+                end,
+                || self.is_halted(),
+                |piece| hasher.update(piece),
+            )?;
+            Ok(hasher.finish().bytes)
+        };
+        let parts: Vec<Vec<u8>> = (0..count)
+            .into_par_iter()
+            .map(of_part)
+            .collect::<Result<_, ReadBack>>()?;
+        Ok(digest(Algorithm::Md5, &parts.concat()).bytes)
+    }
+
+    /// What arrived is not what the server has: the file starts over, and the second time it fails.
+    fn mismatch(&self, context: &WorkerContext) -> Outcome {
+        let mut progress = self.file.progress();
+        progress.mismatches += 1;
+        let fails = progress.mismatches > 1;
+        if fails {
+            progress.mismatches = 0;
+        }
+        self.start_over(&mut progress);
+        drop(progress);
+        let message = "what arrived does not have the checksum that the server tells";
+        let path = clean(&self.table.path(self.file.index));
+        log::warn!(
+            "download {}: {path} starts over: {message}",
+            self.run.download.id
+        );
+        if let Err(outcome) = self.journal_reset(context) {
+            return outcome;
+        }
+        self.file.forget_address();
+        match fails {
+            true => failed_with(
+                Code::ChecksumMismatch,
+                &format!(
+                    "{message}, twice; resume to try again, and ask the sender if that does not help"
+                ),
+            ),
+            false => Outcome::Again(message.to_owned()),
+        }
+    }
+}
+
+/// The XXH3 of a whole file that has its name already. None: it could not be read, or the work is
+/// not wanted any more.
+pub fn hash_of(file: &File, size: u64, is_halted: impl Fn() -> bool) -> Option<u64> {
+    let mut hasher = Hasher::new(Algorithm::Xxh3);
+    read_through(file, 0, size, is_halted, |piece| hasher.update(piece)).ok()?;
+    number(&hasher.finish())
+}
+
+fn number(digest: &Digest) -> Option<u64> {
+    let bytes: [u8; 8] = digest.bytes.as_slice().try_into().ok()?;
+    (digest.algorithm == Algorithm::Xxh3).then(|| u64::from_be_bytes(bytes))
+}
+
+/// Reads the bytes from `start` to `end` of a file, piece by piece.
+fn read_through(
+    file: &File,
+    start: u64,
+    end: u64,
+    is_halted: impl Fn() -> bool,
+    mut piece: impl FnMut(&[u8]),
+) -> Result<(), ReadBack> {
+    let room = usize::try_from(end - start).unwrap_or(PIECE).min(PIECE);
+    let mut buffer = vec![0; room];
+    let mut at = start;
+    while at < end {
+        if is_halted() {
+            return Err(ReadBack::Halted);
+        }
+        let most = usize::try_from(end - at).unwrap_or(room).min(room);
+        let read = file.read_at(&mut buffer[..most], at)?;
+        if read == 0 {
+            return Err(ReadBack::Failed(io::ErrorKind::UnexpectedEof.into()));
+        }
+        piece(&buffer[..read]);
+        at += read as u64;
+    }
+    Ok(())
+}
+
+/// The part sizes that a file of `size` bytes in `count` parts may have been uploaded in: the
+/// `known` one of another file first, then those that uploaders use, round ones, and equal parts.
+fn part_sizes(size: u64, count: u32, known: u64) -> Vec<u64> {
+    let count = u64::from(count);
+    if count == 1 {
+        return vec![size.max(1)];
+    }
+    let least = size.div_ceil(count).max(1);
+    // All of one length but the last, which has at least a byte.
+    let most = (size - u64::from(size > 0)) / (count - 1);
+    let round = |unit: u64| least.div_ceil(unit) * unit;
+    let candidates = [known]
+        .into_iter()
+        .chain(PART_SIZES)
+        .chain([10 * MIB, MIB, 1_000_000].map(round))
+        .chain([least]);
+    let mut sizes = Vec::new();
+    for candidate in candidates {
+        if (least..=most).contains(&candidate) && !sizes.contains(&candidate) {
+            sizes.push(candidate);
+        }
+    }
+    sizes.truncate(MAX_PART_SIZES);
+    sizes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn part_sizes_are_those_that_make_so_many_parts() {
+        assert_eq!(part_sizes(5, 1, 0), [5], "one part, whatever its size");
+        assert_eq!(part_sizes(0, 1, 0), [1]);
+        assert_eq!(
+            part_sizes(250 * MIB, 3, 0)[0],
+            100 * MIB,
+            "MASV's own first"
+        );
+        assert_eq!(
+            part_sizes(250 * MIB, 3, 90 * MIB)[0],
+            90 * MIB,
+            "what was found before"
+        );
+        assert_eq!(part_sizes(10 * MIB + 1, 2, 0)[0], 8 * MIB);
+        assert!(
+            part_sizes(70 * MIB, 2, 0).contains(&(35 * MIB)),
+            "equal ones"
+        );
+        assert!(part_sizes(2, 3, 0).is_empty(), "there is no such upload");
+        assert!(part_sizes(0, 2, 0).is_empty());
+        for (size, count) in [(1 << 40, 10_000), (u64::MAX, 2), (7, 7), (123_456_789, 12)] {
+            let sizes = part_sizes(size, count, 0);
+            assert!(!sizes.is_empty() && sizes.len() <= MAX_PART_SIZES);
+            for part in sizes {
+                assert_eq!(size.div_ceil(part), u64::from(count), "{size} in {part}");
+            }
+        }
+    }
+}
