@@ -312,8 +312,13 @@ pub fn encoding(headers: &HeaderMap) -> Option<String> {
 pub fn transient_status(response: &Response<Body>, url: &Url) -> Option<Fault> {
     let status = response.status();
     let transient = status.is_server_error() || matches!(status.as_u16(), 407 | 408 | 429);
+    // RFC 6585, 6: what a portal answers that wants a sign-in.
+    let question = match status.as_u16() {
+        511 => ": does this network want a sign-in?",
+        _ => "",
+    };
     transient.then(|| Fault::Transient {
-        message: format!("{} answered {status}", url.authority()),
+        message: format!("{} answered {status}{question}", url.authority()),
         retry_after: retry_after(response.headers(), SystemTime::now()),
     })
 }

@@ -494,9 +494,12 @@ fn content(
                 .get(CONTENT_RANGE)
                 .and_then(|value| value.to_str().ok());
             let bad = |why| Fault::Malformed(format!("{} sent a part {why}", url.authority()));
-            let content = range
-                .and_then(content_range)
-                .ok_or_else(|| bad("without saying which (Content-Range)"))?;
+            let content = range.and_then(content_range).ok_or_else(|| {
+                bad(match is_multipart(response.headers()) {
+                    true => "as one of several (multipart/byteranges), though one was asked for",
+                    false => "without saying which (Content-Range)",
+                })
+            })?;
             match content {
                 Content::Part { start, end, .. }
                     if declared.is_some_and(|length| length != end - start) =>
@@ -508,6 +511,15 @@ fn content(
         }
         _ => Ok(None),
     }
+}
+
+/// Whether the body is a list of parts (RFC 9110, 14.6).
+fn is_multipart(headers: &HeaderMap) -> bool {
+    let kind = headers.get(ureq::http::header::CONTENT_TYPE);
+    kind.is_some_and(|kind| {
+        let kind = kind.as_bytes().to_ascii_lowercase();
+        kind.starts_with(b"multipart/byteranges")
+    })
 }
 
 /// `bytes a-b/total` (RFC 9110, 14.4); None if it is not that or contradicts itself.

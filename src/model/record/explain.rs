@@ -1,9 +1,14 @@
 //! What a download's record says of its faults.
 
+use std::time::{Duration, Instant};
+
 use super::{Now, Record};
 use crate::base::backoff::Backoff;
 use crate::model::problem::{Code, Problem};
 use crate::model::state::State;
+
+/// The time of an attempt that takes longer is not shown any more.
+const LONG_ATTEMPT: Duration = Duration::from_secs(5);
 
 impl Record {
     pub(super) fn verdict(&self) -> Problem {
@@ -64,9 +69,18 @@ impl Record {
             State::Transferring => {
                 // Behind a closed gate no file's own time counts.
                 let download_backoff = self.download_backoff.as_ref().map(Backoff::due);
-                let due = download_backoff.or_else(|| self.backoffs().map(Backoff::due).min());
-                // While the attempt is being made, the time that was said for it stays.
+                // A file whose time has come may wait for its server's leave: the next file's time
+                // is nearer to the truth then.
+                let is_past = |due: &Instant| *due < now.instant;
+                let of_files = || {
+                    let dues = || self.backoffs().map(Backoff::due);
+                    dues().filter(|due| !is_past(due)).min().or(dues().min())
+                };
+                let due = download_backoff.or_else(of_files);
+                // While the attempt is being made, the time that was said for it stays, unless that
+                // takes long.
                 let said = self.problem.as_ref().and_then(|problem| problem.retry_at);
+                let said = said.filter(|said| said.after(LONG_ATTEMPT) >= now.wall);
                 self.problem = due.map(|due| {
                     let wait = due.checked_duration_since(now.instant);
                     let retry_at = wait

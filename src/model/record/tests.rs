@@ -236,6 +236,28 @@ fn a_fault_is_shown_and_tried_again_when_due() {
     );
 }
 
+/// An attempt may wait long for its server's leave.
+#[test]
+fn a_time_that_is_long_over_is_not_shown() {
+    let mut rig = Rig::begun(3);
+    for file in [0, 1, 2] {
+        assert_eq!(rig.pick_file(), Some(file));
+    }
+    rig.fault(0);
+    rig.time = 1.0;
+    rig.fault(1);
+    let shown = |rig: &Rig| rig.record.problem().unwrap().retry_at.unwrap();
+    assert_eq!(
+        shown(&rig),
+        at(rig.begin, 1.5).wall,
+        "the next that is to come"
+    );
+    assert_eq!(rig.pick_file(), Some(0));
+    rig.time = 9.0;
+    rig.file(2, Outcome::Complete);
+    assert!(shown(&rig) >= at(rig.begin, 9.0).wall);
+}
+
 #[test]
 fn behind_a_closed_gate_the_time_that_is_said_is_the_gates() {
     let mut rig = Rig::begun(STREAK);
