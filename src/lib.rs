@@ -31,6 +31,8 @@
 //! | `worker` (pool) | a [`Batch`](transfer::worker::Batch), a worker slot, leave of the host, the rate limiter, a socket | one report for each batch |
 //! | `addresses`, `start` (pools) | a [`Task`](transfer::worker::Task): addresses to fetch, a download to begin | the batch on to the workers; a report |
 //! | `syncer` | a [`SyncRequest`](agent::syncer::SyncRequest), at most one at a time | losses |
+//! | `checksums` (pool) | a whole file that is long, to be compared or to have its hash kept | a report |
+//! | `verifier` (a pool of one) | a complete download to be read back; it shares the reading with rayon's threads | a loss, where files are not as saved |
 //! | `cleaner` (a pool of one) | a [`Removal`](agent::messages::Removal) | what it removed |
 //! | `live-settings` | a change of the settings, the next change of the schedule | the number of workers to the controller, the rate to the limiter |
 //! | `hook-…` | a download that ended | nothing; it runs the user's program |
@@ -66,8 +68,9 @@
 //!    pause flag.
 //! 4. What was written counts as progress; the controller journals it every 200 ms, and the syncer
 //!    syncs it about once a second.
-//! 5. The worker that brings the last byte gives the file its time and its name
-//!    (`transfer::publish`), after the journal was told.
+//! 5. The worker that brings the last byte holds the file against what the server tells of it
+//!    (`transfer::check`), and gives it its time and its name (`transfer::publish`), after the
+//!    journal was told. A long file is left to a `checksums` thread for that.
 //!
 //! # Invariants
 //!
@@ -76,7 +79,8 @@
 //!   that the controller has lent to them.
 //! - The controller never waits for the network or a destination.
 //! - What the API has answered is on disk. A refused request changed nothing.
-//! - A file has its final name only when all of its bytes are in place.
+//! - A file has its final name only when all of its bytes are in place, and never with a content
+//!   that is known to be another than the server's.
 //! - Data before record: a change that says that bytes are in place counts after a power cut only
 //!   behind a sync mark.
 //! - Below the destination folder no symbolic link is followed, and no file is removed that this
@@ -119,6 +123,7 @@
 //! | run | one stretch of transferring, from start or resume to pause, error or end |
 //! | job | one range of one file for one worker; a batch is several small ones |
 //! | range | a contiguous part of a file |
+//! | seal | what is known of a file since it was whole: its inode, its hash, how it was verified |
 //! | part | `NAME.part`, the unfinished file beside its final name |
 //! | journal | the file of changes since the last snapshot of the state |
 //! | mark | a point in the journal's sequence; a sync mark says that the data before it is on disk |

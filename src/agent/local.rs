@@ -15,6 +15,7 @@ use crate::agent::restore;
 use crate::agent::{Agent, AgentStats, Deleted, Inspected, Refusal, Which};
 use crate::base::clock;
 use crate::base::secret::Secret;
+use crate::base::thread_pool::ThreadPool;
 use crate::dest::Owner;
 use crate::dest::{self, Root};
 use crate::model::board::Board;
@@ -25,6 +26,7 @@ use crate::model::request::DownloadRequest;
 use crate::model::settings::{Settings, SettingsOverrides};
 use crate::model::state::State;
 use crate::model::table::FileTable;
+use crate::model::verification::Verification;
 use crate::store::Store;
 use crate::store::saved::{Change, Saved, SavedDownload, SavedFiles};
 use crate::transfer::WorkerContext;
@@ -41,6 +43,7 @@ pub struct LocalAgent {
     pub commands: Sender<Command>,
     pub live_settings: Arc<LiveSettings>,
     pub claims: Arc<Claims>,
+    pub verifier: ThreadPool<Arc<Download>>,
     /// Set when the agent stops: no POST waits for its link any longer.
     pub stopping: Arc<AtomicBool>,
 }
@@ -204,6 +207,27 @@ impl Agent for LocalAgent {
         })?;
         saved.map_err(|error| Refusal::StateUnwritable(error.to_string()))?;
         Ok(changed)
+    }
+
+    fn verify(&self, id: &str) -> Result<Arc<Download>, Refusal> {
+        let download = self.board.find(id).ok_or(Refusal::DownloadNotFound)?;
+        let state = download.state();
+        if state != State::Complete {
+            let action = "verified";
+            return Err(Refusal::InvalidTransition { state, action });
+        }
+        let counts = download.counts().unwrap_or_default();
+        let begun = Verification::new(clock::now(), counts.files_complete, counts.bytes_done);
+        if !download.begin_verification(begun.clone()) {
+            return Ok(download);
+        }
+        let change = Change::Verification(download.key, Box::new(begun));
+        if let Err(error) = self.store.commit(&[change]) {
+            download.set_verification(None);
+            return Err(Refusal::StateUnwritable(error.to_string()));
+        }
+        self.verifier.send(download.clone());
+        Ok(download)
     }
 
     fn set_priority(&self, id: &str, priority: i32) -> Result<Arc<Download>, Refusal> {
@@ -385,6 +409,7 @@ fn saved(new: &NewDownload) -> SavedDownload {
         problem: None,
         listed: false,
         deleting: None,
+        verification: None,
         files: SavedFiles::default(),
     }
 }

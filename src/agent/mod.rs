@@ -15,6 +15,7 @@ pub mod messages;
 pub mod restore;
 pub mod syncer;
 pub mod throughput;
+pub mod verifier;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,6 +153,13 @@ pub trait Agent: Send + Sync {
     /// # Errors
     /// `StateUnwritable`, `ShuttingDown`.
     fn change_all(&self, from: &[State], to: State) -> Result<Vec<String>, Refusal>;
+
+    /// Begins to read the files of a complete download back, and answers at once; what is found is
+    /// in its summary. One that is being read already goes on.
+    ///
+    /// # Errors
+    /// `DownloadNotFound`, `InvalidTransition` from any other state, `StateUnwritable`.
+    fn verify(&self, id: &str) -> Result<Arc<Download>, Refusal>;
 
     /// Gives a download another priority, whatever state it is in.
     ///

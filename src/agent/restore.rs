@@ -77,6 +77,7 @@ fn take_up(key: u32, saved: SavedDownload, store: &Store<Saved>, retry_for: Dura
         saved.created_at,
         view,
     ));
+    download.set_verification(saved.verification.map(|found| *found));
     match (found.table, resting) {
         (Ok(Some(table)), _) => download.set_table(Arc::new(table)),
         (_, Some(counts)) => download.rest(counts, changed(found.files)),
@@ -235,6 +236,8 @@ fn restore(table: &FileTable, files: &SavedFiles) {
         table.fail(file, problem.clone());
     }
     set_skipped(table, &files.skipped);
+    let damaged = files.damaged.iter().filter(|file| known(file));
+    damaged.for_each(|&file| table.set_damaged(file));
 }
 
 /// Brings the fresh table of a complete download to where its files were.

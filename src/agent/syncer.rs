@@ -36,6 +36,9 @@ pub struct SyncRequest {
 pub enum Loss {
     /// It is to stop, and to come to rest.
     Found(u32, Problem),
+    /// Files of a complete download were found not to be as they were saved. That is saved, and
+    /// this is what is left.
+    Damaged(u32, Problem, Box<RestoredFiles>),
     /// What is left of it; None if the download is gone.
     Settled(u32, Option<Box<RestoredFiles>>),
 }

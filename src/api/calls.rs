@@ -42,6 +42,7 @@ pub enum Call {
     Create(NewDownload),
     Pause(String),
     Resume(String),
+    Verify(String),
     /// Pause (`to` is `Paused`) or resume (`Transferring`) every download in one of these states.
     ChangeAll {
         from: Vec<State>,
@@ -139,6 +140,7 @@ pub fn read(asked: Asked<'_>) -> Result<Call, ApiError> {
         Endpoint::DeleteOne => delete(Which::One(download_id)),
         Endpoint::Pause => no_body(asked).map(|()| Call::Pause(download_id)),
         Endpoint::Resume => no_body(asked).map(|()| Call::Resume(download_id)),
+        Endpoint::Verify => no_body(asked).map(|()| Call::Verify(download_id)),
         Endpoint::PauseMany => {
             change_all(asked, query.states, &[State::Transferring], State::Paused)
         }

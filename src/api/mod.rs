@@ -277,6 +277,7 @@ impl Service {
             Call::Create(_) | Call::Inspect { .. } => &self.creators,
             Call::Pause(_)
             | Call::Resume(_)
+            | Call::Verify(_)
             | Call::ChangeAll { .. }
             | Call::SetPriority { .. }
             | Call::Delete { .. }
@@ -383,6 +384,7 @@ impl Service {
             Call::Create(new) => downloads::create(new, agent, &self.origins, &self.base_path),
             Call::Pause(id) => Ok(downloads::summary(200, &*agent.pause(&id)?)),
             Call::Resume(id) => Ok(downloads::summary(200, &*agent.resume(&id)?)),
+            Call::Verify(id) => Ok(downloads::summary(202, &*agent.verify(&id)?)),
             Call::ChangeAll { from, to } => {
                 Ok(downloads::changed(to, &agent.change_all(&from, to)?))
             }

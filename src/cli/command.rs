@@ -134,4 +134,5 @@ pub enum What {
         files: bool,
     },
     Wait(Vec<String>),
+    Verify(Vec<String>),
 }

@@ -19,6 +19,7 @@ pub enum Verb {
     Resume,
     Rm,
     Wait,
+    Verify,
     Settings,
     Health,
     Completions,
@@ -36,13 +37,14 @@ const CLIENTS: &[Verb] = &[
     Verb::Resume,
     Verb::Rm,
     Verb::Wait,
+    Verb::Verify,
     Verb::Settings,
     Verb::Health,
 ];
 
 impl Verb {
     /// Every subcommand, in the order in which `--help` lists them.
-    pub const ALL: [Verb; 17] = [
+    pub const ALL: [Verb; 18] = [
         Verb::Get,
         Verb::Serve,
         Verb::Add,
@@ -53,6 +55,7 @@ impl Verb {
         Verb::Resume,
         Verb::Rm,
         Verb::Wait,
+        Verb::Verify,
         Verb::Settings,
         Verb::Health,
         Verb::Share,
@@ -75,6 +78,7 @@ impl Verb {
             Verb::Resume => "resume",
             Verb::Rm => "rm",
             Verb::Wait => "wait",
+            Verb::Verify => "verify",
             Verb::Completions => "completions",
             Verb::Man => "man",
             Verb::Settings => "settings",
@@ -96,7 +100,7 @@ impl Verb {
             Verb::Inspect => " LINK",
             Verb::Show => " ID",
             Verb::Pause | Verb::Resume => " ID...|all",
-            Verb::Rm | Verb::Wait => " ID...",
+            Verb::Rm | Verb::Wait | Verb::Verify => " ID...",
             Verb::Completions => " SHELL",
         }
     }
@@ -112,7 +116,7 @@ impl Verb {
             Verb::Completions => (0, 1),
             Verb::Get => (1, 2),
             Verb::Add => (2, 2),
-            Verb::Pause | Verb::Resume | Verb::Rm | Verb::Wait => (1, usize::MAX),
+            Verb::Pause | Verb::Resume | Verb::Rm | Verb::Wait | Verb::Verify => (1, usize::MAX),
         }
     }
 
@@ -131,6 +135,9 @@ impl Verb {
             Verb::Rm => "Remove downloads from the agent's list",
             Verb::Wait => {
                 "Wait until downloads are complete (exit 0), or one is paused or in error (exit 1)"
+            }
+            Verb::Verify => {
+                "Read the files of complete downloads back (exit 0: all as saved; 1: some are not)"
             }
             Verb::Completions => "Print what completes haul's command line in bash, zsh or fish",
             Verb::Settings => "Show the agent's settings, or change some",
@@ -168,7 +175,7 @@ impl Verb {
                  on this machine \
                  can see arguments, and the link's secret in them. The running agent is asked.",
             ],
-            Verb::Show | Verb::Pause | Verb::Resume | Verb::Rm | Verb::Wait => {
+            Verb::Show | Verb::Pause | Verb::Resume | Verb::Rm | Verb::Wait | Verb::Verify => {
                 &["Of an ID its end, as ls shows it, or its beginning is enough."]
             }
             Verb::Settings => &[
@@ -275,7 +282,7 @@ pub const FLAGS: &[Flag] = &[
         "Give up a connection that brings no byte for this long")),
     also(&[Verb::Get], flag(Verb::Serve, "retry-for", "SECONDS", "HAUL_RETRY_FOR", "86400",
         "Retry for this long without a byte before a fault is final")),
-    also(&[Verb::Get, Verb::Add, Verb::Inspect, Verb::Ls, Verb::Show, Verb::Pause, Verb::Resume, Verb::Rm, Verb::Wait, Verb::Settings,
+    also(&[Verb::Get, Verb::Add, Verb::Inspect, Verb::Ls, Verb::Show, Verb::Pause, Verb::Resume, Verb::Rm, Verb::Wait, Verb::Verify, Verb::Settings,
         Verb::Health], flag(Verb::Serve, "ca-file", "FILE", "HAUL_CA_FILE", "",
         "Trust the certificate authorities in this PEM file as well, and servers whose own \
          certificate is in it")),

@@ -327,6 +327,7 @@ impl<'a> Given<'a> {
                 json: self.is_set("json")?,
             },
             Verb::Wait => What::Wait(values::ids(operands)?),
+            Verb::Verify => What::Verify(values::ids(operands)?),
             Verb::Pause if values::is_all(&operands) => What::PauseAll,
             Verb::Resume if values::is_all(&operands) => What::ResumeAll,
             Verb::Pause => What::Pause(values::ids(operands)?),

@@ -166,6 +166,7 @@ fn parse_rest(
         | Verb::Resume
         | Verb::Rm
         | Verb::Wait
+        | Verb::Verify
         | Verb::Settings
         | Verb::Health => given.ask().map(Command::Ask),
     }

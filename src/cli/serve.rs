@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use crate::agent::live_settings::LiveSettings;
 use crate::agent::local::LocalAgent;
 use crate::agent::messages::Command;
 use crate::agent::restore::restore_all;
-use crate::agent::syncer::{self, Lost};
+use crate::agent::syncer::{self, Loss, Lost};
+use crate::agent::verifier::{self, Verifier};
 use crate::api;
 use crate::base::exit_on_panic::exit_on_panic;
 use crate::base::listen::Address;
@@ -116,22 +117,31 @@ impl Engine {
             keeps_hashes: setup.keeps_hashes,
         });
         let claims = Claims::new(board.clone());
-        let (commands, live_settings, syncer) =
-            engine(setup, saved, &store, &board, &claims, &context).map_err(|error| {
-                ServeError::Start(format!("the system refuses a thread: {}", words(&error)))
-            })?;
+        let threads = engine(setup, saved, &store, &board, &claims, &context).map_err(|error| {
+            ServeError::Start(format!("the system refuses a thread: {}", words(&error)))
+        })?;
+        let stopping = Arc::<AtomicBool>::default();
+        let verifier = verifier::pool(Verifier {
+            store: store.clone(),
+            losses: threads.losses,
+            stopping: stopping.clone(),
+        });
+        let all = board.all();
+        let unfinished = all.iter().filter(|download| download.is_being_verified());
+        unfinished.for_each(|download| verifier.send(download.clone()));
         let handle = Arc::new(LocalAgent {
             board,
             store,
             context,
-            commands,
-            live_settings,
+            commands: threads.commands,
+            live_settings: threads.live_settings,
             claims,
-            stopping: Arc::default(),
+            verifier,
+            stopping,
         });
         Ok(Engine {
             handle,
-            syncer: Some(syncer),
+            syncer: Some(threads.syncer),
         })
     }
 
@@ -299,6 +309,14 @@ fn warn_of_plain_http(listen: &[Address]) {
     }
 }
 
+/// How the threads that were started are spoken to.
+struct Threads {
+    commands: Sender<Command>,
+    live_settings: Arc<LiveSettings>,
+    syncer: JoinHandle<Lost>,
+    losses: Sender<Loss>,
+}
+
 fn engine(
     setup: &Setup<'_>,
     mut saved: Saved,
@@ -306,13 +324,14 @@ fn engine(
     board: &Arc<Board>,
     claims: &Arc<Claims>,
     context: &Arc<WorkerContext>,
-) -> std::io::Result<(Sender<Command>, Arc<LiveSettings>, JoinHandle<Lost>)> {
+) -> std::io::Result<Threads> {
     let (command_out, command_in) = unbounded();
     let (report_out, report_in) = unbounded();
     let (sync_out, sync_in) = bounded(1);
     let (removed_out, removed_in) = unbounded();
     let ended = hooks::start(setup.programs.clone())?;
     let (loss_out, loss_in) = unbounded();
+    let losses = loss_out.clone();
     let disks = Box::new(syncer::SystemDisks);
     let syncer = syncer::start(store.clone(), disks, sync_in, loss_out)?;
     let cleaner = Cleaner {
@@ -367,5 +386,10 @@ fn engine(
     std::thread::Builder::new()
         .name("controller".into())
         .spawn(move || exit_on_panic(|| controller.run()))?;
-    Ok((command_out, live_settings, syncer))
+    Ok(Threads {
+        commands: command_out,
+        live_settings,
+        syncer,
+        losses,
+    })
 }

@@ -5,8 +5,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, FallocateFlags, SeekFrom, Stat, StatxFlags, Timespec, Timestamps};
-use rustix::fs::{fallocate, fstat, fstatvfs, ftruncate, futimens, seek, statx};
+use rustix::fs::{
+    Advice, AtFlags, FallocateFlags, SeekFrom, Stat, StatxFlags, Timespec, Timestamps,
+};
+use rustix::fs::{fadvise, fallocate, fstat, fstatvfs, ftruncate, futimens, seek, statx};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::{DestError, Storage};
@@ -137,6 +139,12 @@ pub fn write_failed(file: &File, error: &io::Error) -> DestError {
 /// What to say where a file could not be read back.
 pub fn read_failed(file: &File, error: &io::Error) -> DestError {
     DestError::of_io("read", &path_of(file), error)
+}
+
+/// Has what is read of the file come from the disk, as far as the system lets go of what it holds.
+pub fn forget_cached(file: &File) {
+    // Where it does not, the memory is what is compared.
+    let _ = fadvise(file, 0, None, Advice::DontNeed);
 }
 
 /// Where an open file is now, for a message; its name is not worth keeping otherwise.

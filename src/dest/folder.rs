@@ -158,6 +158,22 @@ impl Folder {
         Ok(ours.then(|| file.into()))
     }
 
+    /// Opens a regular file for reading, links not followed. None: there is no such file.
+    ///
+    /// # Errors
+    /// No permission, a failing disk.
+    pub fn open_saved(&self, name: &str) -> Result<Option<File>, DestError> {
+        let fail = |errno| self.fail("open", name, errno);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match fs::openat(&self.dir, checked(name)?, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(None),
+            Err(errno) => return Err(fail(errno)),
+        };
+        let stat = fs::fstat(&file).map_err(fail)?;
+        Ok((Kind::of(&stat) == Kind::File).then(|| file.into()))
+    }
+
     /// Gives a whole file its final name. With `replace` a file or link of that name is replaced,
     /// the link itself.
     ///

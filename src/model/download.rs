@@ -13,6 +13,7 @@ use crate::model::request::DownloadRequest;
 use crate::model::selection::SelectionSummary;
 use crate::model::state::State;
 use crate::model::table::{Changed, Counts, FileTable};
+use crate::model::verification::Verification;
 
 /// In place of a number of bytes that is not known.
 const UNKNOWN: u64 = u64::MAX;
@@ -54,6 +55,7 @@ pub struct Download {
     /// How often the view was changed or the table published.
     changes: AtomicU64,
     /// The board's, once it is on one.
+    verification: RwLock<Option<Verification>>,
     notifier: OnceLock<Arc<ChangeNotifier>>,
 }
 
@@ -94,6 +96,7 @@ pub const SUMMARY_FIELDS: &[&str] = &[
     "bypass_package_quarantine",
     "chunk_size",
     "verify",
+    "verification",
 ];
 
 /// A download's summary, field for field as the API answers it.
@@ -131,6 +134,8 @@ pub struct Summary<'a> {
     pub chunk_size: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
 }
 
 impl Download {
@@ -151,8 +156,38 @@ impl Download {
             rate: AtomicU64::new(0),
             bytes_free: AtomicU64::new(UNKNOWN),
             changes: AtomicU64::new(0),
+            verification: RwLock::new(None),
             notifier: OnceLock::new(),
         }
+    }
+
+    /// What reading its files back has found so far. None: that was never asked for.
+    pub fn verification(&self) -> Option<Verification> {
+        locks::read(&self.verification).clone()
+    }
+
+    /// Shows this of the verification from now on.
+    pub fn set_verification(&self, found: Option<Verification>) {
+        *locks::write(&self.verification) = found;
+        self.changed();
+    }
+
+    /// Whether its files are being read back.
+    pub fn is_being_verified(&self) -> bool {
+        let current = locks::read(&self.verification);
+        current.as_ref().is_some_and(Verification::is_running)
+    }
+
+    /// Begins one, unless one is running.
+    pub fn begin_verification(&self, begun: Verification) -> bool {
+        let mut current = locks::write(&self.verification);
+        if current.as_ref().is_some_and(Verification::is_running) {
+            return false;
+        }
+        *current = Some(begun);
+        drop(current);
+        self.changed();
+        true
     }
 
     /// From now on `notifier` is told of every change. The first call counts.
@@ -306,6 +341,7 @@ impl Download {
             bypass_package_quarantine: options.bypass_package_quarantine,
             chunk_size: options.chunk_size,
             verify: options.verify,
+            verification: self.verification(),
         }
     }
 }
@@ -361,6 +397,7 @@ mod tests {
             verify: Some(true),
             ..Default::default()
         };
+        download.set_verification(Some(Verification::new(Timestamp(0), 1, 1)));
         let summary = serde_json::to_value(download.summary()).unwrap();
         let names = summary.as_object().unwrap().keys();
         let mut known = SUMMARY_FIELDS.to_vec();

@@ -20,3 +20,4 @@ pub mod selection;
 pub mod settings;
 pub mod state;
 pub mod table;
+pub mod verification;

@@ -13,6 +13,7 @@ use crate::model::request::DownloadRequest;
 use crate::model::settings::SettingsOverrides;
 use crate::model::state::State;
 use crate::model::table::{Counts, Names};
+use crate::model::verification::Verification;
 use crate::store;
 
 /// Everything that a start needs; the content of `downloads.json`.
@@ -58,6 +59,9 @@ pub struct SavedDownload {
     /// Set once a DELETE was accepted; the value is `remove_files`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleting: Option<bool>,
+    /// What reading its files back has found, or that it was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Box<Verification>>,
     #[serde(default)]
     pub files: SavedFiles,
 }
@@ -84,6 +88,9 @@ pub struct SavedFiles {
     pub failed: BTreeMap<u32, FileProblem>,
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub skipped: BTreeSet<u32>,
+    /// Files that were found to be damaged: what has their name is replaced.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub damaged: BTreeSet<u32>,
     /// The machine was started anew: a begun file may have its final name although its bytes are
     /// not all there.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -175,6 +182,12 @@ pub enum Change {
     Failed(u32, u32, Box<FileProblem>),
     #[serde(rename = "s")]
     Skipped(u32, u32),
+    /// A file is not as it was saved: its bytes count no more, and what has its name is replaced.
+    #[serde(rename = "x")]
+    Damaged(u32, u32),
+    /// Reading the files back was begun, or has ended.
+    #[serde(rename = "verification")]
+    Verification(u32, Box<Verification>),
     /// A DELETE was accepted for these; whether it removes files.
     #[serde(rename = "deleting")]
     Deleting(Vec<u32>, bool),
@@ -271,6 +284,14 @@ impl store::State for Saved {
                 files.partial.remove(&file);
                 files.done.remove(file.into());
             }),
+            Change::Damaged(key, file) => self.files(key, |files| {
+                files.partial.remove(&file);
+                files.done.remove(file.into());
+                files.damaged.insert(file);
+            }),
+            Change::Verification(key, found) => {
+                self.with(key, |download| download.verification = Some(found));
+            }
             Change::Done(key, file) => self.files(key, |files| files.finish(file)),
             Change::DoneAt(key, file, mtime) => self.files(key, |files| {
                 files.finish(file);
@@ -336,6 +357,7 @@ impl SavedFiles {
         self.partial.remove(&file);
         self.parts.remove(&file);
         self.failed.remove(&file);
+        self.damaged.remove(&file);
         self.done.insert(file.into(), u64::from(file) + 1);
     }
 }

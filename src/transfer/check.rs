@@ -233,12 +233,22 @@ impl Job {
     }
 }
 
-/// The XXH3 of a whole file that has its name already. None: it could not be read, or the work is
-/// not wanted any more.
-pub fn hash_of(file: &File, size: u64, is_halted: impl Fn() -> bool) -> Option<u64> {
+/// The XXH3 of the `size` bytes of a file.
+///
+/// # Errors
+/// It cannot be read; None: the work is not wanted any more.
+pub fn hash_of(
+    file: &File,
+    size: u64,
+    is_halted: impl Fn() -> bool,
+) -> Result<u64, Option<io::Error>> {
     let mut hasher = Hasher::new(Algorithm::Xxh3);
-    read_through(file, 0, size, is_halted, |piece| hasher.update(piece)).ok()?;
-    number(&hasher.finish())
+    let read = read_through(file, 0, size, is_halted, |piece| hasher.update(piece));
+    match read {
+        Ok(()) => Ok(number(&hasher.finish()).unwrap_or_default()),
+        Err(ReadBack::Halted) => Err(None),
+        Err(ReadBack::Failed(error)) => Err(Some(error)),
+    }
 }
 
 fn number(digest: &Digest) -> Option<u64> {

@@ -39,6 +39,7 @@ use crate::transfer::waiting::Waiting;
 use crate::upstream::session::SessionFault;
 use crate::upstream::{Address, Client, Fault};
 
+pub use check::hash_of;
 pub use open_file::{OpenFile, report};
 pub use publish::{Place, publish};
 use verdict::failed;

@@ -150,7 +150,7 @@ pub fn publish(
         match folder.publish(
             &names.part,
             &names.last,
-            place.if_exists == IfExists::Overwrite,
+            place.if_exists == IfExists::Overwrite || place.table.is_damaged(place.index),
         )? {
             Published::Done => return Ok(Some(FileState::Complete)),
             Published::PartMissing => return Ok(None),

@@ -143,7 +143,7 @@ struct Hashing {
 
 impl Hashing {
     fn work(self, context: &WorkerContext) {
-        let hash = check::hash_of(&self.part.file, self.size, || self.run.is_halted());
+        let hash = check::hash_of(&self.part.file, self.size, || self.run.is_halted()).ok();
         let (Some(seals), Some(_)) = (self.run.seals(&context.store), hash) else {
             return;
         };

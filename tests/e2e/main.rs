@@ -52,4 +52,5 @@ mod slow_connections;
 mod support;
 mod system_calls;
 mod taken;
+mod verify;
 mod wait;

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::agent::restore::RestoredFiles;
+use crate::model::problem::Problem;
 
 impl Controller {
     pub(super) fn loss(&mut self, loss: Loss) {
@@ -14,12 +15,23 @@ impl Controller {
                     self.event(key, Event::Lost(problem));
                 }
             }
+            Loss::Damaged(key, problem, recalled) => self.damaged(key, problem, *recalled),
             Loss::Settled(key, recalled) => {
                 self.lost.remove(&key);
                 if let Some(recalled) = recalled {
                     self.set_back(key, *recalled);
                 }
             }
+        }
+    }
+
+    /// Files of a complete download were found not to be as they were saved.
+    fn damaged(&mut self, key: u32, problem: Problem, recalled: RestoredFiles) {
+        let is_complete =
+            |active: &Active| active.deleting.is_none() && active.record.state() == State::Complete;
+        if self.active.get(&key).is_some_and(is_complete) {
+            self.event(key, Event::Lost(problem));
+            self.set_back(key, recalled);
         }
     }
 

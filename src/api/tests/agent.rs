@@ -162,6 +162,11 @@ impl Agent for FakeAgent {
         Ok(download)
     }
 
+    fn verify(&self, id: &str) -> Result<Arc<Download>, Refusal> {
+        self.begin()?;
+        self.find(id)
+    }
+
     fn resume(&self, id: &str) -> Result<Arc<Download>, Refusal> {
         self.begin()?;
         let download = self.find(id)?;

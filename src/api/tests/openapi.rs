@@ -134,6 +134,7 @@ fn summaries_and_files_have_the_fields_that_are_described() {
         "bypass_package_quarantine",
         "chunk_size",
         "verify",
+        "verification",
     ];
     let all: BTreeSet<String> = names(&summary)
         .into_iter()

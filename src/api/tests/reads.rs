@@ -110,7 +110,7 @@ fn the_root_lists_the_calls() {
     let api = Api::start();
     for path in ["/api/v1", "/api/v1/"] {
         let calls = api.ask("GET", path).json();
-        assert_eq!(calls["calls"].as_array().unwrap().len(), 19);
+        assert_eq!(calls["calls"].as_array().unwrap().len(), 20);
     }
     assert_eq!(api.ask("GET", "/api/v1/health").json()["status"], "ok");
 }

@@ -1,9 +1,10 @@
-//! `haul ls`, `add`, `inspect`, `show`, `pause`, `resume`, `rm`, `wait`, `settings` and `health`:
+//! `haul ls`, `add`, `inspect`, `show`, `pause`, `resume`, `rm`, `wait`, `verify`, `settings` and `health`:
 //! thin clients of a running agent's API, for people and scripts.
 
 mod call;
 mod show;
 mod unix;
+mod verify;
 mod wait;
 
 use std::io::{self, IsTerminal, Write};
@@ -97,6 +98,13 @@ fn perform(server: &Server, what: &What) -> Result<u8, CallError> {
         What::PauseAll => change_all(server, "pause"),
         What::ResumeAll => change_all(server, "resume"),
         What::Remove { ids, files } => each(server, ids, |id| remove(server, id, *files)),
+        What::Verify(ids) => {
+            let ids: Result<Vec<_>, _> = ids.iter().map(|id| whole(server, id)).collect();
+            let verified = ids?.into_iter().map(|id| verify::verify(server, &id));
+            verified
+                .reduce(|one, other| Ok(one?.max(other?)))
+                .unwrap_or(Ok(0))
+        }
         What::Wait(ids) => {
             let ids: Result<Vec<_>, _> = ids.iter().map(|id| whole(server, id)).collect();
             // One after the other: all have ended when the last one has.

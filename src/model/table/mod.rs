@@ -95,6 +95,8 @@ struct Extra {
     problem: Option<FileProblem>,
     /// The modification time that the saved file was given, where upstream does not know one.
     saved_mtime: Option<i64>,
+    /// What has its name is replaced: it was found to be damaged.
+    damaged: bool,
 }
 
 /// What became of files since they were listed.
@@ -256,6 +258,17 @@ impl FileTable {
     /// Gives a file other names from here on.
     pub fn rename(&self, file: u32, names: Names) {
         self.extra(file, |extra| extra.renamed = Some(names));
+    }
+
+    /// Whether what has the file's name was found to be damaged, and is to be replaced.
+    pub fn is_damaged(&self, file: u32) -> bool {
+        let extras = locks::read(&self.extras);
+        extras.get(&file).is_some_and(|extra| extra.damaged)
+    }
+
+    /// What has the file's name is damaged.
+    pub fn set_damaged(&self, file: u32) {
+        self.extra(file, |extra| extra.damaged = true);
     }
 
     /// The path relative to `dst_folder`, as saved.

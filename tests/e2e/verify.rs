@@ -1,0 +1,140 @@
+//! Files that are complete are read back, and what is not as it was saved is fetched again.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::agent::row;
+use crate::support::package::Package;
+use crate::support::process::{haul, run};
+use crate::support::rig::Rig;
+
+const MIB: u64 = 1 << 20;
+
+fn verified(rig: &Rig, id: &str) -> Value {
+    let begun = rig.agent.act(&format!("/api/v1/downloads/{id}/verify"));
+    assert!(begun.expect(202)["verification"].is_object());
+    rig.agent.wait(id, "the end of the verification", |record| {
+        record["verification"]["state"] == "done"
+    })
+}
+
+fn package() -> Package {
+    let small = Package::new().file("a", 5000).file("sub/b", 70_000);
+    small.file("large", 3 * MIB).file("c", 5000).file("d", 5000)
+}
+
+/// Changes one bit and keeps length and time.
+fn flip(path: &Path) {
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    let modified = file.metadata().unwrap().modified().unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 1000).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 1000).unwrap();
+    file.set_modified(modified).unwrap();
+}
+
+#[test]
+fn all_as_saved() {
+    let rig = Rig::new(package());
+    let id = rig.create();
+    rig.complete(&id);
+    // The hash of the large one may still be on its way; then it is recorded now.
+    let record = verified(&rig, &id);
+    assert_eq!(record["state"], "complete");
+    let found = &record["verification"];
+    assert_eq!(
+        (&found["files_done"], &found["files_total"]),
+        (&5.into(), &5.into())
+    );
+    assert_eq!(found["bytes_done"], found["bytes_total"]);
+    assert_eq!(found["files_bad"], Value::Array(vec![]));
+    let record = verified(&rig, &id);
+    assert_eq!(record["verification"]["files_recorded"], 0);
+    assert!(record["verification"]["ended_at"].is_string());
+}
+
+#[test]
+fn what_is_not_as_saved_is_named_and_a_resume_heals_it_alone() {
+    let mut rig = Rig::new(package());
+    let id = rig.create();
+    rig.complete(&id);
+    verified(&rig, &id);
+    let dst = rig.dst();
+    flip(&dst.join("a"));
+    flip(&dst.join("large"));
+    fs::remove_dir_all(dst.join("sub")).unwrap();
+    // Two of one length take each other's place.
+    fs::rename(dst.join("c"), dst.join("other")).unwrap();
+    fs::rename(dst.join("d"), dst.join("c")).unwrap();
+    fs::rename(dst.join("other"), dst.join("d")).unwrap();
+    let record = verified(&rig, &id);
+    assert_eq!(record["state"], "error", "{record:#}");
+    assert_eq!(record["error"]["code"], "checksum_mismatch");
+    assert_eq!(record["error"]["recoverable"], true);
+    let found = &record["verification"];
+    assert_eq!(found["files_changed"], 4, "{found:#}");
+    assert_eq!(found["files_missing"], 1);
+    let mut named: Vec<_> = found["files_bad"].as_array().unwrap().iter().collect();
+    named.sort_by_key(|bad| bad["path"].to_string());
+    assert_eq!(named[4]["path"], "sub/b");
+    assert_eq!(named[4]["damage"], "missing");
+    assert_eq!(row(&record, "F1")["error"]["code"], "checksum_mismatch");
+    rig.agent.kill9();
+    rig.agent.restart();
+    let before = rig.origin.served();
+    rig.agent.resume(&id).expect(200);
+    rig.complete(&id);
+    assert_eq!(rig.origin.served() - before, 3 * MIB + 70_000 + 3 * 5000);
+    assert_eq!(
+        fs::read_dir(&dst).unwrap().count(),
+        5,
+        "nothing beside them"
+    );
+    let record = verified(&rig, &id);
+    assert_eq!(record["state"], "complete");
+}
+
+#[test]
+fn only_what_is_complete_can_be_verified() {
+    let rig = Rig::new(package());
+    let none = rig.agent.act("/api/v1/downloads/0100000001/verify");
+    none.assert_error(404, "download_not_found");
+    rig.origin.throttle(1);
+    let id = rig.create();
+    let early = rig.agent.act(&format!("/api/v1/downloads/{id}/verify"));
+    early.assert_error(409, "invalid_transition");
+}
+
+#[test]
+fn the_command_line_says_what_is_not_as_saved() {
+    let rig = Rig::new(package());
+    let id = rig.create();
+    rig.complete(&id);
+    verified(&rig, &id);
+    let ask = || {
+        let server = format!("http://{}", rig.agent.address);
+        run(haul().args(["verify", &id, "--server", &server]))
+    };
+    let good = ask();
+    assert_eq!(good.code(), Some(0), "{}", good.stderr);
+    assert!(
+        good.stdout.contains("5 files are as saved"),
+        "{}",
+        good.stdout
+    );
+    flip(&rig.dst().join("a"));
+    let bad = ask();
+    assert_eq!(bad.code(), Some(1));
+    assert!(
+        bad.stderr.contains("a: its content is not what was saved"),
+        "{}",
+        bad.stderr
+    );
+}
