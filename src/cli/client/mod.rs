@@ -1,5 +1,5 @@
-//! `haul ls`, `add`, `inspect`, `show`, `pause`, `resume`, `rm`, `wait`, `verify`, `settings` and `health`:
-//! thin clients of a running agent's API, for people and scripts.
+//! `haul ls`, `add`, `inspect`, `show`, `pause`, `resume`, `rm`, `wait`, `verify`, `settings` and
+//! `health`: thin clients of a running agent's API, for people and scripts.
 
 mod call;
 mod show;
