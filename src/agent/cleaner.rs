@@ -22,6 +22,7 @@ use crate::model::state::State;
 use crate::model::table::{FileState, FileTable, ROOT};
 use crate::store::Store;
 use crate::store::saved::{Change, Saved};
+use crate::transfer::manifest::sums_name;
 use crate::transfer::seals::{Seals, seals_name};
 use crate::transfer::start::side_name;
 
@@ -65,6 +66,7 @@ fn forget(store: &Store<Saved>, removal: &Removal) {
         Ok(()) => {
             store.remove_side(&side_name(&removal.download.id));
             store.remove_side(&seals_name(&removal.download.id));
+            store.remove_side(&sums_name(&removal.download.id));
         }
         Err(error) => {
             log::error!(
@@ -100,6 +102,7 @@ impl Cleaner {
         let seals = Seals::existing(&self.store, &removal.download.id);
         let cleaned = remove_files(&root, &table, removal, seals.as_ref(), &others);
         if removal.remove_files {
+            remove_manifest(&root, removal);
             remove_folders(&root, &table, &self.claims);
             drop(root);
             self.claims.unmake(&removal.made);
@@ -268,6 +271,19 @@ fn which_to_remove(table: &FileTable, file: u32, removal: &Removal) -> Option<Wh
     let skipped = table.state(file) == FileState::Skipped;
     let after_power_cut = removal.unsettled && file < parts.bound() && !skipped;
     (parts.has(file) || after_power_cut).then_some(Which::Part)
+}
+
+/// Removes the list of checksums, unless it was changed.
+fn remove_manifest(root: &Root, removal: &Removal) {
+    let Some(written) = removal.download.manifest_file() else {
+        return;
+    };
+    let removed = root
+        .folder(&[], false)
+        .and_then(|folder| folder.remove_saved(&written.name, written.size, None, None));
+    if let Err(error) = removed {
+        log::warn!("download {}: {error}", removal.download.id);
+    }
 }
 
 /// Innermost first; a folder that is not empty, or that another download goes into, stays.

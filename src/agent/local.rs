@@ -409,6 +409,7 @@ fn saved(new: &NewDownload) -> SavedDownload {
         problem: None,
         listed: false,
         deleting: None,
+        manifest_file: None,
         verification: None,
         files: SavedFiles::default(),
     }

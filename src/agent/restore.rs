@@ -18,6 +18,7 @@ use crate::model::state::State;
 use crate::model::table::{Changed, FileState, FileTable, Names, Skip};
 use crate::store::Store;
 use crate::store::saved::{Partial, Saved, SavedDownload, SavedFiles};
+use crate::transfer::manifest::sums_name;
 use crate::transfer::seals::{Seals, seals_name};
 use crate::transfer::start::side_name;
 use crate::upstream::Package;
@@ -37,7 +38,10 @@ pub fn restore_all(saved: Saved, store: &Store<Saved>, retry_for: Duration) -> V
     let wanted: BTreeSet<String> = saved
         .downloads
         .values()
-        .flat_map(|download| [side_name(&download.id), seals_name(&download.id)])
+        .flat_map(|download| {
+            let id = &download.id;
+            [side_name(id), seals_name(id), sums_name(id)]
+        })
         .collect();
     store
         .side_names()
@@ -77,6 +81,7 @@ fn take_up(key: u32, saved: SavedDownload, store: &Store<Saved>, retry_for: Dura
         saved.created_at,
         view,
     ));
+    download.set_manifest_file(saved.manifest_file);
     download.set_verification(saved.verification.map(|found| *found));
     match (found.table, resting) {
         (Ok(Some(table)), _) => download.set_table(Arc::new(table)),

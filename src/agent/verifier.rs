@@ -25,8 +25,8 @@ use crate::model::table::{FileState, FileTable};
 use crate::model::verification::{BadFile, Damage, Progress, Verification};
 use crate::store::Store;
 use crate::store::saved::{Change, Saved};
-use crate::transfer::hash_of;
 use crate::transfer::seals::{Seal, Seals};
+use crate::transfer::{ReadBack, hash_of};
 
 /// What verifying needs.
 pub struct Verifier {
@@ -158,8 +158,8 @@ impl Verifier {
                 hash: Some(found),
                 ..*seal
             }),
-            (Err(None), _) => Found::AsSaved,
-            (Err(Some(error)), _) => {
+            (Err(ReadBack::Halted), _) => Found::AsSaved,
+            (Err(ReadBack::Failed(error)), _) => {
                 let reason = format!("it cannot be read: {}", words(&error));
                 Found::Bad(Damage::Unreadable, reason)
             }

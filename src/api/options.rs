@@ -3,11 +3,12 @@
 use serde_json::Value;
 
 use super::error::ApiError;
+use crate::model::manifest::Manifest;
 use crate::model::request::RequestOptions;
 use crate::model::selection::{MAX_FILE_IDS, MAX_PATTERNS, PatternError};
 
 /// The fields' names.
-pub const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 11] = [
     "create_package_folder",
     "file_ids",
     "include",
@@ -18,6 +19,7 @@ pub const NAMES: [&str; 10] = [
     "bypass_package_quarantine",
     "chunk_size",
     "verify",
+    "manifest",
 ];
 
 /// The largest integer that every JSON reader has exactly (RFC 8259, 6).
@@ -52,6 +54,7 @@ pub fn take(options: &mut RequestOptions, name: &str, value: Value) -> Result<bo
             let bytes = integer(name, &value, CHUNKS.0, CHUNKS.1)?;
             options.chunk_size = Some(bytes.unsigned_abs());
         }
+        "manifest" => options.manifest = Some(manifest(&value)?),
         "verify" => options.verify = Some(boolean(name, &value)?),
         _ => return Ok(false),
     }
@@ -77,6 +80,13 @@ pub fn check(options: &RequestOptions) -> Result<(), ApiError> {
 /// `invalid_request` for what is no whole number from -1000 to 1000.
 pub fn priority(value: &Value) -> Result<i32, ApiError> {
     integer("priority", value, -1000, 1000).map(|number| number as i32)
+}
+
+fn manifest(value: &Value) -> Result<Manifest, ApiError> {
+    let names = Manifest::ALL.map(|(name, _)| name).join(", ");
+    let refused = || ApiError::invalid_request(format!("\"manifest\" must be one of {names}"));
+    let name = value.as_str().ok_or_else(refused)?;
+    Manifest::from_name(name).ok_or_else(refused)
 }
 
 fn boolean(name: &str, value: &Value) -> Result<bool, ApiError> {

@@ -172,6 +172,7 @@ impl<'a> Given<'a> {
             bypass_package_quarantine: self.one("bypass-package-quarantine", values::boolean)?,
             chunk_size: self.one("chunk-size", |text| values::integer(text, 1 << 20, 1 << 30))?,
             verify: self.one("verify", values::boolean)?,
+            manifest: self.one("manifest", values::manifest)?,
         })
     }
 

@@ -13,6 +13,7 @@ use super::UsageError;
 use crate::base::listen::Address;
 use crate::base::permission::explained;
 use crate::base::secret::Secret;
+use crate::model::manifest::Manifest;
 use crate::model::request::IfExists;
 use crate::model::schedule::Rate;
 use crate::model::state::State;
@@ -109,6 +110,11 @@ pub fn boolean(text: &str) -> Result<bool, String> {
 }
 
 /// What is to be done with a name that is taken.
+pub fn manifest(text: &str) -> Result<Manifest, String> {
+    let names = Manifest::ALL.map(|(name, _)| name).join(", ");
+    Manifest::from_name(text).ok_or_else(|| format!("must be one of {names}"))
+}
+
 pub fn if_exists(text: &str) -> Result<IfExists, String> {
     match text {
         "rename" => Ok(IfExists::Rename),

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::base::change_notifier::ChangeNotifier;
 use crate::base::clock::Timestamp;
 use crate::base::locks;
+use crate::model::manifest::{Manifest, ManifestFile};
 use crate::model::problem::Problem;
 use crate::model::request::DownloadRequest;
 use crate::model::selection::SelectionSummary;
@@ -56,6 +57,7 @@ pub struct Download {
     changes: AtomicU64,
     /// The board's, once it is on one.
     verification: RwLock<Option<Verification>>,
+    manifest_file: RwLock<Option<ManifestFile>>,
     notifier: OnceLock<Arc<ChangeNotifier>>,
 }
 
@@ -96,6 +98,8 @@ pub const SUMMARY_FIELDS: &[&str] = &[
     "bypass_package_quarantine",
     "chunk_size",
     "verify",
+    "manifest",
+    "manifest_file",
     "verification",
 ];
 
@@ -135,6 +139,11 @@ pub struct Summary<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Manifest>,
+    /// The name of the list of checksums in `dst_folder`, once it was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest_file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub verification: Option<Verification>,
 }
 
@@ -157,6 +166,7 @@ impl Download {
             bytes_free: AtomicU64::new(UNKNOWN),
             changes: AtomicU64::new(0),
             verification: RwLock::new(None),
+            manifest_file: RwLock::new(None),
             notifier: OnceLock::new(),
         }
     }
@@ -169,6 +179,17 @@ impl Download {
     /// Shows this of the verification from now on.
     pub fn set_verification(&self, found: Option<Verification>) {
         *locks::write(&self.verification) = found;
+        self.changed();
+    }
+
+    /// The list of checksums that was written.
+    pub fn manifest_file(&self) -> Option<ManifestFile> {
+        locks::read(&self.manifest_file).clone()
+    }
+
+    /// This list of checksums was written.
+    pub fn set_manifest_file(&self, written: Option<ManifestFile>) {
+        *locks::write(&self.manifest_file) = written;
         self.changed();
     }
 
@@ -341,6 +362,8 @@ impl Download {
             bypass_package_quarantine: options.bypass_package_quarantine,
             chunk_size: options.chunk_size,
             verify: options.verify,
+            manifest: options.manifest,
+            manifest_file: self.manifest_file().map(|written| written.name),
             verification: self.verification(),
         }
     }
@@ -395,8 +418,13 @@ mod tests {
             bypass_package_quarantine: Some(true),
             chunk_size: Some(1),
             verify: Some(true),
+            manifest: Some(Manifest::Sha256),
             ..Default::default()
         };
+        download.set_manifest_file(Some(ManifestFile {
+            name: "SHA256SUMS".into(),
+            size: 1,
+        }));
         download.set_verification(Some(Verification::new(Timestamp(0), 1, 1)));
         let summary = serde_json::to_value(download.summary()).unwrap();
         let names = summary.as_object().unwrap().keys();

@@ -9,6 +9,7 @@ pub mod download;
 pub mod link;
 pub mod listing;
 pub mod location;
+pub mod manifest;
 pub mod outcome;
 pub mod part_files;
 pub mod problem;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::secret::Secret;
 use crate::model::link::Link;
 use crate::model::location::Location;
+use crate::model::manifest::Manifest;
 use crate::model::selection::Selection;
 
 /// What to do with a final name that is taken by a file that this download did not make.
@@ -64,6 +65,9 @@ pub struct RequestOptions {
     /// true where it was not said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<bool>,
+    /// The list of checksums to be left beside the files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Manifest>,
     /// The size of a large file's ranges, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chunk_size: Option<u64>,

@@ -8,6 +8,7 @@ use crate::base::clock::Timestamp;
 use crate::base::intervals::Intervals;
 use crate::base::secret::Secret;
 use crate::dest::Identity;
+use crate::model::manifest::ManifestFile;
 use crate::model::problem::{FileProblem, Problem};
 use crate::model::request::DownloadRequest;
 use crate::model::settings::SettingsOverrides;
@@ -59,6 +60,9 @@ pub struct SavedDownload {
     /// Set once a DELETE was accepted; the value is `remove_files`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleting: Option<bool>,
+    /// The list of checksums that was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest_file: Option<ManifestFile>,
     /// What reading its files back has found, or that it was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<Box<Verification>>,
@@ -185,6 +189,9 @@ pub enum Change {
     /// A file is not as it was saved: its bytes count no more, and what has its name is replaced.
     #[serde(rename = "x")]
     Damaged(u32, u32),
+    /// The list of checksums was written.
+    #[serde(rename = "manifest")]
+    ManifestWritten(u32, Box<ManifestFile>),
     /// Reading the files back was begun, or has ended.
     #[serde(rename = "verification")]
     Verification(u32, Box<Verification>),
@@ -289,6 +296,9 @@ impl store::State for Saved {
                 files.done.remove(file.into());
                 files.damaged.insert(file);
             }),
+            Change::ManifestWritten(key, written) => {
+                self.with(key, |download| download.manifest_file = Some(*written));
+            }
             Change::Verification(key, found) => {
                 self.with(key, |download| download.verification = Some(found));
             }

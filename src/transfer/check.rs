@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
-use super::open_file::Part;
 use super::seals::Seal;
 use super::verdict::failed_with;
 use super::{Job, WorkerContext};
 use crate::base::digest::{Algorithm, Digest, Hasher, digest};
 use crate::base::display::clean;
 use crate::dest::{self, FileIdentity};
+use crate::model::manifest::Manifest;
 use crate::model::outcome::Outcome;
 use crate::model::problem::Code;
 use crate::upstream::Expected;
@@ -47,7 +47,8 @@ const PART_SIZES: [u64; 14] = [
 ];
 
 /// Why a file could not be read back.
-enum ReadBack {
+pub enum ReadBack {
+    /// The work is not wanted any more.
     Halted,
     Failed(io::Error),
 }
@@ -75,7 +76,9 @@ impl Job {
 
     /// Whether to check the whole file takes so long that the worker had better do something else.
     pub fn takes_long_to_check(&self) -> bool {
-        self.is_checked() && self.size() > SHORT && self.file.progress().expected.is_some()
+        let has_manifest = self.run.download.order.options.manifest.is_some();
+        let is_compared = || self.is_checked() && self.file.progress().expected.is_some();
+        self.size() > SHORT && (has_manifest || is_compared())
     }
 
     /// Whether the file's hash is to be kept and is not known without another reading.
@@ -95,18 +98,14 @@ impl Job {
             identity: FileIdentity::of(&part.file).filter(|_| keeps_inodes),
             ..Seal::default()
         };
-        if !self.is_checked() {
-            return Ok(seal);
-        }
         let expected = self.file.progress().expected.clone();
-        let result = match &expected {
-            Some(expected) => self.compare(expected, &part, &mut seal, context),
-            None if context.keeps_hashes && self.size() <= SHORT => self
-                .hash(&part.file)
-                .map(|hash| seal.hash = Some(hash))
-                .map(|()| true),
-            None => Ok(true),
-        };
+        let expected = expected.filter(|_| self.is_checked());
+        let result = self
+            .look(&part.file, expected.as_ref(), &mut seal, context)
+            .and_then(|found| match &expected {
+                Some(expected) => self.compare(expected, &found, &part.file, &mut seal),
+                None => Ok(true),
+            });
         match result {
             Ok(true) => Ok(seal),
             Ok(false) => Err(self.mismatch(context)),
@@ -115,23 +114,60 @@ impl Job {
         }
     }
 
+    /// Reads the file, where anything is to be known of its content, and keeps what is.
+    fn look(
+        &self,
+        file: &File,
+        expected: Option<&Expected>,
+        seal: &mut Seal,
+        context: &WorkerContext,
+    ) -> Result<Vec<Digest>, ReadBack> {
+        let manifest = self
+            .run
+            .download
+            .order
+            .options
+            .manifest
+            .map(Manifest::algorithm);
+        let told = expected.and_then(|expected| match expected {
+            Expected::Digest { digest, .. } => Some(digest.algorithm),
+            Expected::Parts { .. } => None,
+        });
+        let is_read = manifest.is_some() || expected.is_some() || self.size() <= SHORT;
+        let keeps = context.keeps_hashes && self.is_checked() && is_read;
+        let mut wanted: Vec<Algorithm> = told
+            .into_iter()
+            .chain(manifest)
+            .chain(keeps.then_some(Algorithm::Xxh3))
+            .collect();
+        wanted.dedup();
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found = self.read_back(file, &wanted)?;
+        let of = |algorithm| found.iter().find(|found| found.algorithm == algorithm);
+        seal.hash = of(Algorithm::Xxh3).and_then(number);
+        if let Some(sum) = manifest.and_then(of)
+            && let Some(sums) = self.run.sums(&context.store)
+        {
+            // Where it cannot be kept, the file is read again for the list.
+            let _ = sums.put(self.file.index, sum);
+        }
+        Ok(found)
+    }
+
     /// False: the content is not what the server has.
     fn compare(
         &self,
         expected: &Expected,
-        part: &Part,
+        found: &[Digest],
+        file: &File,
         seal: &mut Seal,
-        context: &WorkerContext,
     ) -> Result<bool, ReadBack> {
         let habits = &self.run.habits;
         match expected {
             Expected::Digest { digest, is_certain } => {
-                let mut hashers = vec![Hasher::new(digest.algorithm)];
-                hashers.extend(context.keeps_hashes.then(|| Hasher::new(Algorithm::Xxh3)));
-                self.read_back(&part.file, &mut hashers)?;
-                let mut found = hashers.into_iter().map(Hasher::finish);
-                let is_same = found.next().as_ref() == Some(digest);
-                seal.hash = found.next().as_ref().and_then(number);
+                let is_same = found.contains(digest);
                 if is_same {
                     seal.verified = Some(digest.algorithm);
                     if !is_certain {
@@ -145,7 +181,7 @@ impl Job {
             Expected::Parts { md5, count } => {
                 let known = habits.part_size.load(Ordering::Relaxed);
                 for part_size in part_sizes(self.size(), *count, known) {
-                    if self.parts_md5(&part.file, part_size)? == *md5 {
+                    if self.parts_md5(file, part_size)? == *md5 {
                         habits.part_size.store(part_size, Ordering::Relaxed);
                         seal.verified = Some(Algorithm::Md5);
                         break;
@@ -157,24 +193,11 @@ impl Job {
         }
     }
 
-    /// The XXH3 of the file's content.
-    fn hash(&self, file: &File) -> Result<u64, ReadBack> {
-        let mut hasher = [Hasher::new(Algorithm::Xxh3)];
-        self.read_back(file, &mut hasher)?;
-        let [hasher] = hasher;
-        Ok(number(&hasher.finish()).unwrap_or_default())
-    }
-
-    fn read_back(&self, file: &File, hashers: &mut [Hasher]) -> Result<(), ReadBack> {
-        read_through(
-            file,
-            0,
-            self.size(),
-            || self.is_halted(),
-            |piece| {
-                hashers.iter_mut().for_each(|hasher| hasher.update(piece));
-            },
-        )
+    fn read_back(&self, file: &File, wanted: &[Algorithm]) -> Result<Vec<Digest>, ReadBack> {
+        let mut hashers: Vec<Hasher> = wanted.iter().copied().map(Hasher::new).collect();
+        let update = |piece: &[u8]| hashers.iter_mut().for_each(|hasher| hasher.update(piece));
+        read_through(file, 0, self.size(), || self.is_halted(), update)?;
+        Ok(hashers.into_iter().map(Hasher::finish).collect())
     }
 
     /// The MD5 of the MD5s of the file's parts of this size. Parts are read side by side.
@@ -233,22 +256,28 @@ impl Job {
     }
 }
 
+/// The digest of the `size` bytes of a file.
+///
+/// # Errors
+/// It cannot be read, or the work is not wanted any more.
+pub fn digest_of(
+    file: &File,
+    size: u64,
+    algorithm: Algorithm,
+    is_halted: impl Fn() -> bool,
+) -> Result<Digest, ReadBack> {
+    let mut hasher = Hasher::new(algorithm);
+    read_through(file, 0, size, is_halted, |piece| hasher.update(piece))?;
+    Ok(hasher.finish())
+}
+
 /// The XXH3 of the `size` bytes of a file.
 ///
 /// # Errors
-/// It cannot be read; None: the work is not wanted any more.
-pub fn hash_of(
-    file: &File,
-    size: u64,
-    is_halted: impl Fn() -> bool,
-) -> Result<u64, Option<io::Error>> {
-    let mut hasher = Hasher::new(Algorithm::Xxh3);
-    let read = read_through(file, 0, size, is_halted, |piece| hasher.update(piece));
-    match read {
-        Ok(()) => Ok(number(&hasher.finish()).unwrap_or_default()),
-        Err(ReadBack::Halted) => Err(None),
-        Err(ReadBack::Failed(error)) => Err(Some(error)),
-    }
+/// As [`digest_of`].
+pub fn hash_of(file: &File, size: u64, is_halted: impl Fn() -> bool) -> Result<u64, ReadBack> {
+    let found = digest_of(file, size, Algorithm::Xxh3, is_halted)?;
+    Ok(number(&found).unwrap_or_default())
 }
 
 fn number(digest: &Digest) -> Option<u64> {

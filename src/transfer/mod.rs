@@ -7,6 +7,7 @@ mod changes;
 mod check;
 mod copy;
 mod fetch;
+pub mod manifest;
 mod open_file;
 mod part;
 mod publish;
@@ -39,8 +40,9 @@ use crate::transfer::waiting::Waiting;
 use crate::upstream::session::SessionFault;
 use crate::upstream::{Address, Client, Fault};
 
-pub use check::hash_of;
+pub use check::{ReadBack, hash_of};
 pub use open_file::{OpenFile, report};
+use publish::free_part as part_free;
 pub use publish::{Place, publish};
 use verdict::failed;
 

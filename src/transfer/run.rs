@@ -2,7 +2,7 @@
 //! end.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::base::locks;
@@ -14,6 +14,7 @@ use crate::model::table::FileTable;
 use crate::store::Store;
 use crate::store::saved::Saved;
 use crate::transfer::check::ServerHabits;
+use crate::transfer::manifest::Sums;
 use crate::transfer::seals::Seals;
 use crate::transfer::slowness::Speeds;
 use crate::upstream::Watch;
@@ -32,6 +33,9 @@ pub struct Run {
     /// What was found out about its servers' entity tags.
     pub habits: ServerHabits,
     seals: OnceLock<Option<Seals>>,
+    sums: OnceLock<Option<Sums>>,
+    /// Held while the list of checksums is written.
+    manifest: Mutex<()>,
     /// How fast its connections are.
     pub speeds: Speeds,
     stop: Arc<AtomicBool>,
@@ -52,6 +56,8 @@ impl Run {
             parts,
             habits: ServerHabits::default(),
             seals: OnceLock::new(),
+            sums: OnceLock::new(),
+            manifest: Mutex::default(),
             speeds: Speeds::default(),
             stop: Arc::default(),
             working: AtomicUsize::new(0),
@@ -124,6 +130,20 @@ impl Run {
     /// The open destination.
     pub fn root(&self) -> Option<&Arc<Root>> {
         self.root.get()
+    }
+
+    /// Until what is returned is dropped, nobody else writes the list of checksums.
+    pub(super) fn begin_manifest(&self) -> MutexGuard<'_, ()> {
+        locks::lock(&self.manifest)
+    }
+
+    /// The digests for its list of checksums. None where no list is wanted, or they cannot be kept:
+    /// then the files are read again for it.
+    pub(super) fn sums(&self, store: &Store<Saved>) -> Option<&Sums> {
+        let manifest = self.download.order.options.manifest?;
+        let id = &self.download.id;
+        let open = || Sums::open(store, id, manifest).ok();
+        self.sums.get_or_init(open).as_ref()
     }
 
     /// What is known of its whole files. None where that cannot be kept.

@@ -17,7 +17,7 @@ use crate::transfer::run::Run;
 use crate::transfer::seals::Seal;
 use crate::transfer::start::{self, Start, StartError, StartRequest};
 use crate::transfer::waiting::{Ticket, Waiting};
-use crate::transfer::{Job, WorkerContext, check};
+use crate::transfer::{Job, WorkerContext, check, manifest};
 
 /// Files that wait to be hashed and stay open for it, at most.
 const MAX_HASHES_WAITING: usize = 64;
@@ -393,6 +393,18 @@ fn name_files(
         }
         Some(outcome)
     });
+    write_manifest(batch, context);
+}
+
+/// Writes the list of checksums, where the last file is in place. The controller hears of that file
+/// only afterwards.
+fn write_manifest(batch: &mut Batch, context: &WorkerContext) {
+    let is_complete =
+        |done: &&mut Done| matches!(done.outcome, Outcome::Complete | Outcome::Skipped);
+    let Some(last) = batch.done.iter_mut().rev().find(is_complete) else {
+        return;
+    };
+    manifest::write_or_log(&last.job.run, &last.job.table, context);
 }
 
 /// Keeps what is known of whole files. Where that fails, it is not known later.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -12,6 +13,7 @@ use crate::support::agent::row;
 use crate::support::content;
 use crate::support::origin::{Kind, Origin, Reply};
 use crate::support::package::Package;
+use crate::support::process::run;
 use crate::support::rig::Rig;
 use crate::support::tree;
 
@@ -166,6 +168,83 @@ fn a_wrong_md5_of_s3_is_a_mismatch() {
     let id = rig.create();
     let record = rig.agent.wait_state(&id, "error");
     assert_eq!(row(&record, "F1")["error"]["code"], "checksum_mismatch");
+}
+
+fn with_manifest(kind: &str) -> (Rig, String, Value) {
+    let small = Package::new()
+        .file("a.mov", 5000)
+        .file("day 1/b\n\\c", 70_000);
+    let rig = Rig::new(small.file("large", 3 * MIB).file("nothing", 0));
+    let id = rig.create_with(json!({"manifest": kind}));
+    let record = rig.complete(&id);
+    assert_eq!(record["manifest"], kind);
+    (rig, id, record)
+}
+
+#[test]
+fn a_list_of_checksums_is_left_that_coreutils_read() {
+    let (rig, id, record) = with_manifest("sha256");
+    assert_eq!(record["manifest_file"], "SHA256SUMS");
+    let mut check = Command::new("sha256sum");
+    check
+        .args(["--check", "--strict", "--quiet", "SHA256SUMS"])
+        .current_dir(rig.dst());
+    let checked = run(&mut check);
+    assert_eq!(
+        checked.code(),
+        Some(0),
+        "{}{}",
+        checked.stdout,
+        checked.stderr
+    );
+    let list = fs::read_to_string(rig.dst().join("SHA256SUMS")).unwrap();
+    assert_eq!(list.lines().count(), 4, "{list}");
+    let deleted = rig
+        .agent
+        .delete(&format!("/api/v1/downloads/{id}?remove_files=true"));
+    assert_eq!(deleted.expect(200)["files_removed"], 4);
+    assert!(!rig.dst().exists(), "the list went with the files");
+}
+
+#[test]
+fn lists_of_other_kinds_hold_the_right_digests() {
+    for (kind, name) in [("xxh64", "XXH64SUMS"), ("blake3", "B3SUMS")] {
+        let (rig, _, record) = with_manifest(kind);
+        assert_eq!(record["manifest_file"], name);
+        let content = content(&rig.origin, "F1");
+        let digest = match kind {
+            "xxh64" => format!("{:016x}", twox_hash::XxHash64::oneshot(0, &content)),
+            _ => blake3::hash(&content).to_string(),
+        };
+        let list = fs::read_to_string(rig.dst().join(name)).unwrap();
+        assert!(list.contains(&format!("{digest}  a.mov\n")), "{list}");
+    }
+}
+
+/// The list of the user's own is not touched; one of a second download stands beside it.
+#[test]
+fn a_list_takes_a_name_that_is_free() {
+    let rig = Rig::new(Package::new().file("a.mov", 10));
+    fs::create_dir(rig.dst()).unwrap();
+    fs::write(rig.dst().join("SHA256SUMS"), "mine").unwrap();
+    let id = rig.create_with(json!({"manifest": "sha256"}));
+    let record = rig.complete(&id);
+    assert_eq!(record["manifest_file"], "SHA256SUMS (1)");
+    assert_eq!(
+        fs::read_to_string(rig.dst().join("SHA256SUMS")).unwrap(),
+        "mine"
+    );
+}
+
+#[test]
+fn an_unknown_kind_of_list_is_refused_with_those_that_there_are() {
+    let rig = Rig::new(Package::new().file("a.mov", 10));
+    let mut order = rig.order();
+    order["manifest"] = json!("md5");
+    let refused = rig.agent.order(&order);
+    refused.assert_error(400, "invalid_request");
+    let message = refused.json()["error"]["message"].to_string();
+    assert!(message.contains("sha256, xxh64, blake3"), "{message}");
 }
 
 /// One of the same length and time, but another file: a copy that the user put there.

@@ -134,6 +134,8 @@ fn summaries_and_files_have_the_fields_that_are_described() {
         "bypass_package_quarantine",
         "chunk_size",
         "verify",
+        "manifest",
+        "manifest_file",
         "verification",
     ];
     let all: BTreeSet<String> = names(&summary)

@@ -239,6 +239,7 @@ fn put_options(order: &mut Value, options: &RequestOptions) {
         ),
         ("chunk_size", json!(options.chunk_size)),
         ("verify", json!(options.verify)),
+        ("manifest", json!(options.manifest)),
     ] {
         if !value.is_null() {
             order[name] = value;

@@ -26,7 +26,7 @@ use crate::model::table::{FileState, FileTable, ROOT};
 use crate::store::StoreError;
 use crate::store::saved::{Change, PackageName};
 use crate::transfer::run::Run;
-use crate::transfer::{WorkerContext, space};
+use crate::transfer::{WorkerContext, manifest, space};
 use crate::upstream::session::SessionFault;
 use crate::upstream::{Fault, Package};
 
@@ -184,6 +184,10 @@ pub fn begin(
         true => settle::settle(request, &root, &table, context)?,
         false => Vec::new(),
     };
+    // The last process may have ended between the last file and its list.
+    if unnamed.is_empty() {
+        manifest::write_or_log(run, &table, context);
+    }
     Ok(Start { table, unnamed })
 }
 

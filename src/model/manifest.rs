@@ -1,0 +1,89 @@
+//! Lists of checksums that a download leaves beside its files.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::digest::Algorithm;
+
+/// Which list is written when every file is in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Manifest {
+    /// `SHA256SUMS`, which `sha256sum -c` reads.
+    Sha256,
+    /// `XXH64SUMS`, which `xxhsum -c` reads.
+    Xxh64,
+    /// `B3SUMS`, which `b3sum -c` reads.
+    Blake3,
+}
+
+impl Manifest {
+    /// Every kind, with its name.
+    pub const ALL: [(&'static str, Manifest); 3] = [
+        ("sha256", Manifest::Sha256),
+        ("xxh64", Manifest::Xxh64),
+        ("blake3", Manifest::Blake3),
+    ];
+
+    /// The one of that name.
+    pub fn from_name(name: &str) -> Option<Manifest> {
+        let found = Manifest::ALL.iter().find(|(known, _)| *known == name);
+        found.map(|&(_, manifest)| manifest)
+    }
+
+    pub fn algorithm(self) -> Algorithm {
+        match self {
+            Manifest::Sha256 => Algorithm::Sha256,
+            Manifest::Xxh64 => Algorithm::Xxh64,
+            Manifest::Blake3 => Algorithm::Blake3,
+        }
+    }
+
+    /// The name of the list, in `dst_folder`.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Manifest::Sha256 => "SHA256SUMS",
+            Manifest::Xxh64 => "XXH64SUMS",
+            Manifest::Blake3 => "B3SUMS",
+        }
+    }
+}
+
+/// A list that was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestFile {
+    /// Its name in `dst_folder`.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// One line as coreutils write it: digest, two spaces, path. A path with a backslash, a newline or
+/// a carriage return is written with escapes, which a backslash at the line's beginning says.
+pub fn line(digest: &str, path: &str) -> String {
+    if !path.contains(['\\', '\n', '\r']) {
+        return format!("{digest}  {path}\n");
+    }
+    let path = path.replace('\\', r"\\").replace('\n', r"\n");
+    let path = path.replace('\r', r"\r");
+    format!("\\{digest}  {path}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_those_of_coreutils() {
+        assert_eq!(line("00ff", "a/b c.mov"), "00ff  a/b c.mov\n");
+        assert_eq!(line("00", "a\\b\nc\r"), "\\00  a\\\\b\\nc\\r\n");
+    }
+
+    #[test]
+    fn names_lead_back() {
+        for (name, manifest) in Manifest::ALL {
+            assert_eq!(Manifest::from_name(name), Some(manifest));
+            assert_eq!(serde_json::to_value(manifest).unwrap(), name);
+        }
+        assert_eq!(Manifest::from_name("md5"), None);
+    }
+}
