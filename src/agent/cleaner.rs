@@ -22,9 +22,9 @@ use crate::model::state::State;
 use crate::model::table::{FileState, FileTable, ROOT};
 use crate::store::Store;
 use crate::store::saved::{Change, Saved};
-use crate::transfer::manifest::sums_name;
 use crate::transfer::seals::{Seals, seals_name};
 use crate::transfer::start::side_name;
+use crate::transfer::sums::sums_name;
 
 /// What cleaning up needs to know of the other downloads.
 pub struct Cleaner {

@@ -18,9 +18,9 @@ use crate::model::state::State;
 use crate::model::table::{Changed, FileState, FileTable, Names, Skip};
 use crate::store::Store;
 use crate::store::saved::{Partial, Saved, SavedDownload, SavedFiles};
-use crate::transfer::manifest::sums_name;
 use crate::transfer::seals::{Seals, seals_name};
 use crate::transfer::start::side_name;
+use crate::transfer::sums::sums_name;
 use crate::upstream::Package;
 
 /// How a download that was remembered is taken up again.

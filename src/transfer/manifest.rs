@@ -1,72 +1,17 @@
-//! The list of checksums that a download leaves beside its files: the digest of each file is kept
-//! as it becomes whole, and the list is written when all are.
+//! The list of checksums that a download leaves beside its files, written when all are whole.
 
-use std::fs::File;
-use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::check::{ReadBack, digest_of};
 use super::run::Run;
+use super::sums::Sums;
 use super::{WorkerContext, part_free};
-use crate::base::digest::Algorithm;
-use crate::base::digest::{Digest, digest};
+use crate::base::digest::{Algorithm, Digest};
 use crate::base::system_words::words;
 use crate::dest::{DestError, Published, Root, paths};
 use crate::model::manifest::{Manifest, ManifestFile, line};
 use crate::model::table::{FileState, FileTable};
-use crate::store::Store;
-use crate::store::saved::{Change, Saved};
-
-/// The digests of a download's files, each at its file's index, with four bytes behind it by which
-/// a torn one is told.
-pub struct Sums {
-    file: File,
-    algorithm: Algorithm,
-}
-
-impl Sums {
-    /// Opens those of the download of this identifier, none at first.
-    ///
-    /// # Errors
-    /// Any fault of the disk.
-    pub fn open(store: &Store<Saved>, id: &str, manifest: Manifest) -> io::Result<Sums> {
-        Ok(Sums {
-            file: store.open_side(&sums_name(id))?,
-            algorithm: manifest.algorithm(),
-        })
-    }
-
-    fn place(&self, file: u32) -> u64 {
-        u64::from(file) * (self.algorithm.digest_len() as u64 + 4)
-    }
-
-    /// Keeps a file's digest.
-    ///
-    /// # Errors
-    /// Any fault of the disk.
-    pub fn put(&self, file: u32, found: &Digest) -> io::Result<()> {
-        let check = digest(Algorithm::Crc32c, &found.bytes).bytes;
-        let record = [found.bytes.as_slice(), &check].concat();
-        self.file.write_all_at(&record, self.place(file))
-    }
-
-    /// A file's digest, where it is known.
-    fn get(&self, file: u32) -> Option<Digest> {
-        let length = self.algorithm.digest_len();
-        let mut record = vec![0; length + 4];
-        self.file
-            .read_exact_at(&mut record, self.place(file))
-            .ok()?;
-        let check = record.split_off(length);
-        let is_sound = digest(Algorithm::Crc32c, &record).bytes == check;
-        Digest::new(self.algorithm, record).filter(|_| is_sound)
-    }
-}
-
-/// The name of the file beside `downloads.json` that holds the digests of a download's files.
-pub fn sums_name(id: &str) -> String {
-    format!("{id}.sums")
-}
+use crate::store::saved::Change;
 
 /// Writes the list where one is wanted, every file is in place, and it is not there yet. A list
 /// that cannot be written does not hold up the files.

@@ -14,9 +14,9 @@ use crate::model::table::FileTable;
 use crate::store::Store;
 use crate::store::saved::Saved;
 use crate::transfer::check::ServerHabits;
-use crate::transfer::manifest::Sums;
 use crate::transfer::seals::Seals;
 use crate::transfer::slowness::Speeds;
+use crate::transfer::sums::Sums;
 use crate::upstream::Watch;
 use crate::upstream::session::Session;
 
