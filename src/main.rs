@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use haul::base::system_words::words;
+use haul::base::system_words::{stdout_failed, words};
 use haul::cli::client;
 use haul::cli::get::{self, LogTarget};
 use haul::cli::ready;
@@ -76,7 +76,9 @@ fn print(text: &str) -> ExitCode {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+        // As of every program whose reader has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        Err(error) => fail(1, &stdout_failed(&error)),
     }
 }
 
@@ -114,7 +116,15 @@ fn serve(options: cli::Serve) -> ExitCode {
         Err(error) => return fail(1, &error.to_string()),
     };
     if let Err(error) = ready::announce(serving.urls()) {
-        return fail(1, &format!("stdout is closed: {}", words(&error)));
+        return fail(1, &stdout_failed(&error));
+    }
+    if !serving.base_path().is_empty() {
+        // Where stderr is gone there is nobody to tell.
+        let path = serving.base_path();
+        let _ = writeln!(
+            io::stderr(),
+            "haul: everything is below {path}/: add it to the address"
+        );
     }
     for signal in signals.forever() {
         if signal != SIGHUP {

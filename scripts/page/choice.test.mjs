@@ -76,15 +76,28 @@ test('the speed of all is limited from the page', async () => {
   await settings.getByLabel(/Speed limit/).fill('2,5');
   await settings.getByLabel(/Connections/).fill('4');
   await settings.getByRole('button', { name: 'Save' }).click();
-  await page.locator('#list-msg').getByText('All downloads together are held to 2.5 MB/s.').waitFor();
+  await page.locator('#list-msg').getByText('All downloads together are held to 2.5 MB/s, and 4 connections at the most.').waitFor();
   const now = await (await fetch(`${agent.url}/api/v1/settings`)).json();
   assert.equal(now.rate_limit, 2_500_000);
   assert.equal(now.workers, 4);
+  // Under a schedule it is the limit in force that is told, and only what was changed is set.
+  const week = { days: ['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'], from: '00:00', to: '24:00', utc_offset: '+00:00', rate_limit: 1_000_000 };
+  const set = (fields) => fetch(`${agent.url}/api/v1/settings`, { method: 'PUT', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(fields) });
+  await set({ schedule: [week] });
+  await open();
+  await settings.getByLabel(/Connections/).fill('5');
+  await settings.getByRole('button', { name: 'Save' }).click();
+  await page.locator('#list-msg').getByText(/held to 1(.0+)? ?\sMB\/s now, by the week.s schedule, and 5 connections/).waitFor();
+  await set({ schedule: [] });
+  await open();
+  await settings.getByLabel(/Connections/).fill('4');
+  await settings.getByRole('button', { name: 'Save' }).click();
+  await page.locator('#list-msg').getByText(/2.5\sMB\/s, and 4 connections/).waitFor();
   await open();
   assert.equal(await settings.getByLabel(/Speed limit/).inputValue(), '2.5');
   await settings.getByLabel(/Speed limit/).fill('');
   await settings.getByRole('button', { name: 'Save' }).click();
-  await page.locator('#list-msg').getByText('There is no speed limit.').waitFor();
+  await page.locator('#list-msg').getByText('There is no speed limit, and 4 connections at the most.').waitFor();
 });
 
 test('several links at once, all paused and all resumed', async () => {

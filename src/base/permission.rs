@@ -22,8 +22,8 @@ pub fn own_ids() -> String {
     format!("{}:{}", geteuid().as_raw(), getegid().as_raw())
 }
 
-/// What can be seen of the path, or of the nearest folder above it.
-fn who(path: &Path) -> String {
+/// Who this process is, and whose the path is, or the nearest folder above it that is there.
+pub fn who(path: &Path) -> String {
     let (user, group) = (geteuid().as_raw(), getegid().as_raw());
     let whose = path.ancestors().find_map(|at| {
         let at = if at.as_os_str().is_empty() {

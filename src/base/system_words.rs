@@ -15,6 +15,14 @@ pub fn words(error: &io::Error) -> String {
     }
 }
 
+/// What to say where stdout takes no more.
+pub fn stdout_failed(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => "stdout is closed".to_owned(),
+        _ => format!("cannot write to stdout: {}", words(error)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

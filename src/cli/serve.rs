@@ -201,6 +201,7 @@ impl Engine {
 /// A running agent.
 pub struct Serving {
     token_file: Option<PathBuf>,
+    base_path: String,
     api: api::Server,
     engine: Engine,
 }
@@ -241,6 +242,7 @@ impl Serving {
             warn_of_plain_http(&options.listen);
         }
         let engine = Engine::start(&setup, |_, _| Ok(()))?;
+        let base_path = options.base_path.clone();
         let config = api::Config {
             listen: options.listen,
             socket_group: options.socket_group,
@@ -254,6 +256,7 @@ impl Serving {
             .map_err(|error| ServeError::Start(error.to_string()))?;
         Ok(Serving {
             token_file: options.token_file,
+            base_path,
             api,
             engine,
         })
@@ -262,6 +265,11 @@ impl Serving {
     /// Where the API listens, as a client would write it.
     pub fn urls(&self) -> &[String] {
         self.api.urls()
+    }
+
+    /// What goes before every path; empty if nothing does.
+    pub fn base_path(&self) -> &str {
+        &self.base_path
     }
 
     /// Reads token and certificate again, as SIGHUP asks. What cannot be read stays what it was.

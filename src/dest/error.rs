@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
+use crate::base::permission;
 use crate::base::system_words::words;
 use crate::model::problem::Code;
 
@@ -48,6 +49,7 @@ impl DestError {
 
     /// The message for what `error` did to `action` ("create", "write to") at `path`.
     pub(crate) fn of(action: &str, path: &Path, error: Errno) -> DestError {
+        let whose = path;
         let path = path.display();
         let advice = match error {
             Errno::NOSPC => {
@@ -68,10 +70,15 @@ impl DestError {
                      limit on file sizes (ulimit -f)"
                 ));
             }
+            Errno::NOENT if action.starts_with("make") => {
+                return DestError::Missing(format!(
+                    "cannot {action} {path} ({}): nothing can be made there; choose another folder",
+                    text(error)
+                ));
+            }
             Errno::NOENT => {
                 return DestError::Missing(format!(
-                    "cannot {action} {path} ({}): it is missing; was it removed, or its disk \
-                     unmounted?",
+                    "cannot {action} {path} ({}): it was removed, or its disk is not mounted",
                     text(error)
                 ));
             }
@@ -81,7 +88,13 @@ impl DestError {
                     text(error)
                 ));
             }
-            Errno::ACCESS | Errno::PERM => "give the agent's user write permission there",
+            Errno::ACCESS | Errno::PERM => {
+                return DestError::Unwritable(format!(
+                    "cannot {action} {path} ({}): {}; give haul's user write permission there",
+                    text(error),
+                    permission::who(whose)
+                ));
+            }
             Errno::ROFS => {
                 "mount it writable, or name the folder in the ReadWritePaths of the service"
             }

@@ -125,7 +125,7 @@ impl Root {
                 if !place::ancestor_is_on(path, known) {
                     return Err(place::not_the_folder(path));
                 }
-                log::warn!("{error}; making it again");
+                log::warn!("{error}; it is made again");
                 Root::make(path)?.0
             }
             Err(error) => return Err(error),

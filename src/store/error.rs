@@ -79,6 +79,39 @@ impl fmt::Display for StoreError {
                 doing,
                 path,
                 source,
+            } if source.kind() == io::ErrorKind::PermissionDenied && !path.exists() => write!(
+                f,
+                "cannot make {}: {}; name another state directory with --state-dir",
+                path.display(),
+                permission::explained(source, path)
+            ),
+            StoreError::Io { path, source, .. }
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                write!(
+                    f,
+                    "{} cannot be the state directory: it is, or lies in, something that is not a \
+                     folder; name another with --state-dir",
+                    path.display()
+                )
+            }
+            StoreError::Io {
+                doing: "open",
+                path,
+                source,
+            } if source.kind() == io::ErrorKind::NotFound => write!(
+                f,
+                "{} cannot be made: {}; name another state directory with --state-dir",
+                path.display(),
+                words(source)
+            ),
+            StoreError::Io {
+                doing,
+                path,
+                source,
             } if source.kind() == io::ErrorKind::PermissionDenied => write!(
                 f,
                 "cannot {doing} {}: {}; give the state directory and what is in it to haul's user \

@@ -210,6 +210,8 @@ fn the_password_comes_from_the_environment() {
     let rig = Rig::new(Package::new().file("a.mov", 1000));
     rig.origin.require_password("open sesame");
     let dst = rig.dst();
+    let end = expect(&rig, 1, &["add", &rig.origin.link(), dst.to_str().unwrap()]);
+    assert!(end.stderr.contains("set HAUL_PASSWORD to it"), "{end:?}");
     let mut command = ask(&rig, &["add", &rig.origin.link(), dst.to_str().unwrap()]);
     let end = run(command.env("HAUL_PASSWORD", "open sesame"));
     assert_eq!(end.code(), Some(0), "{end:?}");
@@ -253,6 +255,15 @@ fn a_token_is_read_from_its_file() {
     assert!(end.stderr.contains("--token-file"), "{end:?}");
     let end = run(haul().args(["ls", "--server", &server, "--token-file", token]));
     assert_eq!(end.code(), Some(0), "{end:?}");
+    let wrong = dir.path().join("wrong");
+    fs::write(&wrong, "another\n").unwrap();
+    let wrong = wrong.to_str().unwrap();
+    let end = run(haul().args(["ls", "--server", &server, "--token-file", wrong]));
+    assert_eq!(end.code(), Some(1), "{end:?}");
+    assert!(
+        end.stderr.contains("this is not the agent's token"),
+        "{end:?}"
+    );
     let end = run(haul().args(["ls", "--server", &server, "--token-file", "/nowhere/token"]));
     assert_eq!(end.code(), Some(2), "{end:?}");
 }

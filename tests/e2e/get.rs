@@ -171,6 +171,45 @@ fn files_that_are_gone_or_cut_off_are_fetched_again() {
     desk.assert_arrived();
 }
 
+#[test]
+fn what_was_left_out_for_being_there_is_replaced_when_that_is_asked_for() {
+    let desk = Desk::new(Package::new().file("a.mov", 5000).file("b", 10));
+    fs::create_dir(desk.dst()).unwrap();
+    fs::write(desk.dst().join("a.mov"), "mine").unwrap();
+    desk.expect(0, &["--if-exists", "skip"]);
+    assert_eq!(fs::read(desk.dst().join("a.mov")).unwrap(), b"mine");
+    desk.expect(0, &["--if-exists", "overwrite"]);
+    desk.assert_arrived();
+}
+
+#[test]
+fn a_stdout_that_takes_no_more_is_said_to_be_full() {
+    for words in [&["help"][..], &["version"], &["completions", "bash"]] {
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$@\" >/dev/full", "sh"]);
+        command.arg(haul().get_program()).args(words);
+        let end = run(&mut command);
+        assert_eq!(end.code(), Some(1), "{end:?}");
+        let expected = "haul: cannot write to stdout: no space left on device\n";
+        assert_eq!(end.stderr, expected);
+    }
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_one_is_said_to_be_none() {
+    let desk = Desk::new(Package::new());
+    let file = desk.dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    for (path, words) in [
+        (file.to_str().unwrap(), "something that is not a folder"),
+        ("/proc/x", "cannot be made"),
+    ] {
+        let end = desk.expect(1, &["--state-dir", path]);
+        assert!(end.stderr.contains(words), "{end:?}");
+        assert!(end.stderr.contains("--state-dir"), "{end:?}");
+    }
+}
+
 /// The same command with SIGHUP as the system has it, which ends a process.
 fn unhindered(command: &Command) -> Command {
     let mut env = Command::new("env");

@@ -58,6 +58,8 @@ struct ErrorBody {
 
 #[derive(Deserialize)]
 struct ErrorFields {
+    #[serde(default)]
+    code: String,
     message: String,
 }
 
@@ -246,8 +248,24 @@ impl Server {
         match self.read::<ErrorBody>(answer) {
             Ok(ErrorBody { error }) => CallError::Api {
                 status,
-                message: match status {
-                    401 => format!("{}: name its file with --token-file", error.message),
+                message: match error.code.as_str() {
+                    "unauthorized" if self.token.is_some() => {
+                        "this is not the agent's token: look at the first line of the file that \
+                         --token-file names"
+                            .to_owned()
+                    }
+                    "unauthorized" => {
+                        "this agent wants its token: name its file with --token-file".to_owned()
+                    }
+                    "link_password_required" => {
+                        "this link needs a password; set HAUL_PASSWORD to it".to_owned()
+                    }
+                    "unsupported_link_host" => {
+                        format!(
+                            "{} (of haul serve, which is to be started with it)",
+                            error.message
+                        )
+                    }
                     _ => error.message,
                 },
             },

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::agent::restore;
 use crate::dest::{Folder, Root};
-use crate::model::request::DownloadRequest;
+use crate::model::request::{DownloadRequest, IfExists};
 use crate::model::state::State;
 use crate::model::table::{FileState, FileTable};
 use crate::store::saved::{Change, Saved, SavedDownload};
@@ -38,6 +38,14 @@ pub fn take_up(
     let Some((&key, download)) = found else {
         return Ok(None);
     };
+    if wants_more(store, download, order) {
+        // What was left out then is wanted now: as a new one, which replaces what is there.
+        let gone = Change::Gone(vec![key]);
+        let committed = store.commit(std::slice::from_ref(&gone));
+        committed.map_err(|error| error.to_string())?;
+        store::State::apply(saved, gone);
+        return Ok(None);
+    }
     renew(download, order);
     let missing = missing(store, download)?;
     if !missing.is_empty() {
@@ -58,6 +66,16 @@ pub fn take_up(
         id: download.id.clone(),
         state: download.state,
     }))
+}
+
+/// Whether files were left out because their names were taken, and those are to be replaced now.
+fn wants_more(store: &Store<Saved>, download: &SavedDownload, order: &DownloadRequest) -> bool {
+    let changed = (download.order.if_exists, order.if_exists);
+    if changed != (IfExists::Skip, IfExists::Overwrite) || !download.listed {
+        return false;
+    }
+    let table = restore::load(&download.id, &download.files, store);
+    table.is_ok_and(|table| table.counts().files_skipped > 0)
 }
 
 /// The link's secret and the password may have been mended since; this command line brings them

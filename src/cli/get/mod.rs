@@ -28,7 +28,7 @@ use self::verdict::{Fault, INTERRUPTED, complain, refused};
 use crate::agent::hooks::Programs;
 use crate::agent::restore;
 use crate::agent::{Agent, Refusal};
-use crate::base::system_words::words;
+use crate::base::system_words::{stdout_failed, words};
 use crate::base::url::Url;
 use crate::cli::human;
 use crate::cli::serve::{Engine, ServeError, Setup};
@@ -92,10 +92,7 @@ fn download(options: &cli::Get) -> Result<u8, Fault> {
         Ok(end) => get.finish(end),
         Err(error) => {
             get.stop();
-            Err(Fault::failed(format!(
-                "stdout is closed: {}",
-                words(&error)
-            )))
+            Err(Fault::failed(stdout_failed(&error)))
         }
     }
 }
@@ -304,10 +301,7 @@ impl Get {
             log::warn!("{error}");
         }
         match said {
-            Err(error) => Err(Fault::failed(format!(
-                "stdout is closed: {}",
-                words(&error)
-            ))),
+            Err(error) => Err(Fault::failed(stdout_failed(&error))),
             Ok(()) => Ok(exit),
         }
     }
