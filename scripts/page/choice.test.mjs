@@ -87,7 +87,7 @@ test('the speed of all is limited from the page', async () => {
   await open();
   await settings.getByLabel(/Connections/).fill('5');
   await settings.getByRole('button', { name: 'Save' }).click();
-  await page.locator('#list-msg').getByText(/held to 1(.0+)? ?\sMB\/s now, by the week.s schedule, and 5 connections/).waitFor();
+  await page.locator('#list-msg').getByText(/held to 1(.0+)?\sMB\/s now, by the week.s schedule, and 5 connections/).waitFor();
   await set({ schedule: [] });
   await open();
   await settings.getByLabel(/Connections/).fill('4');
