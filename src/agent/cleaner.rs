@@ -22,6 +22,7 @@ use crate::model::state::State;
 use crate::model::table::{FileState, FileTable, ROOT};
 use crate::store::Store;
 use crate::store::saved::{Change, Saved};
+use crate::transfer::ascmhl::{CHAIN as ASC_MHL_CHAIN, FOLDER as ASC_MHL_FOLDER};
 use crate::transfer::seals::{Seals, seals_name};
 use crate::transfer::start::side_name;
 use crate::transfer::sums::sums_name;
@@ -273,16 +274,32 @@ fn which_to_remove(table: &FileTable, file: u32, removal: &Removal) -> Option<Wh
     (parts.has(file) || after_power_cut).then_some(Which::Part)
 }
 
+/// Removes a history of ASC MHL that has no list left.
+fn remove_history(root: &Root, components: &[&str]) {
+    let Ok(folder) = root.folder(components, false) else {
+        return;
+    };
+    let mut is_alone = true;
+    let listed = folder.each_name(|name| is_alone &= name == ASC_MHL_CHAIN.as_bytes());
+    if listed.is_ok() && is_alone && folder.remove_part(ASC_MHL_CHAIN).is_ok() {
+        root.remove_folder(components);
+    }
+}
+
 /// Removes the list of checksums, unless it was changed.
 fn remove_manifest(root: &Root, removal: &Removal) {
     let Some(written) = removal.download.manifest_file() else {
         return;
     };
+    let mut folders: Vec<&str> = written.name.split('/').collect();
+    let Some(name) = folders.pop() else { return };
     let removed = root
-        .folder(&[], false)
-        .and_then(|folder| folder.remove_saved(&written.name, written.size, None, None));
-    if let Err(error) = removed {
-        log::warn!("download {}: {error}", removal.download.id);
+        .folder(&folders, false)
+        .and_then(|folder| folder.remove_saved(name, written.size, None, None));
+    match removed {
+        Ok(true) if folders.last() == Some(&ASC_MHL_FOLDER) => remove_history(root, &folders),
+        Ok(_) => {}
+        Err(error) => log::warn!("download {}: {error}", removal.download.id),
     }
 }
 

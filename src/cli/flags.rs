@@ -356,7 +356,7 @@ pub const FLAGS: &[Flag] = &[
     also(&[Verb::Add], flag(Verb::Get, "chunk-size", "BYTES", "HAUL_CHUNK_SIZE", "",
         "The size of a large file's ranges, 1048576 to 1073741824 (default: adapted)")),
     also(&[Verb::Add], flag(Verb::Get, "manifest", "KIND", "HAUL_MANIFEST", "",
-        "Leave a list of checksums beside the files: sha256, xxh64 or blake3")),
+        "Leave a list of checksums beside the files: sha256, xxh64, blake3 or ascmhl")),
     also(&[Verb::Add], flag(Verb::Get, "verify", "BOOL", "HAUL_VERIFY", "",
         "true: hold files against the checksums that servers tell (default); false: do not")),
     flag(Verb::Get, "json", "", "HAUL_JSON", "",

@@ -102,7 +102,10 @@ impl Folder {
     /// # Errors
     /// The folder cannot be listed, or not to its end.
     pub fn each_name(&self, mut visit: impl FnMut(&[u8])) -> io::Result<()> {
-        for entry in fs::Dir::read_from(&self.dir)? {
+        // It was opened without the right to list (O_PATH).
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let listing = fs::openat(&self.dir, ".", flags, Mode::empty())?;
+        for entry in fs::Dir::new(listing)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if !matches!(name, b"." | b"..") {

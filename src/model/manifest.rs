@@ -14,14 +14,17 @@ pub enum Manifest {
     Xxh64,
     /// `B3SUMS`, which `b3sum -c` reads.
     Blake3,
+    /// A generation of an ASC Media Hash List, in the folder `ascmhl`.
+    AscMhl,
 }
 
 impl Manifest {
     /// Every kind, with its name.
-    pub const ALL: [(&'static str, Manifest); 3] = [
+    pub const ALL: [(&'static str, Manifest); 4] = [
         ("sha256", Manifest::Sha256),
         ("xxh64", Manifest::Xxh64),
         ("blake3", Manifest::Blake3),
+        ("ascmhl", Manifest::AscMhl),
     ];
 
     /// The one of that name.
@@ -33,17 +36,18 @@ impl Manifest {
     pub fn algorithm(self) -> Algorithm {
         match self {
             Manifest::Sha256 => Algorithm::Sha256,
-            Manifest::Xxh64 => Algorithm::Xxh64,
+            Manifest::Xxh64 | Manifest::AscMhl => Algorithm::Xxh64,
             Manifest::Blake3 => Algorithm::Blake3,
         }
     }
 
-    /// The name of the list, in `dst_folder`.
+    /// The name of the list, in `dst_folder`; of an ASC MHL that of the folder.
     pub fn file_name(self) -> &'static str {
         match self {
             Manifest::Sha256 => "SHA256SUMS",
             Manifest::Xxh64 => "XXH64SUMS",
             Manifest::Blake3 => "B3SUMS",
+            Manifest::AscMhl => "ascmhl",
         }
     }
 }
@@ -51,7 +55,7 @@ impl Manifest {
 /// A list that was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestFile {
-    /// Its name in `dst_folder`.
+    /// Its path in `dst_folder`.
     pub name: String,
     /// Bytes.
     pub size: u64,

@@ -1,17 +1,25 @@
 //! The list of checksums that a download leaves beside its files, written when all are whole.
 
+use std::ffi::OsStr;
+use std::io::Read;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
+use super::ascmhl::{self, Entry};
 use super::check::{ReadBack, digest_of};
 use super::run::Run;
 use super::sums::Sums;
 use super::{WorkerContext, part_free};
+use crate::base::clock;
 use crate::base::digest::{Algorithm, Digest};
 use crate::base::system_words::words;
-use crate::dest::{DestError, Published, Root, paths};
+use crate::dest::{self, DestError, Folder, Published, Root, Traits, paths};
 use crate::model::manifest::{Manifest, ManifestFile, line};
 use crate::model::table::{FileState, FileTable};
 use crate::store::saved::Change;
+
+/// Longer chains of lists are not read, in bytes.
+const MAX_CHAIN: u64 = 4 << 20;
 
 /// Writes the list where one is wanted, every file is in place, and it is not there yet. A list
 /// that cannot be written does not hold up the files.
@@ -35,8 +43,22 @@ fn write_if_whole(run: &Run, table: &FileTable, context: &WorkerContext) -> Resu
     if run.download.manifest_file().is_some() {
         return Ok(());
     }
-    let text = text(run, root, table, manifest, context)?;
-    let written = publish(root, manifest.file_name(), &text)?;
+    let sums = sums(run, root, table, manifest, context)?;
+    let written = match manifest {
+        Manifest::AscMhl => add_generation(run, root, table, &sums)?,
+        _ => {
+            let lines = sums
+                .iter()
+                .map(|(path, _, sum)| line(&sum.hex(), path))
+                .collect::<String>();
+            publish(
+                &root.folder(&[], true)?,
+                root.traits(),
+                manifest.file_name(),
+                &lines,
+            )?
+        }
+    };
     let change = Change::ManifestWritten(run.download.key, Box::new(written.clone()));
     if let Err(error) = context.store.append(&[change]) {
         log::warn!("download {}: {error}", run.download.id);
@@ -45,29 +67,97 @@ fn write_if_whole(run: &Run, table: &FileTable, context: &WorkerContext) -> Resu
     Ok(())
 }
 
-fn text(
+/// Paths, indices and digests of all files that are in place, in the order of the paths.
+fn sums(
     run: &Run,
     root: &Root,
     table: &FileTable,
     manifest: Manifest,
     context: &WorkerContext,
-) -> Result<String, DestError> {
-    let id = &run.download.id;
-    let sums = Sums::open(&context.store, id, manifest);
-    let mut lines = Vec::new();
+) -> Result<Vec<(String, u32, Digest)>, DestError> {
+    let kept = Sums::open(&context.store, &run.download.id, manifest);
+    let mut sums = Vec::new();
     for file in (0..table.len()).filter(|&file| table.state(file) == FileState::Complete) {
-        let known = sums.as_ref().ok().and_then(|sums| sums.get(file));
+        let known = kept.as_ref().ok().and_then(|sums| sums.get(file));
         let found = match known {
             Some(known) => known,
             None => read_anew(run, root, table, file, manifest.algorithm())?,
         };
-        lines.push((table.path(file), found.hex()));
+        sums.push((table.path(file), file, found));
     }
-    lines.sort();
-    Ok(lines
+    sums.sort_by(|one, other| one.0.cmp(&other.0));
+    Ok(sums)
+}
+
+/// Adds a generation to the history of the folder that the package's files are in.
+fn add_generation(
+    run: &Run,
+    root: &Root,
+    table: &FileTable,
+    sums: &[(String, u32, Digest)],
+) -> Result<ManifestFile, DestError> {
+    let own_folder = run.download.order.options.create_package_folder == Some(true);
+    let package = table.dirs().get(1).filter(|_| own_folder);
+    let above: Vec<&str> = package.iter().map(|dir| dir.name.as_str()).collect();
+    let below = match package {
+        Some(dir) => format!("{}/", dir.name),
+        None => String::new(),
+    };
+    let dst_folder = Path::new(&run.download.order.dst_folder);
+    let name = package.map_or_else(
+        || {
+            dst_folder
+                .file_name()
+                .map_or_else(|| "root".into(), OsStr::to_string_lossy)
+        },
+        |dir| dir.name.as_str().into(),
+    );
+    let entries: Vec<Entry> = sums
         .iter()
-        .map(|(path, digest)| line(digest, path))
-        .collect())
+        .map(|(path, file, sum)| Entry {
+            path: path.strip_prefix(&below).unwrap_or(path).to_owned(),
+            size: table.size(*file),
+            mtime: table.saved_mtime(*file).or(table.mtime(*file)),
+            xxh64: sum.hex(),
+        })
+        .collect();
+    let components: Vec<&str> = above.into_iter().chain([ascmhl::FOLDER]).collect();
+    let folder = root.folder(&components, true)?;
+    let known = read_chain(&folder)?;
+    let generation = known
+        .as_deref()
+        .map_or(0, ascmhl::generations)
+        .saturating_add(1);
+    let at = clock::now();
+    let host = rustix::system::uname();
+    let text = ascmhl::list(&entries, &host.nodename().to_string_lossy(), at);
+    let wanted = ascmhl::file_name(generation, &name, at);
+    let refused = || DestError::Other(format!("{} is no chain of ASC MHL", ascmhl::CHAIN));
+    let written = publish(&folder, root.traits(), &wanted, &text)?;
+    let chain = ascmhl::chain(known.as_deref(), generation, &written.name, &text);
+    let chain = chain.ok_or_else(refused)?;
+    let part = write_part(&folder, root.traits(), ascmhl::CHAIN, &chain)?;
+    folder.publish(&part, ascmhl::CHAIN, true)?;
+    Ok(ManifestFile {
+        name: format!("{below}{}/{}", ascmhl::FOLDER, written.name),
+        ..written
+    })
+}
+
+fn read_chain(folder: &Folder) -> Result<Option<String>, DestError> {
+    let Some(file) = folder.open_saved(ascmhl::CHAIN)? else {
+        return Ok(None);
+    };
+    let mut text = String::new();
+    let read = file.take(MAX_CHAIN).read_to_string(&mut text);
+    read.map_err(|error| {
+        DestError::Other(format!(
+            "{} cannot be read: {}",
+            ascmhl::CHAIN,
+            words(&error)
+        ))
+    })?;
+    Ok(Some(text))
 }
 
 /// The digest of a file that was saved before this process, or of which a power cut took it.
@@ -90,21 +180,35 @@ fn read_anew(
     })
 }
 
-/// Saves the list under its name, or under the first free one like it.
-fn publish(root: &Root, wanted: &str, text: &str) -> Result<ManifestFile, DestError> {
-    let folder = root.folder(&[], true)?;
-    let traits = root.traits();
+/// Writes a text into a new `.part` of the folder; answers its name.
+fn write_part(
+    folder: &Folder,
+    traits: Traits,
+    wanted: &str,
+    text: &str,
+) -> Result<String, DestError> {
     let (part, file) = loop {
-        let part = part_free(&folder, wanted, traits);
+        let part = part_free(folder, wanted, traits);
         if let Some(file) = folder.create_part(&part)? {
             break (part, file);
         }
     };
-    let written = file.write_all_at(text.as_bytes(), 0);
-    if let Err(error) = written {
+    if let Err(error) = file.write_all_at(text.as_bytes(), 0) {
+        // What hinders the writing is what matters.
         let _ = folder.remove_part(&part);
-        return Err(crate::dest::write_failed(&file, &error));
+        return Err(dest::write_failed(&file, &error));
     }
+    Ok(part)
+}
+
+/// Saves a list under its name, or under the first free one like it.
+fn publish(
+    folder: &Folder,
+    traits: Traits,
+    wanted: &str,
+    text: &str,
+) -> Result<ManifestFile, DestError> {
+    let part = write_part(folder, traits, wanted, text)?;
     let mut name = wanted.to_owned();
     for number in 1.. {
         match folder.publish(&part, &name, false)? {

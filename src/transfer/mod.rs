@@ -3,6 +3,7 @@
 //! One job is one byte range of one file, fetched into its `.part`; the last one gives the file its
 //! name. What happens after a job has ended is decided elsewhere, in [`crate::model::record`].
 
+pub mod ascmhl;
 mod changes;
 mod check;
 mod copy;

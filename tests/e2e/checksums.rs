@@ -221,6 +221,35 @@ fn lists_of_other_kinds_hold_the_right_digests() {
     }
 }
 
+#[test]
+fn an_asc_mhl_is_begun_goes_on_and_goes() {
+    let rig = Rig::new(Package::new().file("A001/a.mov", 5000).file("b & c", 10));
+    let history = rig.dst().join("Dailies 14/ascmhl");
+    let order = json!({"manifest": "ascmhl", "create_package_folder": true});
+    let id = rig.create_with(order.clone());
+    let record = rig.complete(&id);
+    let list = record["manifest_file"].as_str().unwrap();
+    assert!(
+        list.starts_with("Dailies 14/ascmhl/0001_Dailies 14_2"),
+        "{list}"
+    );
+    let text = fs::read_to_string(rig.dst().join(list)).unwrap();
+    assert!(text.contains("<path size=\"5000\""), "{text}");
+    assert!(text.contains(">A001/a.mov</path>") && text.contains(">b &amp; c</path>"));
+    let chain = || fs::read_to_string(history.join("ascmhl_chain.xml")).unwrap();
+    assert_eq!(chain().matches("<hashlist").count(), 1);
+    let second = rig.create_with(order);
+    let again = rig.agent.wait_state(&second, "complete");
+    let next = again["manifest_file"].as_str().unwrap();
+    assert!(next.starts_with("Dailies 14/ascmhl/0002_"), "{next}");
+    assert_eq!(chain().matches("<hashlist").count(), 2);
+    for id in [second, id] {
+        let target = format!("/api/v1/downloads/{id}?remove_files=true");
+        rig.agent.delete(&target).expect(200);
+    }
+    assert!(!rig.dst().exists(), "{:?}", tree::paths(&rig.dst()));
+}
+
 /// The list of the user's own is not touched; one of a second download stands beside it.
 #[test]
 fn a_list_takes_a_name_that_is_free() {
@@ -244,7 +273,10 @@ fn an_unknown_kind_of_list_is_refused_with_those_that_there_are() {
     let refused = rig.agent.order(&order);
     refused.assert_error(400, "invalid_request");
     let message = refused.json()["error"]["message"].to_string();
-    assert!(message.contains("sha256, xxh64, blake3"), "{message}");
+    assert!(
+        message.contains("sha256, xxh64, blake3, ascmhl"),
+        "{message}"
+    );
 }
 
 /// One of the same length and time, but another file: a copy that the user put there.
