@@ -134,5 +134,9 @@ pub enum What {
         files: bool,
     },
     Wait(Vec<String>),
-    Verify(Vec<String>),
+    Verify {
+        ids: Vec<String>,
+        /// Folders with a list of checksums, which are looked at without an agent.
+        folders: Vec<PathBuf>,
+    },
 }

@@ -100,7 +100,8 @@ impl Verb {
             Verb::Inspect => " LINK",
             Verb::Show => " ID",
             Verb::Pause | Verb::Resume => " ID...|all",
-            Verb::Rm | Verb::Wait | Verb::Verify => " ID...",
+            Verb::Rm | Verb::Wait => " ID...",
+            Verb::Verify => " ID|DIR...",
             Verb::Completions => " SHELL",
         }
     }
@@ -137,7 +138,7 @@ impl Verb {
                 "Wait until downloads are complete (exit 0), or one is paused or in error (exit 1)"
             }
             Verb::Verify => {
-                "Read the files of complete downloads back (exit 0: all as saved; 1: some are not)"
+                "Read the files of complete downloads, or of folders with a list, back (exit 0: all as saved)"
             }
             Verb::Completions => "Print what completes haul's command line in bash, zsh or fish",
             Verb::Settings => "Show the agent's settings, or change some",

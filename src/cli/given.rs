@@ -1,7 +1,7 @@
 //! From what was said on the command line, with the environment behind it, to a command.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::command::{Ask, Get, Output, Serve, Transfers, What};
 use super::flags::{self, Flag, Verb};
@@ -328,7 +328,16 @@ impl<'a> Given<'a> {
                 json: self.is_set("json")?,
             },
             Verb::Wait => What::Wait(values::ids(operands)?),
-            Verb::Verify => What::Verify(values::ids(operands)?),
+            Verb::Verify => {
+                let is_folder = |word: &OsString| {
+                    word.as_encoded_bytes().contains(&b'/') || Path::new(word).is_dir()
+                };
+                let (folders, ids): (Vec<_>, Vec<_>) = operands.into_iter().partition(is_folder);
+                What::Verify {
+                    ids: values::ids(ids)?,
+                    folders: folders.into_iter().map(PathBuf::from).collect(),
+                }
+            }
             Verb::Pause if values::is_all(&operands) => What::PauseAll,
             Verb::Resume if values::is_all(&operands) => What::ResumeAll,
             Verb::Pause => What::Pause(values::ids(operands)?),

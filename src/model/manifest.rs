@@ -72,6 +72,34 @@ pub fn line(digest: &str, path: &str) -> String {
     format!("\\{digest}  {path}\n")
 }
 
+/// Digest and path of a line that [`line`] or coreutils wrote, in text mode or binary. None: it is
+/// no such line.
+pub fn read_line(text: &str) -> Option<(&str, String)> {
+    let (text, escaped) = match text.strip_prefix('\\') {
+        Some(text) => (text, true),
+        None => (text, false),
+    };
+    let (digest, path) = text.split_once(' ')?;
+    let path = path.strip_prefix([' ', '*'])?;
+    if !escaped {
+        return Some((digest, path.to_owned()));
+    }
+    let mut whole = String::new();
+    let mut rest = path.chars();
+    while let Some(c) = rest.next() {
+        whole.push(match c {
+            '\\' => match rest.next()? {
+                'n' => '\n',
+                'r' => '\r',
+                '\\' => '\\',
+                _ => return None,
+            },
+            c => c,
+        });
+    }
+    Some((digest, whole))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +108,19 @@ mod tests {
     fn lines_are_those_of_coreutils() {
         assert_eq!(line("00ff", "a/b c.mov"), "00ff  a/b c.mov\n");
         assert_eq!(line("00", "a\\b\nc\r"), "\\00  a\\\\b\\nc\\r\n");
+    }
+
+    #[test]
+    fn lines_are_read_as_they_were_written() {
+        for path in ["a/b c.mov", "a\\b\nc\r", "*x", " y", ""] {
+            let written = line("00ff", path);
+            let read = read_line(written.strip_suffix('\n').unwrap());
+            assert_eq!(read, Some(("00ff", path.to_owned())));
+        }
+        assert_eq!(read_line("00 *a"), Some(("00", "a".into())), "binary mode");
+        for text in ["", "00", "00 a", "\\00  a\\x", "\\00  a\\"] {
+            assert_eq!(read_line(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! American Society of Cinematographers, "ASC MHL Specification".
 
 use crate::base::clock::Timestamp;
-use crate::base::digest::{Algorithm, digest};
+use crate::base::digest::{Algorithm, Digest, digest, unhex};
 
 /// The folder that holds the lists.
 pub const FOLDER: &str = "ascmhl";
@@ -106,6 +106,47 @@ fn c4(content: &[u8]) -> String {
     digits.into_iter().rev().collect()
 }
 
+/// The digests of a list, each with the path of its file: of those kinds of digest that are known,
+/// the first.
+pub fn read(list: &str) -> Vec<(String, Digest)> {
+    let hashes = list.split("<hash>").skip(1);
+    hashes.filter_map(read_hash).collect()
+}
+
+fn read_hash(text: &str) -> Option<(String, Digest)> {
+    let text = text.split("</hash>").next()?;
+    let path = unescaped(element(text, "path")?);
+    let kinds = [
+        ("xxh64", Algorithm::Xxh64),
+        ("xxh3", Algorithm::Xxh3),
+        ("md5", Algorithm::Md5),
+        ("sha1", Algorithm::Sha1),
+    ];
+    let digest = kinds
+        .into_iter()
+        .find_map(|(name, algorithm)| Digest::new(algorithm, unhex(element(text, name)?)?))?;
+    Some((path, digest))
+}
+
+/// What is in the first element of that name.
+fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let begin = format!("<{name}");
+    let after = text
+        .split(begin.as_str())
+        .skip(1)
+        .find(|after| after.starts_with([' ', '>', '\n', '\t', '\r']))?;
+    let content = after.split_once('>')?.1;
+    Some(content.split_once("</")?.0.trim())
+}
+
+fn unescaped(text: &str) -> String {
+    text.replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&quot;", "\"")
+        .replace("&apos;", "'")
+        .replace("&amp;", "&")
+}
+
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
@@ -136,6 +177,28 @@ mod tests {
         assert_eq!(generations(&second), 2);
         assert!(second.starts_with(first.strip_suffix("</ascmhldirectory>\n").unwrap()));
         assert_eq!(chain(Some("not a chain"), 1, "a", "b"), None);
+    }
+
+    #[test]
+    fn a_list_is_read_as_it_was_written() {
+        let entry = Entry {
+            path: "A001/a & <b>.mov".into(),
+            size: 3,
+            mtime: Some(0),
+            xxh64: "4d704f18debe5937".into(),
+        };
+        let text = list(&[entry], "host", Timestamp(0));
+        let digest = Digest::new(Algorithm::Xxh64, unhex("4d704f18debe5937").unwrap()).unwrap();
+        assert_eq!(read(&text), [("A001/a & <b>.mov".to_owned(), digest)]);
+        for broken in [
+            "",
+            "<hash>",
+            "<hash><path>a</path>",
+            "<hash><path",
+            "<hash><pathx>a</pathx>",
+        ] {
+            assert_eq!(read(broken), [], "{broken}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::agent::row;
 use crate::support::package::Package;
@@ -99,6 +99,36 @@ fn what_is_not_as_saved_is_named_and_a_resume_heals_it_alone() {
     );
     let record = verified(&rig, &id);
     assert_eq!(record["state"], "complete");
+}
+
+#[test]
+fn a_folder_is_verified_by_the_lists_in_it() {
+    for kind in ["sha256", "xxh64", "blake3", "ascmhl"] {
+        let rig = Rig::new(package());
+        let id = rig.create_with(json!({"manifest": kind}));
+        rig.complete(&id);
+        let ask = || run(haul().arg("verify").arg(rig.dst()));
+        let good = ask();
+        assert_eq!(good.code(), Some(0), "{kind}: {}", good.stderr);
+        assert!(
+            good.stdout.contains("5 files are as listed"),
+            "{}",
+            good.stdout
+        );
+        flip(&rig.dst().join("a"));
+        fs::remove_file(rig.dst().join("c")).unwrap();
+        let bad = ask();
+        assert_eq!(bad.code(), Some(1), "{kind}");
+        assert!(
+            bad.stderr.contains("a: its content is not what is listed"),
+            "{}",
+            bad.stderr
+        );
+        assert!(bad.stderr.contains("c: it is not there"), "{}", bad.stderr);
+    }
+    let none = tempfile::tempdir().unwrap();
+    let end = run(haul().arg("verify").arg(none.path()));
+    assert_eq!(end.code(), Some(2), "{end:?}");
 }
 
 #[test]

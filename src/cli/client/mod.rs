@@ -2,6 +2,7 @@
 //! `health`: thin clients of a running agent's API, for people and scripts.
 
 mod call;
+mod folder;
 mod show;
 mod unix;
 mod verify;
@@ -98,12 +99,13 @@ fn perform(server: &Server, what: &What) -> Result<u8, CallError> {
         What::PauseAll => change_all(server, "pause"),
         What::ResumeAll => change_all(server, "resume"),
         What::Remove { ids, files } => each(server, ids, |id| remove(server, id, *files)),
-        What::Verify(ids) => {
+        What::Verify { ids, folders } => {
+            let looked = folders.iter().map(|path| folder::verify(path)).max();
             let ids: Result<Vec<_>, _> = ids.iter().map(|id| whole(server, id)).collect();
             let verified = ids?.into_iter().map(|id| verify::verify(server, &id));
             verified
-                .reduce(|one, other| Ok(one?.max(other?)))
-                .unwrap_or(Ok(0))
+                .into_iter()
+                .try_fold(looked.unwrap_or(0), |one, other| Ok(one.max(other?)))
         }
         What::Wait(ids) => {
             let ids: Result<Vec<_>, _> = ids.iter().map(|id| whole(server, id)).collect();
