@@ -23,6 +23,8 @@ const NEED_TIME: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_millis(10);
 /// The first gap between two requests to a host that limits its requests per second.
 const FIRST_GAP: Duration = Duration::from_millis(10);
+/// Behind a longer gap fewer good answers are waited for.
+const LONG_GAP: Duration = Duration::from_millis(200);
 /// The longest gap, and the longest time for which a refusal of the only request holds up all
 /// others.
 const MAX_GAP: Duration = Duration::from_secs(5);
@@ -61,6 +63,8 @@ pub struct HostLimit {
     /// What the gap was before more was tried; the last try has not proved itself while this is
     /// there.
     trying: Option<Duration>,
+    /// It was tried because nothing was refused for long.
+    is_probing: bool,
     /// The last change, or refusal.
     changed: Instant,
     /// When the limit last held up a request.
@@ -82,6 +86,7 @@ impl HostLimit {
             good: 0,
             need: FIRST_NEED,
             trying: None,
+            is_probing: false,
             changed: now,
             felt: now,
             good_since_refusal: false,
@@ -179,6 +184,7 @@ impl HostLimit {
     /// Makes the next try rarer, after a refusal.
     fn need_more(&mut self, now: Instant) {
         let factor = if self.trying.take().is_some() { 2 } else { 1 };
+        self.is_probing = false;
         self.need = (self.need * factor).clamp(FIRST_NEED, MAX_NEED);
         self.good = 0;
         (self.changed, self.felt) = (now, now);
@@ -217,15 +223,35 @@ impl HostLimit {
             return;
         }
         self.good += 1;
-        if self.trying.is_some() && self.good as usize >= allowed {
+        // The first request after a change of the gap had waited for the one before.
+        let proof = allowed + usize::from(!self.gap.is_zero());
+        if self.trying.is_some() && self.good as usize >= proof {
             self.trying = None;
-            self.need = (self.need / 2).max(1);
+            self.need = match std::mem::take(&mut self.is_probing) {
+                true => 1,
+                false => (self.need / 2).max(1),
+            };
         }
+        let quiet = now.saturating_duration_since(self.changed);
         let time = NEED_TIME * self.need / FIRST_NEED;
-        let rested = now.saturating_duration_since(self.changed) >= time.max(NEED_TIME);
-        if self.good >= self.need || rested {
+        if self.good >= self.need_at_this_gap() || quiet >= time.max(NEED_TIME) {
             self.try_more(allowed, now);
+        } else if !self.gap.is_zero() && quiet >= 2 * NEED_TIME {
+            // What it was refused for may be over: if half the gap does, all is tried quickly.
+            self.try_more(allowed, now);
+            self.gap /= 2;
+            self.is_probing = true;
         }
+    }
+
+    /// Good answers that it takes until more is tried. With a long gap they come slowly, and what
+    /// looked like a limit may have been an overload that is over.
+    fn need_at_this_gap(&self) -> u32 {
+        if self.gap <= LONG_GAP {
+            return self.need;
+        }
+        let part = LONG_GAP.as_secs_f64() / self.gap.as_secs_f64();
+        (f64::from(self.need) * part).ceil() as u32
     }
 
     fn try_more(&mut self, allowed: usize, now: Instant) {

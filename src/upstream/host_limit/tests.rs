@@ -149,6 +149,44 @@ fn a_host_that_takes_so_many_for_each_second_is_given_time() {
     }
 }
 
+/// One that refuses every second request, whatever it is, looks like one that counts them for each
+/// second. When that is over, it has its speed back within a minute and a half.
+#[test]
+fn after_an_overload_all_come_back_soon() {
+    let mut host = Simulation::new(24, Duration::from_millis(20));
+    let mut number = 0;
+    host.run(Duration::from_secs(60), |_, _| {
+        number += 1;
+        number % 2 == 0
+    });
+    host.run(Duration::from_secs(90), |_, _| true);
+    host.run(Duration::from_secs(10), |_, _| true);
+    assert!(host.sent > 1000, "{} requests in ten seconds", host.sent);
+}
+
+/// Once in two seconds is little enough for a limit to be found by few refusals.
+#[test]
+fn a_host_that_takes_one_in_two_seconds_is_seldom_asked_too_soon() {
+    let mut host = Simulation::new(8, Duration::from_millis(20));
+    let mut next: Option<Instant> = None;
+    let mut takes = |_: usize, now: Instant| {
+        let good = next.is_none_or(|at| now >= at);
+        if good {
+            next = Some(now + Duration::from_secs(2));
+        }
+        good
+    };
+    host.run(Duration::from_secs(600), &mut takes);
+    host.run(Duration::from_secs(3000), &mut takes);
+    assert!(
+        host.refused * 20 <= host.sent,
+        "{} of {}",
+        host.refused,
+        host.sent
+    );
+    assert!(host.sent >= 600, "{}", host.sent);
+}
+
 #[test]
 fn after_an_outage_all_come_back_quickly() {
     let mut simulation = Simulation::new(24, SECOND / 10);
