@@ -2,12 +2,12 @@
 
 use std::hash::Hasher as _;
 
-use crc::{CRC_32_ISCSI, CRC_32_ISO_HDLC, CRC_64_NVME, Crc, Digest as CrcState, Table};
+use crc::{CRC_32_ISCSI, CRC_32_ISO_HDLC, CRC_64_NVME, Crc, Digest as CrcState};
 use md5::Digest as _;
 
-static CRC32: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISO_HDLC);
-static CRC32C: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
-static CRC64: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_NVME);
+static CRC32: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
+static CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+static CRC64: Crc<u64> = Crc::<u64>::new(&CRC_64_NVME);
 
 /// A way to make a digest, from the weakest to the strongest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,8 +119,8 @@ pub struct Hasher {
 }
 
 enum State {
-    Crc32(CrcState<'static, u32, Table<16>>, Algorithm),
-    Crc64(CrcState<'static, u64, Table<16>>),
+    Crc32(CrcState<'static, u32>, Algorithm),
+    Crc64(CrcState<'static, u64>),
     Xxh64(twox_hash::XxHash64),
     Xxh3(Box<twox_hash::XxHash3_64>),
     Md5(md5::Md5),
