@@ -7,6 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use rayon::prelude::*;
@@ -27,6 +28,9 @@ use crate::store::Store;
 use crate::store::saved::{Change, Saved};
 use crate::transfer::seals::{Seal, Seals};
 use crate::transfer::{ReadBack, hash_of};
+
+/// How often progress is shown, at most.
+const SHOW_EVERY: Duration = Duration::from_millis(200);
 
 /// What verifying needs.
 pub struct Verifier {
@@ -77,7 +81,7 @@ impl Verifier {
         download.set_verification(Some(begun.clone()));
         let root = Root::existing(download.order.dst_folder.as_ref());
         let seals = Seals::open(&self.store, &download.id);
-        let so_far = Mutex::new((begun, Vec::new()));
+        let so_far = Mutex::new((begun, Vec::new(), Instant::now()));
         let complete = (0..table.len())
             .into_par_iter()
             .filter(|&file| table.state(file) == FileState::Complete);
@@ -91,7 +95,7 @@ impl Verifier {
                 (Err(error), _) => Found::Bad(Damage::Unreadable, error.to_string()),
             };
             let mut so_far = locks::lock(&so_far);
-            let (progress, bad) = &mut *so_far;
+            let (progress, bad, shown) = &mut *so_far;
             progress.files_done += 1;
             progress.bytes_done += table.size(file);
             match found {
@@ -117,12 +121,15 @@ impl Verifier {
                     progress.note_bad(named);
                 }
             }
-            download.set_verification(Some(progress.clone()));
+            if shown.elapsed() >= SHOW_EVERY {
+                *shown = Instant::now();
+                download.set_verification(Some(progress.clone()));
+            }
         });
         if self.stopping.load(Ordering::Relaxed) {
             return;
         }
-        let (progress, bad) = so_far.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (progress, bad, _) = so_far.into_inner().unwrap_or_else(PoisonError::into_inner);
         // Before the end is told: who hears of it finds the download as it is then.
         self.take_back(download, &bad);
         self.end(download, progress);
