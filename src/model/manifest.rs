@@ -72,8 +72,8 @@ pub fn line(digest: &str, path: &str) -> String {
     format!("\\{digest}  {path}\n")
 }
 
-/// Digest and path of a line that [`line`] or coreutils wrote, in text mode or binary. None: it is
-/// no such line.
+/// Digest and path of a line that [`line()`] or coreutils wrote, in text mode or binary. None: it
+/// is no such line.
 pub fn read_line(text: &str) -> Option<(&str, String)> {
     let (text, escaped) = match text.strip_prefix('\\') {
         Some(text) => (text, true),
