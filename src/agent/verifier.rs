@@ -5,6 +5,7 @@
 //! a resume fetches these files again and puts them in the place of what is there.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use crate::base::clock;
 use crate::base::locks;
 use crate::base::system_words::words;
 use crate::base::thread_pool::{Handler, ThreadPool};
-use crate::dest::{self, Root};
+use crate::dest::{self, DestError, Root};
 use crate::model::download::Download;
 use crate::model::problem::{Code, FileProblem, Problem};
 use crate::model::state::State;
@@ -71,7 +72,8 @@ impl Verifier {
     fn verify(&self, download: &Arc<Download>) {
         let begun = download.verification();
         let (Some(mut begun), State::Complete) = (begun, download.state()) else {
-            return;
+            // It was taken back meanwhile.
+            return download.set_verification(None);
         };
         let Some(table) = restore::files(download, &self.store) else {
             return self.end(download, begun);
@@ -79,13 +81,11 @@ impl Verifier {
         let counts = table.counts();
         begun = Verification::new(begun.started_at, counts.files_complete, counts.bytes_done);
         download.set_verification(Some(begun.clone()));
-        let root = Root::existing(download.order.dst_folder.as_ref());
+        let root = self.open(download);
         let seals = Seals::open(&self.store, &download.id);
         let so_far = Mutex::new((begun, Vec::new(), Instant::now()));
-        let complete = (0..table.len())
-            .into_par_iter()
-            .filter(|&file| table.state(file) == FileState::Complete);
-        complete.for_each(|file| {
+        let is_complete = |&file: &u32| table.state(file) == FileState::Complete;
+        let each = |file: u32| {
             if self.stopping.load(Ordering::Relaxed) {
                 return;
             }
@@ -112,7 +112,9 @@ impl Verifier {
                 Found::Bad(damage, reason) => {
                     let path = table.path(file);
                     log::warn!("download {}: {path}: {reason}", download.id);
-                    bad.push((file, reason.clone()));
+                    if root.is_ok() {
+                        bad.push((file, reason.clone()));
+                    }
                     let named = BadFile {
                         path,
                         damage,
@@ -125,7 +127,15 @@ impl Verifier {
                 *shown = Instant::now();
                 download.set_verification(Some(progress.clone()));
             }
-        });
+        };
+        // On threads of its own: others' short work is not to wait behind terabytes.
+        match rayon::ThreadPoolBuilder::new().build() {
+            Ok(threads) => threads.install(|| {
+                let files = (0..table.len()).into_par_iter();
+                files.filter(is_complete).for_each(each);
+            }),
+            Err(_) => (0..table.len()).filter(is_complete).for_each(each),
+        }
         if self.stopping.load(Ordering::Relaxed) {
             return;
         }
@@ -133,6 +143,17 @@ impl Verifier {
         // Before the end is told: who hears of it finds the download as it is then.
         self.take_back(download, &bad);
         self.end(download, progress);
+    }
+
+    /// The destination, if it is the folder that the download went into: where its disk is not
+    /// mounted, nothing is known of the files.
+    fn open(&self, download: &Download) -> Result<Root, DestError> {
+        let saved = self.store.current().downloads.remove(&download.key);
+        let path = Path::new(&download.order.dst_folder);
+        match saved {
+            Some(saved) => Root::open(path, &saved.identity),
+            None => Root::existing(path),
+        }
     }
 
     fn look(&self, root: &Root, table: &FileTable, file: u32, seal: &Seal) -> Found {

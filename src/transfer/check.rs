@@ -217,10 +217,14 @@ impl Job {
             )?;
             Ok(hasher.finish().bytes)
         };
-        let parts: Vec<Vec<u8>> = (0..count)
-            .into_par_iter()
-            .map(of_part)
-            .collect::<Result<_, ReadBack>>()?;
+        // On threads of its own: others' short work is not to wait behind a long file.
+        let parts: Vec<Vec<u8>> = match rayon::ThreadPoolBuilder::new().build() {
+            Ok(threads) if count > 1 => threads.install(|| {
+                let parts = (0..count).into_par_iter().map(of_part);
+                parts.collect::<Result<_, ReadBack>>()
+            })?,
+            _ => (0..count).map(of_part).collect::<Result<_, ReadBack>>()?,
+        };
         Ok(digest(Algorithm::Md5, &parts.concat()).bytes)
     }
 

@@ -131,6 +131,26 @@ fn a_folder_is_verified_by_the_lists_in_it() {
     assert_eq!(end.code(), Some(2), "{end:?}");
 }
 
+/// As where its disk is not mounted: the folder of that name is another one.
+#[test]
+fn where_the_folder_is_another_nothing_is_taken_back() {
+    let mut rig = Rig::new(package());
+    let id = rig.create();
+    rig.complete(&id);
+    rig.agent.kill9();
+    let away = rig.dir().join("away");
+    fs::rename(rig.dst(), &away).unwrap();
+    fs::write(rig.dst(), "no folder").unwrap();
+    rig.agent.restart();
+    let record = verified(&rig, &id);
+    assert_eq!(record["state"], "complete", "{record:#}");
+    assert_eq!(record["verification"]["files_unreadable"], 5);
+    fs::remove_file(rig.dst()).unwrap();
+    fs::rename(&away, rig.dst()).unwrap();
+    let record = verified(&rig, &id);
+    assert_eq!(record["verification"]["files_bad"], Value::Array(vec![]));
+}
+
 #[test]
 fn only_what_is_complete_can_be_verified() {
     let rig = Rig::new(package());
