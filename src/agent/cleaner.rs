@@ -83,6 +83,7 @@ fn forget(store: &Store<Saved>, removal: &Removal) {
 impl Cleaner {
     /// Removes files and folders; returns what became of the completed files.
     fn clean(&self, removal: &Removal) -> Cleaned {
+        removal.download.let_go();
         let order = &removal.download.order;
         let root = match open(removal) {
             Ok(Some(root)) => root,

@@ -86,12 +86,15 @@ impl Verifier {
         let so_far = Mutex::new((begun, Vec::new(), Instant::now()));
         let is_complete = |&file: &u32| table.state(file) == FileState::Complete;
         let each = |file: u32| {
-            if self.stopping.load(Ordering::Relaxed) {
+            let stops = || self.stopping.load(Ordering::Relaxed) || download.is_gone();
+            let Some(_open) = download.open_files().filter(|_| !stops()) else {
                 return;
-            }
+            };
             let found = match (&root, &seals) {
-                (Ok(root), Ok(seals)) => self.look(root, &table, file, &seals.get(file)),
-                (Ok(root), Err(_)) => self.look(root, &table, file, &Seal::default()),
+                (Ok(root), Ok(seals)) => {
+                    Verifier::look(root, &table, file, &seals.get(file), stops)
+                }
+                (Ok(root), Err(_)) => Verifier::look(root, &table, file, &Seal::default(), stops),
                 (Err(error), _) => Found::Bad(Damage::Unreadable, error.to_string()),
             };
             let mut so_far = locks::lock(&so_far);
@@ -136,7 +139,7 @@ impl Verifier {
             }),
             Err(_) => (0..table.len()).filter(is_complete).for_each(each),
         }
-        if self.stopping.load(Ordering::Relaxed) {
+        if self.stopping.load(Ordering::Relaxed) || download.is_gone() {
             return;
         }
         let (progress, bad, _) = so_far.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -156,7 +159,13 @@ impl Verifier {
         }
     }
 
-    fn look(&self, root: &Root, table: &FileTable, file: u32, seal: &Seal) -> Found {
+    fn look(
+        root: &Root,
+        table: &FileTable,
+        file: u32,
+        seal: &Seal,
+        stops: impl Fn() -> bool,
+    ) -> Found {
         let names = table.names(file);
         let folder = match root.folder(&table.dir_components(table.dir_of(file)), false) {
             Ok(folder) => folder,
@@ -175,7 +184,6 @@ impl Verifier {
             return Found::Bad(Damage::Changed, reason);
         }
         dest::forget_cached(&opened);
-        let stops = || self.stopping.load(Ordering::Relaxed);
         match (hash_of(&opened, size, stops), seal.hash) {
             (Ok(found), Some(known)) if found == known => Found::AsSaved,
             (Ok(_), Some(_)) => {

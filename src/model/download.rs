@@ -1,6 +1,6 @@
 //! One download as its readers see it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard};
 
 use serde::Serialize;
@@ -58,6 +58,10 @@ pub struct Download {
     /// The board's, once it is on one.
     verification: RwLock<Option<Verification>>,
     manifest_file: RwLock<Option<ManifestFile>>,
+    /// It is being removed.
+    gone: AtomicBool,
+    /// Held by those who have one of its saved files open.
+    files_open: RwLock<()>,
     notifier: OnceLock<Arc<ChangeNotifier>>,
 }
 
@@ -167,6 +171,8 @@ impl Download {
             changes: AtomicU64::new(0),
             verification: RwLock::new(None),
             manifest_file: RwLock::new(None),
+            gone: AtomicBool::new(false),
+            files_open: RwLock::new(()),
             notifier: OnceLock::new(),
         }
     }
@@ -180,6 +186,24 @@ impl Download {
     pub fn set_verification(&self, found: Option<Verification>) {
         *locks::write(&self.verification) = found;
         self.changed();
+    }
+
+    /// Whether it is being removed.
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// Leave to open its saved files, until what is returned is dropped. None: it is being removed.
+    pub fn open_files(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        let held = locks::read(&self.files_open);
+        (!self.is_gone()).then_some(held)
+    }
+
+    /// It is being removed; on return nobody has a saved file of it open, whose space would not
+    /// become free.
+    pub fn let_go(&self) {
+        self.gone.store(true, Ordering::Release);
+        drop(locks::write(&self.files_open));
     }
 
     /// The list of checksums that was written.

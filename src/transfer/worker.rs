@@ -1,5 +1,6 @@
 //! What the thread pools do: one moves bytes, the others do the tasks that go before them.
 
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,15 +12,15 @@ use crate::base::thread_pool::{Handler, ThreadPool};
 use crate::model::board::Board;
 use crate::model::outcome::Outcome;
 use crate::model::problem::{Code, FileProblem};
+use crate::model::table::FileTable;
 use crate::store::saved::Change;
-use crate::transfer::open_file::Part;
 use crate::transfer::run::Run;
 use crate::transfer::seals::Seal;
 use crate::transfer::start::{self, Start, StartError, StartRequest};
 use crate::transfer::waiting::{Ticket, Waiting};
 use crate::transfer::{Job, WorkerContext, check, manifest};
 
-/// Files that wait to be hashed and stay open for it, at most.
+/// Files that wait to be hashed, at most.
 const MAX_HASHES_WAITING: usize = 64;
 
 /// What has to be done before bytes can come.
@@ -135,19 +136,26 @@ enum Check {
 /// A file that is whole and whose hash is not known.
 struct Hashing {
     run: Arc<Run>,
+    table: Arc<FileTable>,
     file: u32,
-    size: u64,
-    part: Arc<Part>,
     seal: Seal,
 }
 
 impl Hashing {
     fn work(self, context: &WorkerContext) {
-        // The run ends with its last file, whose hash is wanted all the same.
-        let hash = check::hash_of(&self.part.file, self.size, || false).ok();
-        let (Some(seals), Some(_)) = (self.run.seals(&context.store), hash) else {
+        // Not for as long as the run lasts, which ends with its last file.
+        let download = &self.run.download;
+        let Some(_open) = download.open_files() else {
             return;
         };
+        let (Some(file), Some(seals)) = (self.open(), self.run.seals(&context.store)) else {
+            return;
+        };
+        let size = self.table.size(self.file);
+        let hash = check::hash_of(&file, size, || download.is_gone()).ok();
+        if hash.is_none() {
+            return;
+        }
         let seal = Seal { hash, ..self.seal };
         if let Err(error) = seals.put(&[(self.file, seal)]) {
             log::warn!(
@@ -155,6 +163,16 @@ impl Hashing {
                 self.run.download.id
             );
         }
+    }
+}
+
+impl Hashing {
+    /// Opens the file under its name: one that waits keeps no space of a removed file.
+    fn open(&self) -> Option<File> {
+        let root = self.run.root()?;
+        let dir = self.table.dir_of(self.file);
+        let folder = self.run.folder(root, &self.table, dir).ok()?;
+        folder.open_saved(&self.table.names(self.file).last).ok()?
     }
 }
 
@@ -379,15 +397,13 @@ fn name_files(
         }
         job.table.set_verified(job.file.index, seal.verified);
         let later = job.is_to_be_hashed_later(&seal, context);
-        let part = later.then(|| job.part(context).ok()).flatten();
         let outcome = job.name(context);
-        if let (Outcome::Complete, Some(part)) = (&outcome, part) {
-            let (run, file, size) = (job.run.clone(), job.file.index, job.size());
+        if matches!(outcome, Outcome::Complete) && later {
+            let (run, table, file) = (job.run.clone(), job.table.clone(), job.file.index);
             let hashing = Hashing {
                 run,
+                table,
                 file,
-                size,
-                part,
                 seal,
             };
             hash(hashing, context);
