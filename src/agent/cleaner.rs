@@ -22,10 +22,9 @@ use crate::model::state::State;
 use crate::model::table::{FileState, FileTable, ROOT};
 use crate::store::Store;
 use crate::store::saved::{Change, Saved};
+use crate::transfer;
 use crate::transfer::ascmhl::{CHAIN as ASC_MHL_CHAIN, FOLDER as ASC_MHL_FOLDER};
-use crate::transfer::seals::{Seals, seals_name};
-use crate::transfer::start::side_name;
-use crate::transfer::sums::sums_name;
+use crate::transfer::seals::Seals;
 
 /// What cleaning up needs to know of the other downloads.
 pub struct Cleaner {
@@ -65,9 +64,8 @@ fn forget(store: &Store<Saved>, removal: &Removal) {
     let gone = Change::Gone(vec![removal.download.key]);
     match store.commit(std::slice::from_ref(&gone)) {
         Ok(()) => {
-            store.remove_side(&side_name(&removal.download.id));
-            store.remove_side(&seals_name(&removal.download.id));
-            store.remove_side(&sums_name(&removal.download.id));
+            let names = transfer::side_names(&removal.download.id);
+            names.iter().for_each(|name| store.remove_side(name));
         }
         Err(error) => {
             log::error!(

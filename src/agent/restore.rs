@@ -18,9 +18,9 @@ use crate::model::state::State;
 use crate::model::table::{Changed, FileState, FileTable, Names, Skip};
 use crate::store::Store;
 use crate::store::saved::{Partial, Saved, SavedDownload, SavedFiles};
-use crate::transfer::seals::{Seals, seals_name};
+use crate::transfer;
+use crate::transfer::seals::Seals;
 use crate::transfer::start::side_name;
-use crate::transfer::sums::sums_name;
 use crate::upstream::Package;
 
 /// How a download that was remembered is taken up again.
@@ -38,10 +38,7 @@ pub fn restore_all(saved: Saved, store: &Store<Saved>, retry_for: Duration) -> V
     let wanted: BTreeSet<String> = saved
         .downloads
         .values()
-        .flat_map(|download| {
-            let id = &download.id;
-            [side_name(id), seals_name(id), sums_name(id)]
-        })
+        .flat_map(|download| transfer::side_names(&download.id))
         .collect();
     store
         .side_names()
@@ -158,6 +155,13 @@ pub fn restore_files(
         unsettled: std::mem::take(&mut files.unsettled),
         files,
     }
+}
+
+/// How far the files of the download of this key are by all that was saved until now. None: it is
+/// gone.
+pub fn recall(key: u32, store: &Store<Saved>) -> Option<RestoredFiles> {
+    let saved = store.current().downloads.remove(&key)?;
+    Some(restore_files(&saved.id, saved.files, saved.listed, store))
 }
 
 /// A download's files, read back from disk where they rest there.

@@ -174,10 +174,7 @@ impl Syncer {
         if !self.lost.contains_key(&key) {
             return;
         }
-        let saved = self.store.current().downloads.remove(&key);
-        let recalled = saved
-            .map(|saved| restore::restore_files(&saved.id, saved.files, saved.listed, &self.store))
-            .map(Box::new);
+        let recalled = restore::recall(key, &self.store).map(Box::new);
         if recalled
             .as_ref()
             .is_none_or(|recalled| recalled.table.is_ok())

@@ -241,10 +241,9 @@ impl Verifier {
             );
             return;
         }
-        let Some(saved) = self.store.current().downloads.remove(&key) else {
+        let Some(recalled) = restore::recall(key, &self.store) else {
             return;
         };
-        let recalled = restore::restore_files(&saved.id, saved.files, saved.listed, &self.store);
         // The controller is gone only when the process ends.
         let loss = Loss::Damaged(key, problem, Box::new(recalled));
         let _ = self.losses.send(loss);

@@ -180,6 +180,11 @@ impl Server {
         self.gate.urls()
     }
 
+    /// What goes before every path; empty if nothing does.
+    pub fn base_path(&self) -> &str {
+        &self.service.base_path
+    }
+
     /// Reads the certificate and its key again, where there are any. Those that cannot be used
     /// change nothing.
     pub fn reload(&self) {

@@ -17,6 +17,7 @@ pub mod json_uint;
 pub mod listen;
 pub mod locks;
 pub mod permission;
+pub mod pieces;
 pub mod secret;
 pub mod suggest;
 pub mod system_words;

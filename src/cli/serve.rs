@@ -201,7 +201,6 @@ impl Engine {
 /// A running agent.
 pub struct Serving {
     token_file: Option<PathBuf>,
-    base_path: String,
     api: api::Server,
     engine: Engine,
 }
@@ -242,7 +241,6 @@ impl Serving {
             warn_of_plain_http(&options.listen);
         }
         let engine = Engine::start(&setup, |_, _| Ok(()))?;
-        let base_path = options.base_path.clone();
         let config = api::Config {
             listen: options.listen,
             socket_group: options.socket_group,
@@ -256,7 +254,6 @@ impl Serving {
             .map_err(|error| ServeError::Start(error.to_string()))?;
         Ok(Serving {
             token_file: options.token_file,
-            base_path,
             api,
             engine,
         })
@@ -269,7 +266,7 @@ impl Serving {
 
     /// What goes before every path; empty if nothing does.
     pub fn base_path(&self) -> &str {
-        &self.base_path
+        self.api.base_path()
     }
 
     /// Reads token and certificate again, as SIGHUP asks. What cannot be read stays what it was.

@@ -4,19 +4,18 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex};
 
 use crate::base::base64;
 use crate::base::digest::{Algorithm, Hasher};
 use crate::base::locks;
+use crate::base::pieces;
 use crate::base::thread_pool::{Handler, ThreadPool};
 
 /// A file up to this size is read before its first answer, in bytes; a larger one beside it, so
 /// that its first byte does not wait.
 const AT_ONCE: u64 = 32 << 20;
-/// Bytes that are read at once.
-const PIECE: usize = 256 << 10;
 /// Digests that are kept, at most; a hundred bytes each.
 const MAX_KEPT: usize = 1 << 20;
 
@@ -103,16 +102,11 @@ fn keep(known: &Mutex<Known>, id: Id, stamp: Stamp, digest: Option<[u8; 32]>) {
 /// The SHA-256 of an open file; None if it changes meanwhile.
 fn sha256(file: &File, stamp: Stamp) -> io::Result<Option<[u8; 32]>> {
     let mut hasher = Hasher::new(Algorithm::Sha256);
-    let mut buffer = vec![0; usize::try_from(stamp.size).unwrap_or(PIECE).clamp(1, PIECE)];
-    let mut at = 0;
-    loop {
-        let read = file.read_at(&mut buffer, at)?;
-        if read == 0 {
-            break;
-        }
-        hasher.update(&buffer[..read]);
-        at += read as u64;
-    }
+    // A byte more than there was shows that it grew.
+    let at = pieces::read(file, 0, stamp.size.saturating_add(1), |piece| {
+        hasher.update(piece);
+        Ok::<_, io::Error>(())
+    })?;
     let is_same = at == stamp.size && identify(file)?.1 == stamp;
     let digest = hasher.finish().bytes.try_into().ok();
     Ok(digest.filter(|_| is_same))

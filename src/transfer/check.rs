@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
@@ -12,7 +11,7 @@ use super::seals::Seal;
 use super::verdict::failed_with;
 use super::{Job, WorkerContext};
 use crate::base::digest::{Algorithm, Digest, Hasher, digest};
-use crate::base::display::clean;
+use crate::base::pieces;
 use crate::dest::{self, FileIdentity};
 use crate::model::manifest::Manifest;
 use crate::model::outcome::Outcome;
@@ -22,8 +21,6 @@ use crate::upstream::Expected;
 /// A file up to this size is read back by the worker that fetched it, in bytes: that takes less
 /// than handing it over.
 const SHORT: u64 = 1 << 20;
-/// Bytes that are read at once.
-const PIECE: usize = 256 << 10;
 /// So many part sizes are tried at most, since each takes a reading of the whole file.
 const MAX_PART_SIZES: usize = 8;
 const MIB: u64 = 1 << 20;
@@ -131,6 +128,8 @@ impl Job {
             .map(Manifest::algorithm);
         let told = expected.and_then(|expected| match expected {
             Expected::Digest { digest, .. } => Some(digest.algorithm),
+            // The one reading of the file does for an upload in one part.
+            Expected::Parts { count: 1, .. } => Some(Algorithm::Md5),
             Expected::Parts { .. } => None,
         });
         let is_read = manifest.is_some() || expected.is_some() || self.size() <= SHORT;
@@ -181,7 +180,7 @@ impl Job {
             Expected::Parts { md5, count } => {
                 let known = habits.part_size.load(Ordering::Relaxed);
                 for part_size in part_sizes(self.size(), *count, known) {
-                    if self.parts_md5(file, part_size)? == *md5 {
+                    if self.parts_md5(file, part_size, found)? == *md5 {
                         habits.part_size.store(part_size, Ordering::Relaxed);
                         seal.verified = Some(Algorithm::Md5);
                         break;
@@ -200,10 +199,20 @@ impl Job {
         Ok(hashers.into_iter().map(Hasher::finish).collect())
     }
 
-    /// The MD5 of the MD5s of the file's parts of this size. Parts are read side by side.
-    fn parts_md5(&self, file: &File, part_size: u64) -> Result<Vec<u8>, ReadBack> {
+    /// The MD5 of the MD5s of the file's parts of this size, which are read side by side; `found`
+    /// has the whole file's MD5 where that is its one part.
+    fn parts_md5(
+        &self,
+        file: &File,
+        part_size: u64,
+        found: &[Digest],
+    ) -> Result<Vec<u8>, ReadBack> {
         let size = self.size();
-        let count = size.div_ceil(part_size).max(1);
+        let whole = found.iter().find(|found| found.algorithm == Algorithm::Md5);
+        if let Some(whole) = whole.filter(|_| part_size >= size) {
+            return Ok(digest(Algorithm::Md5, &whole.bytes).bytes);
+        }
+        let count = size.div_ceil(part_size);
         let of_part = |index: u64| {
             let start = index * part_size;
             let mut hasher = Hasher::new(Algorithm::Md5);
@@ -219,11 +228,11 @@ impl Job {
         };
         // On threads of its own: others' short work is not to wait behind a long file.
         let parts: Vec<Vec<u8>> = match rayon::ThreadPoolBuilder::new().build() {
-            Ok(threads) if count > 1 => threads.install(|| {
+            Ok(threads) => threads.install(|| {
                 let parts = (0..count).into_par_iter().map(of_part);
                 parts.collect::<Result<_, ReadBack>>()
             })?,
-            _ => (0..count).map(of_part).collect::<Result<_, ReadBack>>()?,
+            Err(_) => (0..count).map(of_part).collect::<Result<_, ReadBack>>()?,
         };
         Ok(digest(Algorithm::Md5, &parts.concat()).bytes)
     }
@@ -236,18 +245,10 @@ impl Job {
         if fails {
             progress.mismatches = 0;
         }
-        self.start_over(&mut progress);
-        drop(progress);
         let message = "what arrived does not have the checksum that the server tells";
-        let path = clean(&self.table.path(self.file.index));
-        log::warn!(
-            "download {}: {path} starts over: {message}",
-            self.run.download.id
-        );
-        if let Err(outcome) = self.journal_reset(context) {
+        if let Err(outcome) = self.begin_anew(progress, message, context) {
             return outcome;
         }
-        self.file.forget_address();
         match fails {
             true => failed_with(
                 Code::ChecksumMismatch,
@@ -289,7 +290,7 @@ fn number(digest: &Digest) -> Option<u64> {
     (digest.algorithm == Algorithm::Xxh3).then(|| u64::from_be_bytes(bytes))
 }
 
-/// Reads the bytes from `start` to `end` of a file, piece by piece.
+/// Reads the bytes from `start` to `end` of a file, which must all be there.
 fn read_through(
     file: &File,
     start: u64,
@@ -297,22 +298,17 @@ fn read_through(
     is_halted: impl Fn() -> bool,
     mut piece: impl FnMut(&[u8]),
 ) -> Result<(), ReadBack> {
-    let room = usize::try_from(end - start).unwrap_or(PIECE).min(PIECE);
-    let mut buffer = vec![0; room];
-    let mut at = start;
-    while at < end {
+    let read = pieces::read(file, start, end, |bytes| {
         if is_halted() {
             return Err(ReadBack::Halted);
         }
-        let most = usize::try_from(end - at).unwrap_or(room).min(room);
-        let read = file.read_at(&mut buffer[..most], at)?;
-        if read == 0 {
-            return Err(ReadBack::Failed(io::ErrorKind::UnexpectedEof.into()));
-        }
-        piece(&buffer[..read]);
-        at += read as u64;
+        piece(bytes);
+        Ok(())
+    })?;
+    match read == end - start {
+        true => Ok(()),
+        false => Err(ReadBack::Failed(io::ErrorKind::UnexpectedEof.into())),
     }
-    Ok(())
 }
 
 /// The part sizes that a file of `size` bytes in `count` parts may have been uploaded in: the

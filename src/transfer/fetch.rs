@@ -1,6 +1,6 @@
 //! From a range to bytes in the `.part`: ask, check the answer, copy.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
 use super::copy::Copying;
@@ -280,19 +280,33 @@ impl Job {
             return Outcome::StartedOver;
         }
         let failed_now = progress.changes.add(Instant::now());
-        self.start_over(&mut progress);
-        drop(progress);
-        self.log_start_over(message);
-        if let Err(outcome) = self.journal_reset(context) {
+        if let Err(outcome) = self.begin_anew(progress, message, context) {
             return outcome;
         }
-        self.file.forget_address();
         if failed_now {
             return failed(&format!(
                 "{message}; it was started over twice; ask the sender"
             ));
         }
         Outcome::Again(message.to_owned())
+    }
+
+    /// Forgets what is in place of the file, here and in the journal, and says why.
+    ///
+    /// # Errors
+    /// The journal cannot be written: it is still owed.
+    pub(super) fn begin_anew(
+        &self,
+        mut progress: MutexGuard<'_, Progress>,
+        why: &str,
+        context: &WorkerContext,
+    ) -> Result<(), Outcome> {
+        self.start_over(&mut progress);
+        drop(progress);
+        self.log_start_over(why);
+        self.journal_reset(context)?;
+        self.file.forget_address();
+        Ok(())
     }
 
     fn log_start_over(&self, why: &str) {

@@ -8,7 +8,6 @@ use std::path::Path;
 use super::ascmhl::{self, Entry};
 use super::check::{ReadBack, digest_of};
 use super::run::Run;
-use super::sums::Sums;
 use super::{WorkerContext, part_free};
 use crate::base::clock;
 use crate::base::digest::{Algorithm, Digest};
@@ -75,10 +74,10 @@ fn sums(
     manifest: Manifest,
     context: &WorkerContext,
 ) -> Result<Vec<(String, u32, Digest)>, DestError> {
-    let kept = Sums::open(&context.store, &run.download.id, manifest);
+    let kept = run.sums(&context.store);
     let mut sums = Vec::new();
     for file in (0..table.len()).filter(|&file| table.state(file) == FileState::Complete) {
-        let known = kept.as_ref().ok().and_then(|sums| sums.get(file));
+        let known = kept.and_then(|sums| sums.get(file));
         let found = match known {
             Some(known) => known,
             None => read_anew(run, root, table, file, manifest.algorithm())?,
@@ -170,8 +169,7 @@ fn read_anew(
 ) -> Result<Digest, DestError> {
     let path = table.path(file);
     let fail = |why: String| DestError::Other(format!("{path} cannot be read back: {why}"));
-    let folder = run.folder(root, table, table.dir_of(file))?;
-    let opened = folder.open_saved(&table.names(file).last)?;
+    let opened = run.open_saved(root, table, file)?;
     let opened = opened.ok_or_else(|| fail("it is not there any more".into()))?;
     digest_of(&opened, table.size(file), algorithm, || run.is_halted()).map_err(|error| match error
     {

@@ -56,6 +56,15 @@ const BLOCK: u64 = 64 << 10;
 /// shortly.
 const LARGE: u64 = 1 << 20;
 
+/// The names of all files beside `downloads.json` that belong to a download.
+pub fn side_names(id: &str) -> [String; 3] {
+    [
+        start::side_name(id),
+        seals::seals_name(id),
+        sums::sums_name(id),
+    ]
+}
+
 /// What a thread works with.
 pub struct WorkerContext {
     pub client: Client,

@@ -1,6 +1,7 @@
 //! One stretch of transferring of one download: from its start or resume to its pause, error or
 //! end.
 
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
@@ -130,6 +131,20 @@ impl Run {
     /// The open destination.
     pub fn root(&self) -> Option<&Arc<Root>> {
         self.root.get()
+    }
+
+    /// Opens a file under its final name, for reading. None: there is none.
+    ///
+    /// # Errors
+    /// It cannot be opened, or its folder cannot.
+    pub(super) fn open_saved(
+        &self,
+        root: &Root,
+        table: &FileTable,
+        file: u32,
+    ) -> Result<Option<File>, DestError> {
+        let folder = self.folder(root, table, table.dir_of(file))?;
+        folder.open_saved(&table.names(file).last)
     }
 
     /// Until what is returned is dropped, nobody else writes the list of checksums.

@@ -1,6 +1,5 @@
 //! What the thread pools do: one moves bytes, the others do the tasks that go before them.
 
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -148,7 +147,10 @@ impl Hashing {
         let Some(_open) = download.open_files() else {
             return;
         };
-        let (Some(file), Some(seals)) = (self.open(), self.run.seals(&context.store)) else {
+        // Under its name, so that one which waits keeps no space of a removed file.
+        let root = self.run.root();
+        let file = root.and_then(|root| self.run.open_saved(root, &self.table, self.file).ok()?);
+        let (Some(file), Some(seals)) = (file, self.run.seals(&context.store)) else {
             return;
         };
         let size = self.table.size(self.file);
@@ -163,16 +165,6 @@ impl Hashing {
                 self.run.download.id
             );
         }
-    }
-}
-
-impl Hashing {
-    /// Opens the file under its name: one that waits keeps no space of a removed file.
-    fn open(&self) -> Option<File> {
-        let root = self.run.root()?;
-        let dir = self.table.dir_of(self.file);
-        let folder = self.run.folder(root, &self.table, dir).ok()?;
-        folder.open_saved(&self.table.names(self.file).last).ok()?
     }
 }
 

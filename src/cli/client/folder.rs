@@ -3,19 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Component, Path};
 
 use rayon::prelude::*;
 
 use super::{complain, print};
 use crate::base::digest::{Algorithm, Digest, Hasher, unhex};
+use crate::base::pieces;
 use crate::base::system_words::words;
 use crate::cli::human;
+use crate::dest;
 use crate::model::manifest::{self, Manifest};
+use crate::transfer::ascmhl;
 
-/// Bytes that are read at once.
-const PIECE: usize = 256 << 10;
 /// Longer lists are not read, in bytes.
 const MAX_LIST: u64 = 1 << 30;
 
@@ -81,16 +82,14 @@ fn look(folder: &Path, path: &str, digest: &Digest) -> Option<String> {
 }
 
 fn digest_of(path: &Path, algorithm: Algorithm) -> io::Result<Digest> {
-    let mut file = File::open(path)?;
-    crate::dest::forget_cached(&file);
+    let file = File::open(path)?;
+    dest::forget_cached(&file);
     let mut hasher = Hasher::new(algorithm);
-    let mut buffer = vec![0; PIECE];
-    loop {
-        match io::Read::read(&mut file, &mut buffer)? {
-            0 => return Ok(hasher.finish()),
-            read => hasher.update(&buffer[..read]),
-        }
-    }
+    pieces::read(&file, 0, u64::MAX, |piece| {
+        hasher.update(piece);
+        Ok::<_, io::Error>(())
+    })?;
+    Ok(hasher.finish())
 }
 
 /// All that the folder's lists hold; of a file that several name, the last one counts.
@@ -120,7 +119,7 @@ fn lists(folder: &Path) -> io::Result<Listed> {
     generations.sort();
     for path in generations {
         if let Some(text) = read(&path)? {
-            listed.extend(crate::transfer::ascmhl::read(&text));
+            listed.extend(ascmhl::read(&text));
         }
     }
     Ok(listed)
@@ -133,6 +132,6 @@ fn read(path: &Path) -> io::Result<Option<String>> {
         Err(error) => return Err(error),
     };
     let mut text = String::new();
-    io::Read::read_to_string(&mut io::Read::take(file, MAX_LIST), &mut text)?;
+    file.take(MAX_LIST).read_to_string(&mut text)?;
     Ok(Some(text))
 }
