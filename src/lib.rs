@@ -34,7 +34,7 @@
 //! | `checksums` (pool) | a whole file that is long, to be compared or to have its hash kept | a report |
 //! | `verifier` (a pool of one) | a complete download to be read back; it shares the reading with rayon's threads | a loss, where files are not as saved |
 //! | `cleaner` (a pool of one) | a [`Removal`](agent::messages::Removal) | what it removed |
-//! | `live-settings` | a change of the settings, the next change of the schedule | the number of workers to the controller, the rate to the limiter |
+//! | `live-settings` | a change of the settings, the next change of the schedule | the number of workers to the controller, the rate to the limiter; downloads whose verification is due to the `verifier` |
 //! | `hook-…` | a download that ended | nothing; it runs the user's program |
 //!
 //! Pools grow with their work and shrink to nothing when idle, so that an agent at rest has few

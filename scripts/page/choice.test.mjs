@@ -75,11 +75,18 @@ test('the speed of all is limited from the page', async () => {
   await settings.getByText('The limit is a number such as 2.5').waitFor();
   await settings.getByLabel(/Speed limit/).fill('2,5');
   await settings.getByLabel(/Connections/).fill('4');
+  await settings.getByLabel(/List of checksums/).selectOption('ASC Media Hash List');
+  await settings.getByLabel(/Verify complete/).fill('0');
+  await settings.getByRole('button', { name: 'Save' }).click();
+  await settings.getByText('Days are a whole number').waitFor();
+  await settings.getByLabel(/Verify complete/).fill('30');
   await settings.getByRole('button', { name: 'Save' }).click();
   await page.locator('#list-msg').getByText('All downloads together are held to 2.5 MB/s, and 4 connections at the most.').waitFor();
   const now = await (await fetch(`${agent.url}/api/v1/settings`)).json();
   assert.equal(now.rate_limit, 2_500_000);
   assert.equal(now.workers, 4);
+  assert.equal(now.manifest, 'ascmhl');
+  assert.equal(now.verify_every_days, 30);
   // Under a schedule it is the limit in force that is told, and only what was changed is set.
   const week = { days: ['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'], from: '00:00', to: '24:00', utc_offset: '+00:00', rate_limit: 1_000_000 };
   const set = (fields) => fetch(`${agent.url}/api/v1/settings`, { method: 'PUT', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(fields) });

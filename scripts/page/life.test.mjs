@@ -64,6 +64,10 @@ test('from a wrong password to files that stay', async () => {
   assert.equal(await card(page, 'Dailies 14').getByRole('row').count(), 1 + 5);
   assert.equal(await card(page, 'Dailies 14').getByRole('progressbar').count(), 0);
 
+  await button(page, 'Dailies 14', 'Verify').click();
+  await says(page, 'Dailies 14', /^Verified /);
+  assert.equal((await downloads(agent.url))[0].verification.files_done, 5);
+
   await button(page, 'Dailies 14', 'Delete').click();
   assert.ok(await page.getByLabel('Keep the files').isChecked());
   await picture(page, 'delete-desk-light');

@@ -5,11 +5,13 @@ use std::io;
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
 use crate::agent::alarm::Alarm;
 use crate::agent::messages::Command;
+use crate::agent::verifications::Verifications;
 use crate::base::clock::{self, Timestamp};
 use crate::base::locks;
 use crate::model::settings::{Defaults, Settings, SettingsOverrides};
@@ -25,11 +27,14 @@ const TRICKLE: u64 = 16 << 10;
 /// Even then: a small file need not wait for a large one.
 const FEWEST: usize = 2;
 
+const A_DAY: Duration = Duration::from_secs(86_400);
+
 /// Settings that are in force, by what was set, the flags and the time of the week.
 pub struct LiveSettings {
     store: Arc<Store<Saved>>,
     context: Arc<WorkerContext>,
     pools: Arc<Pools>,
+    verifications: Arc<Verifications>,
     commands: Sender<Command>,
     defaults: Defaults,
     said: Mutex<SettingsOverrides>,
@@ -39,24 +44,25 @@ pub struct LiveSettings {
 }
 
 impl LiveSettings {
-    /// Puts the settings in force, and starts a thread that follows the schedule. `said` is what
-    /// was remembered.
+    /// Puts the settings in force, and starts a thread that follows the schedule and begins the
+    /// verifications that are due. `said` is what was remembered.
     ///
     /// # Errors
     /// The system refuses a thread or a timer.
     pub fn start(
-        store: Arc<Store<Saved>>,
         context: Arc<WorkerContext>,
         pools: Arc<Pools>,
+        verifications: Arc<Verifications>,
         commands: Sender<Command>,
         defaults: Defaults,
         said: SettingsOverrides,
     ) -> io::Result<Arc<LiveSettings>> {
         note_ignored(&said, defaults);
         let live_settings = Arc::new(LiveSettings {
-            store,
+            store: context.store.clone(),
             context,
             pools,
+            verifications,
             commands,
             defaults,
             said: Mutex::new(said),
@@ -101,11 +107,22 @@ impl LiveSettings {
 
     fn follow(&self) {
         loop {
-            if let Err(error) = self.alarm.wait(self.apply(clock::now())) {
+            let now = clock::now();
+            let next = [self.apply(now), self.verify_due(now)];
+            if let Err(error) = self.alarm.wait(next.into_iter().flatten().min()) {
                 log::error!("the schedule is not followed any more: {error}");
                 return;
             }
         }
+    }
+
+    /// Begins the verifications that are due. Returns when to look again: a download that will be
+    /// complete tomorrow is not due before the day after.
+    fn verify_due(&self, now: Timestamp) -> Option<Timestamp> {
+        let every = self.settings().verify_every_days?;
+        let next = self.verifications.begin_due(now, every);
+        let tomorrow = now.after(A_DAY);
+        Some(next.map_or(tomorrow, |next| next.min(tomorrow)))
     }
 
     /// Puts in force what holds now. Returns when that may be something else.
@@ -116,6 +133,7 @@ impl LiveSettings {
         let rate = settings.effective_rate_limit.0;
         let workers = useful(settings.workers, rate);
         self.context.limit.set(rate);
+        self.verifications.limit.set(settings.verify_rate.0);
         self.context.slots.set(workers);
         self.pools.raise_limit(workers);
         // The controller is gone only when the process ends.

@@ -12,10 +12,10 @@ use crate::agent::claims::Claims;
 use crate::agent::live_settings::LiveSettings;
 use crate::agent::messages::{Command, NewDownload, Prepared};
 use crate::agent::restore;
+use crate::agent::verifications::Verifications;
 use crate::agent::{Agent, AgentStats, Deleted, Inspected, Refusal, Which};
 use crate::base::clock;
 use crate::base::secret::Secret;
-use crate::base::thread_pool::ThreadPool;
 use crate::dest::Owner;
 use crate::dest::{self, Root};
 use crate::model::board::Board;
@@ -26,7 +26,6 @@ use crate::model::request::DownloadRequest;
 use crate::model::settings::{Settings, SettingsOverrides};
 use crate::model::state::State;
 use crate::model::table::FileTable;
-use crate::model::verification::Verification;
 use crate::store::Store;
 use crate::store::saved::{Change, Saved, SavedDownload, SavedFiles};
 use crate::transfer::WorkerContext;
@@ -43,7 +42,7 @@ pub struct LocalAgent {
     pub commands: Sender<Command>,
     pub live_settings: Arc<LiveSettings>,
     pub claims: Arc<Claims>,
-    pub verifier: ThreadPool<Arc<Download>>,
+    pub verifications: Arc<Verifications>,
     /// Set when the agent stops: no POST waits for its link any longer.
     pub stopping: Arc<AtomicBool>,
 }
@@ -136,6 +135,7 @@ impl Agent for LocalAgent {
         if let Some(text) = folder.to_str() {
             order.dst_folder = text.to_owned();
         }
+        order.options.default_to(&self.settings());
         // Told before the server is asked; the controller looks again when the answer is there.
         let duplicate = self
             .board
@@ -181,10 +181,20 @@ impl Agent for LocalAgent {
     }
 
     fn pause(&self, id: &str) -> Result<Arc<Download>, Refusal> {
+        if let Some(download) = self.board.find(id)
+            && self.verifications.pause(&download)?
+        {
+            return Ok(download);
+        }
         self.change_state(id, State::Paused)
     }
 
     fn resume(&self, id: &str) -> Result<Arc<Download>, Refusal> {
+        if let Some(download) = self.board.find(id)
+            && self.verifications.resume(&download)?
+        {
+            return Ok(download);
+        }
         self.change_state(id, State::Transferring)
     }
 
@@ -211,22 +221,7 @@ impl Agent for LocalAgent {
 
     fn verify(&self, id: &str) -> Result<Arc<Download>, Refusal> {
         let download = self.board.find(id).ok_or(Refusal::DownloadNotFound)?;
-        let state = download.state();
-        if state != State::Complete {
-            let action = "verified";
-            return Err(Refusal::InvalidTransition { state, action });
-        }
-        let counts = download.counts().unwrap_or_default();
-        let begun = Verification::new(clock::now(), counts.files_complete, counts.bytes_done);
-        if !download.begin_verification(begun.clone()) {
-            return Ok(download);
-        }
-        let change = Change::Verification(download.key, Box::new(begun));
-        if let Err(error) = self.store.commit(&[change]) {
-            download.set_verification(None);
-            return Err(Refusal::StateUnwritable(error.to_string()));
-        }
-        self.verifier.send(download.clone());
+        self.verifications.begin(&download)?;
         Ok(download)
     }
 
@@ -411,6 +406,7 @@ fn saved(new: &NewDownload) -> SavedDownload {
         deleting: None,
         manifest_file: None,
         verification: None,
+        verified_to: None,
         files: SavedFiles::default(),
     }
 }

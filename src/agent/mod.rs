@@ -15,6 +15,7 @@ pub mod messages;
 pub mod restore;
 pub mod syncer;
 pub mod throughput;
+pub mod verifications;
 pub mod verifier;
 
 use std::sync::Arc;
@@ -138,10 +139,14 @@ pub trait Agent: Send + Sync {
     /// A definite refusal; a transient fault upstream is none.
     fn create(&self, order: DownloadRequest) -> Result<Arc<Download>, Refusal>;
 
+    /// Pauses the transfer, or the verification of a complete download.
+    ///
     /// # Errors
     /// `DownloadNotFound`, `InvalidTransition` from `complete` and `error`.
     fn pause(&self, id: &str) -> Result<Arc<Download>, Refusal>;
 
+    /// Lets the transfer go on, or the verification of a complete download.
+    ///
     /// # Errors
     /// `DownloadNotFound`, `InvalidTransition` from `complete`, `Duplicate` from `error` while its
     /// link goes into its folder again.
@@ -155,7 +160,7 @@ pub trait Agent: Send + Sync {
     fn change_all(&self, from: &[State], to: State) -> Result<Vec<String>, Refusal>;
 
     /// Begins to read the files of a complete download back, and answers at once; what is found is
-    /// in its summary. One that is being read already goes on.
+    /// in its summary. One that is being read already goes on, also where that was paused.
     ///
     /// # Errors
     /// `DownloadNotFound`, `InvalidTransition` from any other state, `StateUnwritable`.

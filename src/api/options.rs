@@ -8,7 +8,7 @@ use crate::model::request::RequestOptions;
 use crate::model::selection::{MAX_FILE_IDS, MAX_PATTERNS, PatternError};
 
 /// The fields' names.
-pub const NAMES: [&str; 11] = [
+pub const NAMES: [&str; 12] = [
     "create_package_folder",
     "file_ids",
     "include",
@@ -20,6 +20,7 @@ pub const NAMES: [&str; 11] = [
     "chunk_size",
     "verify",
     "manifest",
+    "windows_names",
 ];
 
 /// The largest integer that every JSON reader has exactly (RFC 8259, 6).
@@ -54,7 +55,11 @@ pub fn take(options: &mut RequestOptions, name: &str, value: Value) -> Result<bo
             let bytes = integer(name, &value, CHUNKS.0, CHUNKS.1)?;
             options.chunk_size = Some(bytes.unsigned_abs());
         }
-        "manifest" => options.manifest = Some(manifest(&value)?),
+        "manifest" => {
+            options.manifest = manifest(&value)?;
+            options.no_manifest = options.manifest.is_none();
+        }
+        "windows_names" => options.windows_names = Some(boolean(name, &value)?),
         "verify" => options.verify = Some(boolean(name, &value)?),
         _ => return Ok(false),
     }
@@ -82,11 +87,16 @@ pub fn priority(value: &Value) -> Result<i32, ApiError> {
     integer("priority", value, -1000, 1000).map(|number| number as i32)
 }
 
-fn manifest(value: &Value) -> Result<Manifest, ApiError> {
+/// None for `none`.
+fn manifest(value: &Value) -> Result<Option<Manifest>, ApiError> {
     let names = Manifest::ALL.map(|(name, _)| name).join(", ");
-    let refused = || ApiError::invalid_request(format!("\"manifest\" must be one of {names}"));
-    let name = value.as_str().ok_or_else(refused)?;
-    Manifest::from_name(name).ok_or_else(refused)
+    let refused =
+        || ApiError::invalid_request(format!("\"manifest\" must be one of {names}, or none"));
+    match value.as_str() {
+        Some("none") => Ok(None),
+        Some(name) => Manifest::from_name(name).map(Some).ok_or_else(refused),
+        None => Err(refused()),
+    }
 }
 
 fn boolean(name: &str, value: &Value) -> Result<bool, ApiError> {

@@ -7,6 +7,16 @@ use super::error::ApiError;
 use super::fields;
 use crate::model::settings::SettingsOverrides;
 
+const NAMES: [&str; 7] = [
+    "rate_limit",
+    "workers",
+    "schedule",
+    "manifest",
+    "verify_rate",
+    "verify_every_days",
+    "windows_names",
+];
+
 /// Reads what is to be set; what is not there stays as it is.
 ///
 /// # Errors
@@ -18,10 +28,11 @@ pub fn read(body: &[u8]) -> Result<SettingsOverrides, ApiError> {
             "rate_limit" => said.rate_limit = Some(field(&name, value)?),
             "workers" => said.workers = Some(field(&name, value)?),
             "schedule" => said.schedule = Some(field(&name, value)?),
-            _ => {
-                let known = ["rate_limit", "workers", "schedule"];
-                return Err(fields::unknown(&name, &known, "settings are"));
-            }
+            "manifest" => said.manifest = Some(field(&name, value)?),
+            "verify_rate" => said.verify_rate = Some(field(&name, value)?),
+            "verify_every_days" => said.verify_every_days = Some(field(&name, value)?),
+            "windows_names" => said.windows_names = Some(field(&name, value)?),
+            _ => return Err(fields::unknown(&name, &NAMES, "settings are")),
         }
     }
     Ok(said)

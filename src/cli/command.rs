@@ -7,6 +7,7 @@ use crate::base::listen::{Address, TlsFiles};
 use crate::base::secret::Secret;
 use crate::model::request::{IfExists, RequestOptions};
 use crate::model::schedule::Rate;
+use crate::model::settings::Days;
 use crate::model::state::State;
 use crate::share::Options as Share;
 
@@ -47,6 +48,8 @@ pub struct Serve {
     pub tls: Option<TlsFiles>,
     pub state_dir: PathBuf,
     pub transfers: Transfers,
+    pub verify_rate: Rate,
+    pub verify_every_days: Option<Days>,
     /// `LINK_BASE=API_BASE` pairs, as given.
     pub origins: Vec<String>,
     pub token_file: Option<PathBuf>,

@@ -180,9 +180,11 @@ impl Verb {
                 &["Of an ID its end, as ls shows it, or its beginning is enough."]
             }
             Verb::Settings => &[
-                "Settings are rate-limit=RATE (rate-limit=10M, rate-limit=none) and workers=N. \
-                 What is set so survives a \
-                 restart, and wins over the flags of haul serve.",
+                "Settings are rate-limit=RATE (rate-limit=10M, rate-limit=none), workers=N, \
+                 manifest=KIND (the list of checksums of downloads that do not say which: sha256, \
+                 xxh64, blake3, ascmhl or none), windows-names=BOOL, verify-rate=RATE and \
+                 verify-every-days=N (or none). What is set so survives a restart, and wins over \
+                 the flags of haul serve.",
             ],
             _ => &[],
         }
@@ -301,6 +303,12 @@ pub const FLAGS: &[Flag] = &[
          It has 10 minutes, and runs at most once"),
     flag(Verb::Serve, "on-error", "PROGRAM", "HAUL_ON_ERROR", "",
         "The same when a download fails; HAUL_ERROR_CODE and HAUL_ERROR_MESSAGE say why"),
+    flag(Verb::Serve, "verify-rate", "RATE", "HAUL_VERIFY_RATE", "",
+        "Bytes per second that verifying may read from the disks, all downloads together (default: \
+         no limit)"),
+    flag(Verb::Serve, "verify-every-days", "DAYS", "HAUL_VERIFY_EVERY_DAYS", "",
+        "Verify complete downloads so many days after they were complete, or were last verified: 1 \
+         to 3650 (default: only when asked for)"),
     flag(Verb::Share, "listen", "HOST:PORT", "HAUL_LISTEN", "127.0.0.1:9090",
         "Where the folder is served; port 0 takes a free one"),
     flag(Verb::Share, "name", "NAME", "HAUL_NAME", "",
@@ -357,7 +365,11 @@ pub const FLAGS: &[Flag] = &[
     also(&[Verb::Add], flag(Verb::Get, "chunk-size", "BYTES", "HAUL_CHUNK_SIZE", "",
         "The size of a large file's ranges, 1048576 to 1073741824 (default: adapted)")),
     also(&[Verb::Add], flag(Verb::Get, "manifest", "KIND", "HAUL_MANIFEST", "",
-        "Leave a list of checksums beside the files: sha256, xxh64, blake3 or ascmhl")),
+        "Leave a list of checksums beside the files: sha256, xxh64, blake3, ascmhl or none (default: \
+         none, or what the agent's settings name)")),
+    also(&[Verb::Add], flag(Verb::Get, "windows-names", "BOOL", "HAUL_WINDOWS_NAMES", "",
+        "true: give files names that Windows can hold, whatever the disk is (default: only on such \
+         disks)")),
     also(&[Verb::Add], flag(Verb::Get, "verify", "BOOL", "HAUL_VERIFY", "",
         "true: hold files against the checksums that servers tell (default); false: do not")),
     flag(Verb::Get, "json", "", "HAUL_JSON", "",

@@ -160,6 +160,7 @@ impl<'a> Given<'a> {
                 "the pattern {pattern:?} is malformed: {error}"
             )));
         }
+        let manifest = self.one("manifest", values::manifest)?;
         let id = |text: &str| values::integer(text, 0, u32::MAX - 1);
         Ok(RequestOptions {
             selection,
@@ -172,7 +173,9 @@ impl<'a> Given<'a> {
             bypass_package_quarantine: self.one("bypass-package-quarantine", values::boolean)?,
             chunk_size: self.one("chunk-size", |text| values::integer(text, 1 << 20, 1 << 30))?,
             verify: self.one("verify", values::boolean)?,
-            manifest: self.one("manifest", values::manifest)?,
+            no_manifest: matches!(manifest, Some(None)),
+            manifest: manifest.flatten(),
+            windows_names: self.one("windows-names", values::boolean)?,
         })
     }
 
@@ -207,6 +210,8 @@ impl<'a> Given<'a> {
             tls: self.tls()?,
             state_dir: self.state_dir()?,
             transfers: self.transfers()?,
+            verify_rate: self.one("verify-rate", values::rate)?.unwrap_or_default(),
+            verify_every_days: self.one("verify-every-days", values::days)?,
             origins: self.list("origin")?,
             token_file: self.path("token-file")?,
             base_path: self

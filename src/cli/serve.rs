@@ -19,6 +19,7 @@ use crate::agent::local::LocalAgent;
 use crate::agent::messages::Command;
 use crate::agent::restore::restore_all;
 use crate::agent::syncer::{self, Loss, Lost};
+use crate::agent::verifications::Verifications;
 use crate::agent::verifier::{self, Verifier};
 use crate::api;
 use crate::base::exit_on_panic::exit_on_panic;
@@ -30,11 +31,13 @@ use crate::model::board::Board;
 use crate::model::download::Download;
 use crate::model::link::Origins;
 use crate::model::problem::Problem;
-use crate::model::settings::{Defaults, MAX_WORKERS};
+use crate::model::schedule::Rate;
+use crate::model::settings::{Days, Defaults, MAX_WORKERS};
 use crate::model::state::State;
 use crate::store::saved::Saved;
 use crate::store::{Store, StoreError};
 use crate::transfer::WorkerContext;
+use crate::transfer::rate_limiter::RateLimiter;
 use crate::transfer::slots::WorkerSlots;
 use crate::transfer::worker::Pools;
 use crate::upstream::{Client, Options};
@@ -75,6 +78,8 @@ pub struct Setup<'a> {
     pub programs: Programs,
     /// Whether the hashes of files are kept, to verify them by later.
     pub keeps_hashes: bool,
+    pub verify_rate: Rate,
+    pub verify_every_days: Option<Days>,
 }
 
 /// The agent without its API: everything that downloads.
@@ -117,18 +122,11 @@ impl Engine {
             keeps_hashes: setup.keeps_hashes,
         });
         let claims = Claims::new(board.clone());
-        let threads = engine(setup, saved, &store, &board, &claims, &context).map_err(|error| {
-            ServeError::Start(format!("the system refuses a thread: {}", words(&error)))
-        })?;
         let stopping = Arc::<AtomicBool>::default();
-        let verifier = verifier::pool(Verifier {
-            store: store.clone(),
-            losses: threads.losses,
-            stopping: stopping.clone(),
-        });
-        let all = board.all();
-        let unfinished = all.iter().filter(|download| download.is_being_verified());
-        unfinished.for_each(|download| verifier.send(download.clone()));
+        let threads =
+            engine(setup, saved, &board, &claims, &context, &stopping).map_err(|error| {
+                ServeError::Start(format!("the system refuses a thread: {}", words(&error)))
+            })?;
         let handle = Arc::new(LocalAgent {
             board,
             store,
@@ -136,7 +134,7 @@ impl Engine {
             commands: threads.commands,
             live_settings: threads.live_settings,
             claims,
-            verifier,
+            verifications: threads.verifications,
             stopping,
         });
         Ok(Engine {
@@ -236,6 +234,8 @@ impl Serving {
             transfers: &options.transfers,
             programs,
             keeps_hashes: true,
+            verify_rate: options.verify_rate,
+            verify_every_days: options.verify_every_days,
         };
         if token.is_some() && options.tls.is_none() {
             warn_of_plain_http(&options.listen);
@@ -319,24 +319,25 @@ struct Threads {
     commands: Sender<Command>,
     live_settings: Arc<LiveSettings>,
     syncer: JoinHandle<Lost>,
-    losses: Sender<Loss>,
+    verifications: Arc<Verifications>,
 }
 
 fn engine(
     setup: &Setup<'_>,
     mut saved: Saved,
-    store: &Arc<Store<Saved>>,
     board: &Arc<Board>,
     claims: &Arc<Claims>,
     context: &Arc<WorkerContext>,
+    stopping: &Arc<AtomicBool>,
 ) -> std::io::Result<Threads> {
+    let store = &context.store;
     let (command_out, command_in) = unbounded();
     let (report_out, report_in) = unbounded();
     let (sync_out, sync_in) = bounded(1);
     let (removed_out, removed_in) = unbounded();
     let ended = hooks::start(setup.programs.clone())?;
     let (loss_out, loss_in) = unbounded();
-    let losses = loss_out.clone();
+    let verifications = verifications(store, board, loss_out.clone(), stopping.clone());
     let disks = Box::new(syncer::SystemDisks);
     let syncer = syncer::start(store.clone(), disks, sync_in, loss_out)?;
     let cleaner = Cleaner {
@@ -379,15 +380,18 @@ fn engine(
     let defaults = Defaults {
         rate_limit: setup.transfers.rate_limit,
         workers: setup.transfers.workers,
+        verify_rate: setup.verify_rate,
+        verify_every_days: setup.verify_every_days,
     };
     let live_settings = LiveSettings::start(
-        store.clone(),
         context.clone(),
         pools,
+        verifications.clone(),
         command_out.clone(),
         defaults,
         said,
     )?;
+    verifications.go_on();
     std::thread::Builder::new()
         .name("controller".into())
         .spawn(move || exit_on_panic(|| controller.run()))?;
@@ -395,6 +399,27 @@ fn engine(
         commands: command_out,
         live_settings,
         syncer,
+        verifications,
+    })
+}
+
+fn verifications(
+    store: &Arc<Store<Saved>>,
+    board: &Arc<Board>,
+    losses: Sender<Loss>,
+    stopping: Arc<AtomicBool>,
+) -> Arc<Verifications> {
+    let limit = Arc::<RateLimiter>::default();
+    let verifier = Verifier {
+        store: store.clone(),
         losses,
+        limit: limit.clone(),
+        stopping,
+    };
+    Arc::new(Verifications {
+        store: store.clone(),
+        board: board.clone(),
+        limit,
+        pool: verifier::pool(verifier),
     })
 }

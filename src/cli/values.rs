@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::UsageError;
 use crate::base::listen::Address;
 use crate::base::permission::explained;
@@ -16,6 +18,7 @@ use crate::base::secret::Secret;
 use crate::model::manifest::Manifest;
 use crate::model::request::IfExists;
 use crate::model::schedule::Rate;
+use crate::model::settings::{Days, MAX_DAYS};
 use crate::model::state::State;
 
 /// A token file is looked at this far, in bytes.
@@ -110,9 +113,18 @@ pub fn boolean(text: &str) -> Result<bool, String> {
 }
 
 /// What is to be done with a name that is taken.
-pub fn manifest(text: &str) -> Result<Manifest, String> {
+/// A list of checksums; None for `none`.
+pub fn manifest(text: &str) -> Result<Option<Manifest>, String> {
     let names = Manifest::ALL.map(|(name, _)| name).join(", ");
-    Manifest::from_name(text).ok_or_else(|| format!("must be one of {names}"))
+    match Manifest::from_name(text) {
+        None if text != "none" => Err(format!("must be one of {names}, or none")),
+        known => Ok(known),
+    }
+}
+
+/// Days between two verifications.
+pub fn days(text: &str) -> Result<Days, String> {
+    integer(text, 1, MAX_DAYS).map(Days)
 }
 
 pub fn if_exists(text: &str) -> Result<IfExists, String> {
@@ -167,26 +179,61 @@ pub fn rate(text: &str) -> Result<Rate, String> {
     text.parse()
 }
 
-/// One of `rate-limit=RATE` and `workers=N`: its name, and its value in JSON.
-pub fn setting(word: OsString) -> Result<(&'static str, serde_json::Value), UsageError> {
+/// One of the settings, such as `rate-limit=RATE`: its name, and its value in JSON.
+pub fn setting(word: OsString) -> Result<(&'static str, Value), UsageError> {
     let text = word.to_str().unwrap_or_default();
     let wrong = |what: &str| UsageError::new(format!("{word:?}: {what}"));
-    let pair = text.split_once('=');
-    let pair = pair.map(|(name, value)| (name.replace('_', "-"), value));
-    match pair.as_ref().map(|(name, value)| (name.as_str(), *value)) {
-        Some(("rate-limit", "none")) => Ok(("rate-limit", serde_json::Value::Null)),
-        Some(("rate-limit", value)) => match rate(value) {
-            Ok(_) => Ok(("rate-limit", value.into())),
-            Err(what) => Err(wrong(&what)),
+    let Some((name, value)) = text.split_once('=') else {
+        return Err(wrong(&settings_are()));
+    };
+    let name = name.replace('_', "-");
+    let known = SETTINGS.iter().find(|(known, ..)| *known == name);
+    let Some((name, _, read)) = known else {
+        return Err(wrong(&settings_are()));
+    };
+    let value = read(value).map_err(|what| wrong(&what))?;
+    Ok((*name, value))
+}
+
+/// How a setting's value is read from the command line.
+type ReadValue = fn(&str) -> Result<Value, String>;
+
+/// The settings' names, how they are written, and how they are read.
+const SETTINGS: &[(&str, &str, ReadValue)] = &[
+    ("rate-limit", "rate-limit=RATE", rate_or_none),
+    ("workers", "workers=N", |text| {
+        number(text, 1, 256).map(Value::from)
+    }),
+    ("manifest", "manifest=KIND", |text| {
+        manifest(text).map(|kind| json!(kind))
+    }),
+    ("verify-rate", "verify-rate=RATE", rate_or_none),
+    (
+        "verify-every-days",
+        "verify-every-days=N",
+        |text| match text {
+            "none" => Ok(Value::Null),
+            _ => days(text).map(|days| json!(days)),
         },
-        Some(("workers", value)) => match number(value, 1, 256) {
-            Ok(workers) => Ok(("workers", workers.into())),
-            Err(what) => Err(wrong(&what)),
-        },
-        _ => Err(wrong(
-            "a setting is rate-limit=RATE, such as rate-limit=10M or rate-limit=none, or workers=N",
-        )),
+    ),
+    ("windows-names", "windows-names=BOOL", |text| {
+        boolean(text).map(Value::from)
+    }),
+];
+
+fn rate_or_none(text: &str) -> Result<Value, String> {
+    match text {
+        "none" => Ok(Value::Null),
+        _ => rate(text).map(|_| text.into()),
     }
+}
+
+fn settings_are() -> String {
+    let names: Vec<&str> = SETTINGS.iter().map(|&(_, written, _)| written).collect();
+    format!(
+        "a setting is {}, such as rate-limit=10M or rate-limit=none",
+        names.join(", ")
+    )
 }
 
 /// The agent to be asked: a URL, `host:port` alone, or `unix:` and the path of a socket.

@@ -180,6 +180,16 @@ impl Root {
         self.traits
     }
 
+    /// The same, for names that Windows can hold, whatever the disk is.
+    pub fn for_windows(mut self) -> Root {
+        let name_max = self.traits.name_max;
+        self.traits = Traits {
+            name_max,
+            ..Traits::WINDOWS
+        };
+        self
+    }
+
     /// Bytes that this user may still write there. None if the file system does not say.
     pub fn bytes_free(&self) -> Option<u64> {
         fs::fstatvfs(&self.dir).ok().and_then(free)

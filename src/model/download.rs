@@ -14,7 +14,7 @@ use crate::model::request::DownloadRequest;
 use crate::model::selection::SelectionSummary;
 use crate::model::state::State;
 use crate::model::table::{Changed, Counts, FileTable};
-use crate::model::verification::Verification;
+use crate::model::verification::{Progress, Verification};
 
 /// In place of a number of bytes that is not known.
 const UNKNOWN: u64 = u64::MAX;
@@ -103,6 +103,7 @@ pub const SUMMARY_FIELDS: &[&str] = &[
     "chunk_size",
     "verify",
     "manifest",
+    "windows_names",
     "manifest_file",
     "verification",
 ];
@@ -144,6 +145,8 @@ pub struct Summary<'a> {
     pub verify: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manifest: Option<Manifest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub windows_names: Option<bool>,
     /// The name of the list of checksums in `dst_folder`, once it was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manifest_file: Option<String>,
@@ -223,16 +226,39 @@ impl Download {
         current.as_ref().is_some_and(Verification::is_running)
     }
 
-    /// Begins one, unless one is running.
+    /// Begins one, unless one is under way.
     pub fn begin_verification(&self, begun: Verification) -> bool {
         let mut current = locks::write(&self.verification);
-        if current.as_ref().is_some_and(Verification::is_running) {
+        if current.as_ref().is_some_and(Verification::is_under_way) {
             return false;
         }
         *current = Some(begun);
         drop(current);
         self.changed();
         true
+    }
+
+    /// Lets the verification that is in the state `from` be in another. False: none is.
+    pub fn turn_verification(&self, from: Progress, to: Progress) -> bool {
+        let mut current = locks::write(&self.verification);
+        match current.as_mut().filter(|current| current.state == from) {
+            Some(current) => current.state = to,
+            None => return false,
+        }
+        drop(current);
+        self.changed();
+        true
+    }
+
+    /// Shows how far a verification is; whether it runs or is paused stays what it is.
+    pub fn show_verification(&self, mut so_far: Verification) {
+        let mut current = locks::write(&self.verification);
+        if let Some(current) = current.as_mut().filter(|current| current.is_same(&so_far)) {
+            so_far.state = current.state;
+            *current = so_far;
+        }
+        drop(current);
+        self.changed();
     }
 
     /// From now on `notifier` is told of every change. The first call counts.
@@ -387,6 +413,7 @@ impl Download {
             chunk_size: options.chunk_size,
             verify: options.verify,
             manifest: options.manifest,
+            windows_names: options.windows_names,
             manifest_file: self.manifest_file().map(|written| written.name),
             verification: self.verification(),
         }
@@ -443,6 +470,7 @@ mod tests {
             chunk_size: Some(1),
             verify: Some(true),
             manifest: Some(Manifest::Sha256),
+            windows_names: Some(true),
             ..Default::default()
         };
         download.set_manifest_file(Some(ManifestFile {

@@ -10,6 +10,7 @@ use crate::model::link::Link;
 use crate::model::location::Location;
 use crate::model::manifest::Manifest;
 use crate::model::selection::Selection;
+use crate::model::settings::Settings;
 
 /// What to do with a final name that is taken by a file that this download did not make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -68,9 +69,27 @@ pub struct RequestOptions {
     /// The list of checksums to be left beside the files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manifest: Option<Manifest>,
+    /// That there is to be no such list, whatever the settings say.
+    #[serde(skip)]
+    pub no_manifest: bool,
+    /// Whether names are such as Windows can hold, whatever the disk is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub windows_names: Option<bool>,
     /// The size of a large file's ranges, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chunk_size: Option<u64>,
+}
+
+impl RequestOptions {
+    /// Takes from the settings what was not said.
+    pub fn default_to(&mut self, settings: &Settings) {
+        if !self.no_manifest {
+            self.manifest = self.manifest.or(settings.manifest);
+        }
+        if settings.windows_names && self.windows_names.is_none() {
+            self.windows_names = Some(true);
+        }
+    }
 }
 
 impl DownloadRequest {

@@ -34,6 +34,11 @@ impl Rate {
     /// holds exactly.
     pub const MAX: u64 = (1 << 53) - 1;
 
+    /// Whether there is no limit.
+    pub fn is_unlimited(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// A limit in bytes per second; 0 is none.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ pub const MAX_BAD_FILES: usize = 100;
 pub enum Progress {
     #[default]
     Running,
+    Paused,
     Done,
 }
 
@@ -25,6 +26,8 @@ pub enum Damage {
     Missing,
     /// The disk does not give it.
     Unreadable,
+    /// Its content is as it was saved and its time was another: that was set back.
+    Retimed,
 }
 
 /// A file that is not as it was saved.
@@ -50,6 +53,9 @@ pub struct Verification {
     pub files_changed: u64,
     pub files_missing: u64,
     pub files_unreadable: u64,
+    /// Files whose modification time was another than the saved one, and was set back.
+    #[serde(default)]
+    pub files_retimed: u64,
     /// Files whose checksum was not known: it was computed now, to verify them by the next time.
     pub files_recorded: u64,
     /// The first [`MAX_BAD_FILES`] that are not as they were saved.
@@ -70,6 +76,7 @@ impl Verification {
             files_changed: 0,
             files_missing: 0,
             files_unreadable: 0,
+            files_retimed: 0,
             files_recorded: 0,
             files_bad: Vec::new(),
         }
@@ -77,6 +84,16 @@ impl Verification {
 
     pub fn is_running(&self) -> bool {
         self.state == Progress::Running
+    }
+
+    /// Whether it has not ended.
+    pub fn is_under_way(&self) -> bool {
+        self.state != Progress::Done
+    }
+
+    /// Whether both are the same reading, at whatever time.
+    pub fn is_same(&self, other: &Verification) -> bool {
+        self.started_at == other.started_at
     }
 
     /// How many files are not as they were saved.
@@ -90,9 +107,20 @@ impl Verification {
             Damage::Changed => &mut self.files_changed,
             Damage::Missing => &mut self.files_missing,
             Damage::Unreadable => &mut self.files_unreadable,
+            Damage::Retimed => &mut self.files_retimed,
         } += 1;
         if self.files_bad.len() < MAX_BAD_FILES {
             self.files_bad.push(bad);
         }
     }
+}
+
+/// How far a verification is, for one that goes on after a pause or a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Every file before this index was looked at.
+    pub next: u32,
+    /// Those of them that are not as they were saved, each with the place that it has in
+    /// `files_bad`.
+    pub bad: Vec<(u32, u32)>,
 }

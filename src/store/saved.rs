@@ -14,7 +14,7 @@ use crate::model::request::DownloadRequest;
 use crate::model::settings::SettingsOverrides;
 use crate::model::state::State;
 use crate::model::table::{Counts, Names};
-use crate::model::verification::Verification;
+use crate::model::verification::{Position, Progress, Verification};
 use crate::store;
 
 /// Everything that a start needs; the content of `downloads.json`.
@@ -66,6 +66,9 @@ pub struct SavedDownload {
     /// What reading its files back has found, or that it was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<Box<Verification>>,
+    /// How far one is that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified_to: Option<Box<Position>>,
     #[serde(default)]
     pub files: SavedFiles,
 }
@@ -195,6 +198,12 @@ pub enum Change {
     /// Reading the files back was begun, or has ended.
     #[serde(rename = "verification")]
     Verification(u32, Box<Verification>),
+    /// It is so far now.
+    #[serde(rename = "verified_to")]
+    VerifiedTo(u32, Box<(Verification, Position)>),
+    /// It is paused, or goes on.
+    #[serde(rename = "verification_paused")]
+    VerificationPaused(u32, bool),
     /// A DELETE was accepted for these; whether it removes files.
     #[serde(rename = "deleting")]
     Deleting(Vec<u32>, bool),
@@ -299,9 +308,32 @@ impl store::State for Saved {
             Change::ManifestWritten(key, written) => {
                 self.with(key, |download| download.manifest_file = Some(*written));
             }
-            Change::Verification(key, found) => {
-                self.with(key, |download| download.verification = Some(found));
-            }
+            Change::Verification(key, found) => self.with(key, |download| {
+                download.verification = Some(found);
+                download.verified_to = None;
+            }),
+            Change::VerifiedTo(key, so_far) => self.with(key, |download| {
+                let (mut found, position) = *so_far;
+                // It may have been paused meanwhile, or have ended.
+                if let Some(now) = &mut download.verification
+                    && now.is_under_way()
+                    && now.is_same(&found)
+                {
+                    found.state = now.state;
+                    **now = found;
+                    download.verified_to = Some(Box::new(position));
+                }
+            }),
+            Change::VerificationPaused(key, paused) => self.with(key, |download| {
+                if let Some(now) = &mut download.verification
+                    && now.is_under_way()
+                {
+                    now.state = match paused {
+                        true => Progress::Paused,
+                        false => Progress::Running,
+                    };
+                }
+            }),
             Change::Done(key, file) => self.files(key, |files| files.finish(file)),
             Change::DoneAt(key, file, mtime) => self.files(key, |files| {
                 files.finish(file);

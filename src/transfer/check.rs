@@ -195,7 +195,7 @@ impl Job {
     fn read_back(&self, file: &File, wanted: &[Algorithm]) -> Result<Vec<Digest>, ReadBack> {
         let mut hashers: Vec<Hasher> = wanted.iter().copied().map(Hasher::new).collect();
         let update = |piece: &[u8]| hashers.iter_mut().for_each(|hasher| hasher.update(piece));
-        read_through(file, 0, self.size(), || self.is_halted(), update)?;
+        read_through(file, 0, self.size(), |_| !self.is_halted(), update)?;
         Ok(hashers.into_iter().map(Hasher::finish).collect())
     }
 
@@ -221,7 +221,7 @@ impl Job {
                 file,
                 start,
                 end,
-                || self.is_halted(),
+                |_| !self.is_halted(),
                 |piece| hasher.update(piece),
             )?;
             Ok(hasher.finish().bytes)
@@ -272,17 +272,25 @@ pub fn digest_of(
     is_halted: impl Fn() -> bool,
 ) -> Result<Digest, ReadBack> {
     let mut hasher = Hasher::new(algorithm);
-    read_through(file, 0, size, is_halted, |piece| hasher.update(piece))?;
+    read_through(
+        file,
+        0,
+        size,
+        |_| !is_halted(),
+        |piece| hasher.update(piece),
+    )?;
     Ok(hasher.finish())
 }
 
-/// The XXH3 of the `size` bytes of a file.
+/// The XXH3 of the `size` bytes of a file. Before each piece of so many bytes goes into it,
+/// `may_go_on` is asked.
 ///
 /// # Errors
 /// As [`digest_of`].
-pub fn hash_of(file: &File, size: u64, is_halted: impl Fn() -> bool) -> Result<u64, ReadBack> {
-    let found = digest_of(file, size, Algorithm::Xxh3, is_halted)?;
-    Ok(number(&found).unwrap_or_default())
+pub fn hash_of(file: &File, size: u64, may_go_on: impl Fn(usize) -> bool) -> Result<u64, ReadBack> {
+    let mut hasher = Hasher::new(Algorithm::Xxh3);
+    read_through(file, 0, size, may_go_on, |piece| hasher.update(piece))?;
+    Ok(number(&hasher.finish()).unwrap_or_default())
 }
 
 fn number(digest: &Digest) -> Option<u64> {
@@ -295,11 +303,11 @@ fn read_through(
     file: &File,
     start: u64,
     end: u64,
-    is_halted: impl Fn() -> bool,
+    may_go_on: impl Fn(usize) -> bool,
     mut piece: impl FnMut(&[u8]),
 ) -> Result<(), ReadBack> {
     let read = pieces::read(file, start, end, |bytes| {
-        if is_halted() {
+        if !may_go_on(bytes.len()) {
             return Err(ReadBack::Halted);
         }
         piece(bytes);

@@ -123,8 +123,11 @@ impl Run {
             return Ok(root);
         }
         let order = &self.download.order;
-        let root =
+        let mut root =
             Root::open(order.dst_folder.as_ref(), known)?.for_owner(Owner::of(&order.options));
+        if order.options.windows_names == Some(true) {
+            root = root.for_windows();
+        }
         Ok(self.root.get_or_init(|| Arc::new(root)))
     }
 

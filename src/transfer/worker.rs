@@ -154,7 +154,7 @@ impl Hashing {
             return;
         };
         let size = self.table.size(self.file);
-        let hash = check::hash_of(&file, size, || download.is_gone()).ok();
+        let hash = check::hash_of(&file, size, |_| !download.is_gone()).ok();
         if hash.is_none() {
             return;
         }

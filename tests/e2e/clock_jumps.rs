@@ -295,3 +295,29 @@ fn events_of_another_start_at_the_same_hour_are_not_taken_for_ones_own() {
         "the picture anew"
     );
 }
+
+#[test]
+fn a_verification_is_due_by_the_days_that_were_set() {
+    let Some((clock, mut rig)) = rig(Package::new().file("a", 5000)) else {
+        return;
+    };
+    let id = rig.create();
+    rig.complete(&id);
+    let headers = [("Content-Type", "application/json")];
+    let two = Some(r#"{"verify_every_days":2}"#);
+    let set = http::send(rig.agent.address, "PUT", SETTINGS, &headers, two).expect(200);
+    assert_eq!(set["verify_every_days"], 2);
+    let mut restart_at = |offset: &str| {
+        rig.agent.terminate();
+        clock.set(offset);
+        rig.agent.restart();
+    };
+    restart_at("+47h");
+    restart_at("+49h");
+    let due = |record: &Value| record["verification"]["state"] == "done";
+    let record = rig
+        .agent
+        .wait(&id, "a verification that nobody asked for", due);
+    let begun = &record["verification"]["started_at"];
+    assert_near(begun, now() + Duration::from_secs(49 * 3600));
+}

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::agent::row;
+use crate::support::http;
 use crate::support::package::{Entry, Package};
 use crate::support::rig::Rig;
 use crate::support::tree;
@@ -225,4 +226,31 @@ fn a_part_name_never_meets_a_real_files() {
             .map(String::from)
             .to_vec()
     );
+}
+
+/// For folders that Windows machines read over the network.
+#[test]
+fn names_are_such_as_windows_holds_where_that_was_asked_for() {
+    let package = || {
+        let one = Package::new().file("a:b", 10).file("Same", 20);
+        one.file("same", 30).file("dir./CON.txt", 40)
+    };
+    let rig = Rig::new(package());
+    let headers = [("Content-Type", "application/json")];
+    let set = Some(r#"{"windows_names":true}"#);
+    let path = "/api/v1/settings";
+    let plain = rig.create_with(json!({"windows_names": false}));
+    let record = rig.agent.wait_state(&plain, "complete");
+    assert_eq!(row(&record, "F1")["path"], "a:b");
+    http::send(rig.agent.address, "PUT", path, &headers, set).expect(200);
+    let id = rig.agent.create(&rig.origin, &rig.dir().join("other"));
+    let record = rig.agent.wait_state(&id, "complete");
+    assert_eq!(record["windows_names"], true);
+    let paths: Vec<_> = ["F1", "F2", "F3", "F4"]
+        .map(|file| row(&record, file)["path"].as_str().unwrap().to_owned())
+        .into();
+    assert_eq!(paths, ["ab", "Same", "same (1)", "dir/unnamed.txt"]);
+    for path in paths {
+        assert!(rig.dir().join("other").join(&path).is_file(), "{path}");
+    }
 }

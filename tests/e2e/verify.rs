@@ -3,10 +3,12 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::support::agent::row;
+use crate::support::http;
 use crate::support::package::Package;
 use crate::support::process::{haul, run};
 use crate::support::rig::Rig;
@@ -187,4 +189,123 @@ fn the_command_line_says_what_is_not_as_saved() {
         "{}",
         bad.stderr
     );
+}
+
+fn put_settings(rig: &Rig, settings: &Value) -> Value {
+    let headers = [("Content-Type", "application/json")];
+    let body = settings.to_string();
+    let path = "/api/v1/settings";
+    http::send(rig.agent.address, "PUT", path, &headers, Some(&body)).expect(200)
+}
+
+/// A verification that is slow, which has come so many files far.
+fn slow_verification(rig: &Rig, id: &str, files: u64) -> Value {
+    // A large file takes ten seconds.
+    assert_eq!(
+        put_settings(rig, &json!({"verify_rate": 300_000}))["verify_rate"],
+        300_000
+    );
+    let begun = rig.agent.act(&format!("/api/v1/downloads/{id}/verify"));
+    begun.expect(202);
+    rig.agent.wait(id, "some files", |record| {
+        record["verification"]["files_done"].as_u64() >= Some(files)
+    })
+}
+
+#[test]
+fn a_pause_keeps_what_was_looked_at_also_over_a_restart() {
+    let mut rig = Rig::new(package());
+    let id = rig.create();
+    rig.complete(&id);
+    verified(&rig, &id);
+    flip(&rig.dst().join("a"));
+    slow_verification(&rig, &id, 2);
+    let paused = rig.agent.pause(&id).expect(200);
+    assert_eq!(paused["state"], "complete");
+    assert_eq!(paused["verification"]["state"], "paused");
+    // A second one changes nothing more.
+    rig.agent.pause(&id).assert_error(409, "invalid_transition");
+    rig.agent.await_log("verifying is paused", 1);
+    rig.agent.kill9();
+    rig.agent.restart();
+    let record = rig.agent.inspect(&id);
+    let found = &record["verification"];
+    assert_eq!(found["state"], "paused", "{found:#}");
+    assert!(found["files_done"].as_u64() >= Some(2), "{found:#}");
+    assert_eq!(found["files_changed"], 1);
+    assert_eq!(found["started_at"], paused["verification"]["started_at"]);
+    put_settings(&rig, &json!({"verify_rate": null}));
+    let on = rig.agent.resume(&id).expect(200);
+    assert_eq!(on["state"], "complete");
+    let record = rig
+        .agent
+        .wait(&id, "the end of the verification", |record| {
+            record["verification"]["state"] == "done"
+        });
+    let found = &record["verification"];
+    assert_eq!(found["started_at"], paused["verification"]["started_at"]);
+    assert_eq!(
+        (&found["files_done"], &found["files_changed"]),
+        (&json!(5), &json!(1))
+    );
+    assert_eq!(found["bytes_done"], found["bytes_total"]);
+    assert_eq!(record["state"], "error");
+    rig.agent.resume(&id).expect(200);
+    rig.complete(&id);
+}
+
+#[test]
+fn one_that_a_kill_ends_goes_on_by_itself() {
+    let mut rig = Rig::new(package());
+    let id = rig.create();
+    rig.complete(&id);
+    verified(&rig, &id);
+    slow_verification(&rig, &id, 1);
+    rig.agent.kill9();
+    rig.agent.restart();
+    put_settings(&rig, &json!({"verify_rate": 0}));
+    let record = rig
+        .agent
+        .wait(&id, "the end of the verification", |record| {
+            record["verification"]["state"] == "done"
+        });
+    assert_eq!(record["verification"]["files_done"], 5);
+    assert_eq!(record["state"], "complete");
+}
+
+#[test]
+fn the_disks_are_read_no_faster_than_the_settings_allow() {
+    let rig = Rig::new(Package::new().file("a", MIB).file("b", MIB));
+    let id = rig.create();
+    rig.complete(&id);
+    verified(&rig, &id);
+    put_settings(&rig, &json!({"verify_rate": "1M"}));
+    let begun = Instant::now();
+    verified(&rig, &id);
+    let took = begun.elapsed();
+    assert!(took > Duration::from_millis(1900), "{took:?}");
+}
+
+/// A time alone needs no server: the content is known.
+#[test]
+fn a_changed_time_is_named_and_set_back() {
+    let rig = Rig::new(package());
+    let id = rig.create();
+    let record = rig.complete(&id);
+    verified(&rig, &id);
+    let path = rig.dst().join("a");
+    let before = fs::metadata(&path).unwrap().modified().unwrap();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(before - Duration::from_secs(9)).unwrap();
+    let found = verified(&rig, &id);
+    assert_eq!(found["state"], "complete");
+    assert_eq!(found["verification"]["files_retimed"], 1, "{found:#}");
+    let named = &found["verification"]["files_bad"][0];
+    assert_eq!(
+        (&named["path"], &named["damage"]),
+        (&json!("a"), &json!("retimed"))
+    );
+    assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), before);
+    assert_eq!(row(&found, "F1"), row(&record, "F1"));
+    assert_eq!(verified(&rig, &id)["verification"]["files_retimed"], 0);
 }

@@ -226,6 +226,8 @@ impl Agent for FakeAgent {
         let defaults = Defaults {
             rate_limit: Rate(None),
             workers: 16,
+            verify_rate: Rate(None),
+            verify_every_days: None,
         };
         Settings::new(&self.said.lock().unwrap(), defaults, Timestamp(0))
     }

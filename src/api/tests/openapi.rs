@@ -135,6 +135,7 @@ fn summaries_and_files_have_the_fields_that_are_described() {
         "chunk_size",
         "verify",
         "manifest",
+        "windows_names",
         "manifest_file",
         "verification",
     ];

@@ -169,6 +169,10 @@ struct Settings {
     rate_limit: Option<u64>,
     workers: u64,
     effective_rate_limit: Option<u64>,
+    manifest: Option<String>,
+    verify_rate: Option<u64>,
+    verify_every_days: Option<u64>,
+    windows_names: Option<bool>,
 }
 
 fn settings(server: &Server, said: &[(&str, Value)]) -> Result<u8, CallError> {
@@ -188,6 +192,24 @@ fn settings(server: &Server, said: &[(&str, Value)]) -> Result<u8, CallError> {
         rate(now.rate_limit),
         now.workers
     );
+    // What came later is shown where it was set.
+    let later = [
+        ("manifest", now.manifest.map(|kind| human::clean(&kind))),
+        ("verify-rate", now.verify_rate.map(human::exact_rate)),
+        (
+            "verify-every-days",
+            now.verify_every_days.map(|days| days.to_string()),
+        ),
+        (
+            "windows-names",
+            now.windows_names.map(|wanted| wanted.to_string()),
+        ),
+    ];
+    for (name, value) in later {
+        if let Some(value) = value {
+            text += &format!("{name}={value}\n");
+        }
+    }
     if now.effective_rate_limit != now.rate_limit {
         let effective = rate(now.effective_rate_limit);
         text += &format!("by its schedule the rate is limited now to: {effective}\n");
@@ -241,7 +263,9 @@ fn put_options(order: &mut Value, options: &RequestOptions) {
         ),
         ("chunk_size", json!(options.chunk_size)),
         ("verify", json!(options.verify)),
+        ("manifest", json!(options.no_manifest.then_some("none"))),
         ("manifest", json!(options.manifest)),
+        ("windows_names", json!(options.windows_names)),
     ] {
         if !value.is_null() {
             order[name] = value;

@@ -156,6 +156,8 @@ fn start(
         programs: Programs::default(),
         // They would go with the state directory.
         keeps_hashes: false,
+        verify_rate: crate::model::schedule::Rate::default(),
+        verify_every_days: None,
     };
     let mut known = None;
     let engine = Engine::start(&setup, |store, saved| {
