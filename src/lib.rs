@@ -109,6 +109,7 @@
 //! | what to do about a server's answer | `upstream::fault` says what it means, `transfer::verdict` what it means for a file, `model::record` what happens next |
 //! | a file system | `dest::traits` |
 //! | a flag | `cli::flags`, `cli::values` |
+//! | a kind of proxy | `upstream::proxy` (its address), `upstream::tunnel` (how it is spoken to) |
 //!
 //! # Words
 //!

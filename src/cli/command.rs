@@ -10,6 +10,7 @@ use crate::model::schedule::Rate;
 use crate::model::settings::Days;
 use crate::model::state::State;
 use crate::share::Options as Share;
+use crate::upstream::Outlet;
 
 /// What to run.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ pub struct Transfers {
     pub ca_file: Option<PathBuf>,
     /// Whether a server may be asked for several things at once.
     pub pipelining: bool,
+    pub outlet: Outlet,
 }
 
 /// `haul serve`.

@@ -293,6 +293,15 @@ pub const FLAGS: &[Flag] = &[
         "Ask a server for one thing at a time on each connection. Slower with small files; for \
          networks with a proxy \
          that mixes up answers")),
+    also(&[Verb::Get], flag(Verb::Serve, "proxy", "URL", "HAUL_PROXY", "",
+        "Reach servers by way of this proxy: http://HOST:PORT, socks5://HOST:PORT or \
+         socks5h://HOST:PORT (names are looked up by the proxy), with USER:PASSWORD@ before HOST \
+         where it asks for them; none: no proxy (default: what the environment's https_proxy, \
+         http_proxy and all_proxy say). no_proxy in the environment lists hosts that are asked \
+         without it")),
+    also(&[Verb::Get], flag(Verb::Serve, "bind", "ADDRESS", "HAUL_BIND", "",
+        "Reach servers from this IP address of the machine, on one that has several (default: the \
+         system chooses)")),
     flag(Verb::Serve, "base-path", "PATH", "HAUL_BASE_PATH", "",
         "Serve the page and the API below this path, such as /haul, for a proxy that passes it on"),
     flag(Verb::Serve, "on-complete", "PROGRAM", "HAUL_ON_COMPLETE", "",

@@ -10,6 +10,8 @@ use crate::model::selection::Selection;
 
 use super::{Share, UsageError, completions, values};
 use crate::base::listen::{Address, TlsFiles};
+use crate::upstream::Outlet;
+use crate::upstream::proxy::Proxies;
 
 /// A value, and where it came from for the error message.
 struct Found {
@@ -200,6 +202,21 @@ impl<'a> Given<'a> {
             retry_for: self.set("retry-for", |text| values::seconds(text, 0.0, 31_536_000.0))?,
             ca_file: self.path("ca-file")?,
             pipelining: !self.is_set("no-pipelining")?,
+            outlet: Outlet {
+                proxies: self.proxies()?,
+                from: self.one("bind", values::local_address)?,
+            },
+        })
+    }
+
+    fn proxies(&self) -> Result<Proxies, UsageError> {
+        let flag = self.one("proxy", |text| Ok(text.to_owned()))?;
+        let read = Proxies::read(flag.as_deref(), self.env);
+        read.map_err(|what| {
+            UsageError::new(match flag {
+                Some(_) => format!("--proxy: {what}"),
+                None => what,
+            })
         })
     }
 

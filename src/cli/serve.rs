@@ -105,8 +105,12 @@ impl Engine {
             silence: setup.transfers.silence_timeout,
             ca_file: setup.transfers.ca_file.clone(),
             pipelining: setup.transfers.pipelining,
+            outlet: setup.transfers.outlet.clone(),
         })
         .map_err(|message| ServeError::Usage(UsageError::new(message)))?;
+        for (scheme, proxy) in setup.transfers.outlet.proxies.all() {
+            log::info!("{scheme} goes by way of the proxy {proxy}");
+        }
         let (store, mut saved) = Store::open(setup.state_dir)?;
         dest::keep_folder(setup.state_dir);
         amend(&store, &mut saved).map_err(ServeError::Start)?;

@@ -15,6 +15,7 @@ use super::UsageError;
 use crate::base::listen::Address;
 use crate::base::permission::explained;
 use crate::base::secret::Secret;
+use crate::base::system_words::words;
 use crate::model::manifest::Manifest;
 use crate::model::request::IfExists;
 use crate::model::schedule::Rate;
@@ -120,6 +121,21 @@ pub fn manifest(text: &str) -> Result<Option<Manifest>, String> {
         None if text != "none" => Err(format!("must be one of {names}, or none")),
         known => Ok(known),
     }
+}
+
+/// An IP address of this machine.
+pub fn local_address(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text
+        .parse()
+        .map_err(|_| "it is an IP address of this machine".to_owned())?;
+    std::net::UdpSocket::bind((address, 0))
+        .map(|_| address)
+        .map_err(|error| {
+            format!(
+                "{address} is no address of this machine ({})",
+                words(&error)
+            )
+        })
 }
 
 /// Days between two verifications.

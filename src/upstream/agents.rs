@@ -9,6 +9,7 @@ use ureq::tls::Certificate;
 use ureq::unversioned::transport::Connector;
 
 use super::connection::{Dialer, INPUT_BUFFER, OUTPUT_BUFFER, Unresolved};
+use super::dial::Outlet;
 use super::direct::IdleSockets;
 use super::hosts::Hosts;
 use super::obs_fold::Unfolding;
@@ -44,6 +45,7 @@ struct Common {
     /// Hosts whose certificate only the roots compiled in vouch for.
     bundled_hosts: Hosts,
     one_by_one: Arc<PipeliningBlocklist>,
+    outlet: Arc<Outlet>,
     permits: Arc<Permits>,
 }
 
@@ -71,6 +73,7 @@ impl Agents {
         silence: Duration,
         given: Vec<Certificate<'static>>,
         one_by_one: PipeliningBlocklist,
+        outlet: Outlet,
     ) -> Agents {
         Agents {
             common: Arc::new(Common {
@@ -80,6 +83,7 @@ impl Agents {
                 tls: Mutex::default(),
                 bundled_hosts: Hosts::default(),
                 one_by_one: Arc::new(one_by_one),
+                outlet: Arc::new(outlet),
                 permits: Arc::default(),
             }),
             own: Mutex::default(),
@@ -186,7 +190,13 @@ impl Common {
 
     fn agent(&self, parked: Arc<IdleSockets>, tls: TlsConnector) -> Agent {
         let silence = self.silence;
-        agent(Dialer { silence, parked }, tls, self.one_by_one.clone())
+        let dialer = Dialer {
+            silence,
+            parked,
+            outlet: self.outlet.clone(),
+            one_by_one: self.one_by_one.clone(),
+        };
+        agent(dialer, tls, self.one_by_one.clone())
     }
 }
 

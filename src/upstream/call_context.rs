@@ -54,11 +54,22 @@ pub enum AbortReason {
     Reset,
     /// More than [`MAX_OVERHEAD`], such as trailers without an end.
     Empty,
+    ProxyUnreachable,
+    /// It wants another user or password than it was given, or one at all.
+    ProxyLocked,
+    /// It does not connect to the host, for this status of HTTP or reply of SOCKS.
+    ProxyRefused(u16),
+    /// What is there does not speak as a proxy does.
+    NoProxy,
     /// Not a failure: the socket was lent to the call, and ureq is to let go of it.
     LentSocket,
     /// Not a failure: nothing has come yet, and the call does not want to wait.
     Dry,
 }
+
+/// What to do where a proxy does not know us.
+pub const PROXY_WANTS: &str = "the proxy wants a user and a password: give its address as \
+                               http://USER:PASSWORD@HOST:PORT";
 
 impl fmt::Display for AbortReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,6 +80,12 @@ impl fmt::Display for AbortReason {
             AbortReason::ConnectTimeout => f.write_str("connecting took too long"),
             AbortReason::LentSocket => f.write_str("the connection was handed over"),
             AbortReason::Dry => f.write_str("nothing has come yet"),
+            AbortReason::ProxyUnreachable => f.write_str("the proxy cannot be reached"),
+            AbortReason::ProxyLocked => f.write_str(PROXY_WANTS),
+            AbortReason::ProxyRefused(status) => {
+                write!(f, "the proxy does not connect to it (status {status})")
+            }
+            AbortReason::NoProxy => f.write_str("what is at the proxy's address is no proxy"),
             AbortReason::Reset => f.write_str("the connection was reset"),
             AbortReason::Empty => f.write_str("the answer goes on and on without any content"),
         }

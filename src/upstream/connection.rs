@@ -26,8 +26,12 @@ use ureq::unversioned::transport::{
 use super::call_context::{
     self, AbortReason, LentSocket, Peer, Silence, classify_io_error, is_slice_end,
 };
-use super::dial::dial;
+use super::dial::{Outlet, dial};
 use super::direct::{self, IdleSockets, is_quiet};
+use super::pipeline::PipeliningBlocklist;
+use super::proxy::{Kind, Proxy};
+use super::tunnel;
+use crate::base::secret::Secret;
 
 /// The most that one read takes from a socket, in bytes. Over loopback 4 GiB take 33,000 reads and
 /// 0.7 s of CPU time with it; half of it doubles the reads, and twice as much outgrows the cache in
@@ -47,6 +51,9 @@ pub struct Dialer {
     pub silence: Duration,
     /// Connections that come back from calls which read them themselves.
     pub parked: Arc<IdleSockets>,
+    pub outlet: Arc<Outlet>,
+    /// Hosts that are asked one thing at a time.
+    pub one_by_one: Arc<PipeliningBlocklist>,
 }
 
 impl Connector for Dialer {
@@ -59,8 +66,16 @@ impl Connector for Dialer {
             false => (80, INPUT_BUFFER),
         };
         let peer = (host.to_owned(), details.uri.port_u16().unwrap_or(default));
+        let proxies = &self.outlet.proxies;
+        let proxy = proxies.leading_to(details.needs_tls(), &peer.0, peer.1);
+        // A tunnel is asked of a proxy for TLS only: many refuse others.
+        let forwarder = proxy.filter(|proxy| proxy.kind == Kind::Http && !details.needs_tls());
+        if forwarder.is_some() {
+            self.one_by_one.keep(&place(details));
+        }
         Ok(Some(Line {
-            stream: self.stream(&peer)?,
+            stream: self.stream(&peer, proxy, forwarder.is_some())?,
+            forwarded: forwarder.map(|proxy| Forwarded::new(proxy, details)),
             peer,
             buffers: LazyBuffers::new(input, OUTPUT_BUFFER),
             silence: self.silence,
@@ -69,15 +84,67 @@ impl Connector for Dialer {
     }
 }
 
+/// Host and port, as they are written in the address.
+fn place(details: &ConnectionDetails) -> String {
+    let place = details.uri.authority();
+    place.map_or(String::new(), ToString::to_string)
+}
+
 impl Dialer {
-    fn stream(&self, peer: &Peer) -> io::Result<Arc<TcpStream>> {
+    fn stream(
+        &self,
+        peer: &Peer,
+        proxy: Option<&Proxy>,
+        is_forwarded: bool,
+    ) -> io::Result<Arc<TcpStream>> {
         if !call_context::context(|context| context.force_new_connection)
             && let Some(stream) = self.parked.take(peer)
         {
             return Ok(stream);
         }
         call_context::context(|context| context.connected = true);
-        dial(&peer.0, peer.1).map(Arc::new)
+        let (host, port) = (peer.0.as_str(), peer.1);
+        let stream = match proxy {
+            Some(proxy) if is_forwarded => tunnel::to_proxy(proxy, &self.outlet),
+            Some(proxy) => tunnel::open(proxy, &self.outlet, host, port, self.silence),
+            None => dial(host, port, self.outlet.from),
+        };
+        stream.map(Arc::new)
+    }
+}
+
+/// What a proxy wants to be told with each request that it forwards.
+#[derive(Debug)]
+struct Forwarded {
+    /// Goes before the path: the scheme, the host and the port (RFC 9112, 3.2.2).
+    place: String,
+    authorization: Option<Secret>,
+}
+
+impl Forwarded {
+    fn new(proxy: &Proxy, details: &ConnectionDetails) -> Forwarded {
+        Forwarded {
+            place: format!("http://{}", place(details)),
+            authorization: proxy.authorization(),
+        }
+    }
+
+    /// A request's beginning as the proxy wants it.
+    fn amend(&self, request: &[u8]) -> Vec<u8> {
+        let method = request.iter().position(|&byte| byte == b' ');
+        let line = request.windows(2).position(|two| two == b"\r\n");
+        let (Some(method), Some(line)) = (method, line) else {
+            return request.to_vec();
+        };
+        let (method, rest) = request.split_at(method + 1);
+        let (target, headers) = rest.split_at(line + 2 - method.len());
+        let mut amended = [method, self.place.as_bytes(), target].concat();
+        if let Some(authorization) = &self.authorization {
+            let header = format!("Proxy-Authorization: {}\r\n", authorization.reveal());
+            amended.extend(header.as_bytes());
+        }
+        amended.extend(headers);
+        amended
     }
 }
 
@@ -102,6 +169,7 @@ pub struct Line {
     silence: Duration,
     /// A request was sent since the connection was last looked at.
     busy: bool,
+    forwarded: Option<Forwarded>,
 }
 
 impl Transport for Line {
@@ -111,6 +179,13 @@ impl Transport for Line {
 
     fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), Error> {
         let mut left = &self.buffers.output()[..amount];
+        let amended = match &self.forwarded {
+            Some(forwarded) if !self.busy => forwarded.amend(left),
+            _ => Vec::new(),
+        };
+        if !amended.is_empty() {
+            left = &amended;
+        }
         let mut silence = Silence::new(self.silence);
         self.busy = true;
         call_context::check().map_err(io::Error::from)?;

@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, ipproto, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, connect, ipproto, socket_with, sockopt,
+};
 
 use super::call_context::{self, AbortReason, SLICE};
+use super::proxy::Proxies;
 
 /// For one host with all its addresses; name lookup has the same again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,12 +29,30 @@ const MAX_LOOKUPS: usize = 64;
 
 static LOOKUPS: AtomicUsize = AtomicUsize::new(0);
 
-/// A connected, blocking socket whose reads and writes return after [`SLICE`] at the latest.
+/// How this machine reaches others.
+#[derive(Debug, Clone, Default)]
+pub struct Outlet {
+    pub proxies: Proxies,
+    /// The address of this machine that connections come from; None where the system chooses.
+    pub from: Option<IpAddr>,
+}
+
+/// A connected, blocking socket whose reads and writes return after [`SLICE`] at the latest. It
+/// comes `from` this address of the machine's where one is given.
 ///
 /// # Errors
 /// A [`AbortReason`], `NotFound` where there is no such host, or the last address's error.
-pub fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
-    let stream = race(&addresses(host, port)?)?;
+pub fn dial(host: &str, port: u16, from: Option<IpAddr>) -> io::Result<TcpStream> {
+    let mut addresses = addresses(host, port)?;
+    if let Some(from) = from {
+        addresses.retain(|address| address.is_ipv4() == from.is_ipv4());
+        if addresses.is_empty() {
+            return Err(io::Error::from_raw_os_error(
+                Errno::ADDRNOTAVAIL.raw_os_error(),
+            ));
+        }
+    }
+    let stream = race(&addresses, from)?;
     stream.set_nonblocking(false)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(SLICE))?;
@@ -39,7 +60,11 @@ pub fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+/// The host's addresses, one at least.
+///
+/// # Errors
+/// A [`AbortReason`], or `NotFound`.
+pub fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = bare.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
@@ -105,7 +130,7 @@ fn lookup(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
 /// Tries the addresses one after the other, a new one each time a slice has passed or one has
 /// failed, and takes the first that answers (RFC 8305, 5), so that a dead IPv6 route costs a
 /// quarter of a second and not the whole timeout.
-fn race(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+fn race(addresses: &[SocketAddr], from: Option<IpAddr>) -> io::Result<TcpStream> {
     let give_up = Instant::now() + CONNECT_TIMEOUT;
     let mut failure = io::Error::from(io::ErrorKind::ConnectionRefused);
     let mut waiting = addresses.iter();
@@ -113,7 +138,7 @@ fn race(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     loop {
         call_context::check()?;
         if let Some(address) = waiting.next() {
-            match begin(address) {
+            match begin(address, from) {
                 Ok(Begun::Connected(socket)) => return Ok(socket.into()),
                 Ok(Begun::Connecting(socket)) => trying.push(socket),
                 Err(error) => failure = error.into(),
@@ -143,7 +168,7 @@ enum Begun {
     Connecting(OwnedFd),
 }
 
-fn begin(address: &SocketAddr) -> Result<Begun, Errno> {
+fn begin(address: &SocketAddr, from: Option<IpAddr>) -> Result<Begun, Errno> {
     let family = if address.is_ipv6() {
         AddressFamily::INET6
     } else {
@@ -151,6 +176,9 @@ fn begin(address: &SocketAddr) -> Result<Begun, Errno> {
     };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    if let Some(from) = from {
+        bind(&socket, &SocketAddr::new(from, 0))?;
+    }
     match connect(&socket, address) {
         Ok(()) => Ok(Begun::Connected(socket)),
         Err(Errno::INPROGRESS | Errno::INTR) => Ok(Begun::Connecting(socket)),

@@ -13,7 +13,7 @@ use ureq::http::{Request, Response, StatusCode};
 use ureq::{Agent, Body, Error};
 
 use super::agents::Agents;
-use super::call_context::{self, AbortReason};
+use super::call_context::{self, AbortReason, PROXY_WANTS};
 use super::cookies::Cookies;
 use super::fault::{self, Fault};
 use super::permits::{Permit, Purpose};
@@ -317,8 +317,12 @@ pub fn transient_status(response: &Response<Body>, url: &Url) -> Option<Fault> {
         511 => ": does this network want a sign-in?",
         _ => "",
     };
+    let host = url.authority();
     transient.then(|| Fault::Transient {
-        message: format!("{} answered {status}{question}", url.authority()),
+        message: match status.as_u16() {
+            407 => format!("{host}: {PROXY_WANTS}"),
+            _ => format!("{host} answered {status}{question}"),
+        },
         retry_after: retry_after(response.headers(), SystemTime::now()),
     })
 }

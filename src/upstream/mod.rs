@@ -22,12 +22,14 @@ mod obs_fold;
 mod permits;
 mod pinned;
 mod pipeline;
+pub mod proxy;
 mod refusal;
 pub mod session;
 #[cfg(test)]
 mod tests;
 pub mod tls;
 pub mod trust;
+mod tunnel;
 mod web_page;
 
 use std::ops::Range;
@@ -55,6 +57,7 @@ use crate::model::listing::Listed;
 pub use self::call_context::Watch;
 pub use self::connection::Unresolved;
 pub use self::content_digest::Expected;
+pub use self::dial::Outlet;
 pub use self::fault::{Fault, Rejection};
 pub use self::fetch::{Address, Content, Fetched, differs};
 
@@ -92,6 +95,8 @@ pub struct Options {
     pub ca_file: Option<PathBuf>,
     /// Whether a server that has proved itself gets several requests at once.
     pub pipelining: bool,
+    /// By way of which proxies, and from which address.
+    pub outlet: Outlet,
 }
 
 impl Default for Options {
@@ -101,6 +106,7 @@ impl Default for Options {
             silence: Duration::from_secs(30),
             ca_file: None,
             pipelining: true,
+            outlet: Outlet::default(),
         }
     }
 }
@@ -147,6 +153,7 @@ impl Client {
                 options.silence,
                 given,
                 PipeliningBlocklist::new(!options.pipelining),
+                options.outlet,
             )),
         })
     }

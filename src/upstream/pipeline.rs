@@ -64,8 +64,13 @@ impl PipeliningBlocklist {
     pub fn add(&self, host: &str) {
         if !self.has(host) {
             log::info!("{host} is not up to pipelining: it is asked one thing at a time");
-            self.hosts.add(host);
+            self.keep(host);
         }
+    }
+
+    /// The same of a host that has not failed.
+    pub fn keep(&self, host: &str) {
+        self.hosts.add(host);
     }
 }
 

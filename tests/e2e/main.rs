@@ -22,6 +22,7 @@ mod faults_disk;
 mod faults_state;
 mod faults_upstream;
 mod foreign_disks;
+mod forward_proxy;
 mod get;
 mod hooks;
 mod https;

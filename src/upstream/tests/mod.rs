@@ -28,6 +28,7 @@ fn client() -> Client {
         silence: SILENCE,
         ca_file: None,
         pipelining: true,
+        ..Options::default()
     })
     .unwrap()
 }

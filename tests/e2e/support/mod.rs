@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod clock;
 pub mod content;
+pub mod forward;
 pub mod http;
 pub mod namespace;
 pub mod nginx;

@@ -20,6 +20,7 @@ pub fn haul() -> Command {
     command.env("HOME", "/nowhere");
     for (name, _) in std::env::vars() {
         if name.starts_with("HAUL_")
+            || name.to_lowercase().ends_with("_proxy")
             || ["STATE_DIRECTORY", "XDG_STATE_HOME", "NOTIFY_SOCKET"].contains(&name.as_str())
         {
             command.env_remove(name);
