@@ -55,6 +55,8 @@ pub struct Serve {
     /// `LINK_BASE=API_BASE` pairs, as given.
     pub origins: Vec<String>,
     pub token_file: Option<PathBuf>,
+    /// Folders that destinations may lie in; none are all.
+    pub roots: Vec<PathBuf>,
     /// What goes before every path: empty, or `/` and words without a `/` at the end.
     pub base_path: String,
     /// Programs to be run; as given.

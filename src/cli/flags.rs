@@ -279,6 +279,12 @@ pub const FLAGS: &[Flag] = &[
             "Accept links that start with LINK_BASE and ask API_BASE about them; may be repeated \
              (in HAUL_ORIGIN: separated by commas or spaces)")
     },
+    Flag {
+        repeats: true,
+        ..flag(Verb::Serve, "root", "DIR", "HAUL_ROOT", "",
+            "Let downloads go into this folder and below it only, whatever callers of the API ask \
+             for; may be repeated (in HAUL_ROOT: separated by commas or spaces; default: anywhere)")
+    },
     flag(Verb::Serve, "token-file", "FILE", "HAUL_TOKEN_FILE", "",
         "Ask callers of the API for the token that is this file's first line"),
     also(&[Verb::Get], flag(Verb::Serve, "silence-timeout", "SECONDS", "HAUL_SILENCE_TIMEOUT", "30",

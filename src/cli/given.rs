@@ -231,6 +231,7 @@ impl<'a> Given<'a> {
             verify_every_days: self.one("verify-every-days", values::days)?,
             origins: self.list("origin")?,
             token_file: self.path("token-file")?,
+            roots: self.list("root")?.into_iter().map(PathBuf::from).collect(),
             base_path: self
                 .one("base-path", values::base_path)?
                 .unwrap_or_default(),

@@ -218,6 +218,9 @@ impl Serving {
         for pair in &options.origins {
             origins.add(pair).map_err(usage)?;
         }
+        for root in &options.roots {
+            dest::allow_root(root).map_err(|what| usage(format!("--root: {what}")))?;
+        }
         let token = options
             .token_file
             .as_deref()

@@ -22,7 +22,7 @@ pub enum DestError {
     /// It is not there.
     Missing(String),
     /// The agent keeps its own state there.
-    Own(String),
+    Refused(String),
     /// The agent itself is short of descriptors or memory, which passes.
     Short(String),
     /// The agent asked for nonsense.
@@ -39,7 +39,7 @@ impl DestError {
     pub fn code(&self) -> Code {
         match self {
             DestError::Full(_) => Code::InsufficientStorage,
-            DestError::Unwritable(_) | DestError::Missing(_) | DestError::Own(_) => {
+            DestError::Unwritable(_) | DestError::Missing(_) | DestError::Refused(_) => {
                 Code::DestinationUnwritable
             }
             DestError::TooLarge(_) => Code::FileTooLarge,
@@ -136,7 +136,7 @@ impl fmt::Display for DestError {
             DestError::Full(text)
             | DestError::Unwritable(text)
             | DestError::Missing(text)
-            | DestError::Own(text)
+            | DestError::Refused(text)
             | DestError::TooLarge(text)
             | DestError::Short(text)
             | DestError::Other(text) => f.write_str(text),

@@ -12,6 +12,7 @@ mod owner;
 pub mod paths;
 mod place;
 pub mod plan;
+mod roots;
 mod storage;
 mod traits;
 
@@ -25,6 +26,7 @@ pub use locate::location;
 pub use own::{keep_file, keep_folder};
 pub use owner::Owner;
 pub use place::{Identity, unmake};
+pub use roots::allow_root;
 pub use storage::Storage;
 pub use traits::{NAME_MAX, Traits};
 
@@ -102,9 +104,9 @@ impl Root {
     /// Something in the way, no permission, a full disk. That the folder can be written to is not
     /// tried.
     pub fn make(path: &Path) -> Result<(Root, Vec<PathBuf>), DestError> {
-        place::refuse_own_ancestor(path)?;
+        place::refuse_by_ancestor(path)?;
         let made = place::make_missing(path)?;
-        match Root::existing(path).and_then(Root::unless_own) {
+        match Root::existing(path).and_then(Root::if_allowed) {
             Ok(root) => Ok((root, made)),
             Err(error) => {
                 unmake(&made);
@@ -133,12 +135,14 @@ impl Root {
         if !root.identity.may_be(known) {
             return Err(place::not_the_folder(path));
         }
-        root.unless_own()
+        root.if_allowed()
     }
 
-    /// Refuses a folder that the agent keeps for itself.
-    fn unless_own(self) -> Result<Root, DestError> {
+    /// Refuses a folder that the agent keeps for itself, or that is outside of where downloads may
+    /// go.
+    fn if_allowed(self) -> Result<Root, DestError> {
         own::refuse_own(&self.dir, &self.path)?;
+        roots::refuse_outside(&self.dir, &self.path)?;
         Ok(self)
     }
 

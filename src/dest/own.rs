@@ -72,7 +72,7 @@ pub(super) fn is_own_folder(dir: impl AsFd) -> Result<bool, Errno> {
 /// Refuses a destination that is a folder of the agent's own or lies in one.
 ///
 /// # Errors
-/// `Own`, with what to do.
+/// `Refused`, with what to do.
 pub(super) fn refuse_own(dir: impl AsFd, path: &Path) -> Result<(), DestError> {
     let is_own = is_own_folder(&dir).map_err(|errno| DestError::of("open", path, errno))?;
     let location = locate(&dir, path);
@@ -85,7 +85,7 @@ pub(super) fn refuse_own(dir: impl AsFd, path: &Path) -> Result<(), DestError> {
 
 /// What to say of a folder of the agent's own.
 pub(super) fn refusal(path: &Path) -> DestError {
-    DestError::Own(format!(
+    DestError::Refused(format!(
         "{} is or lies in the folder where haul keeps its own state: choose another folder",
         path.display()
     ))

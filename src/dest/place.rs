@@ -10,7 +10,7 @@ use rustix::fs::{Stat, fstat, fstatfs, fstatvfs};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::{DestError, own};
+use super::{DestError, own, roots};
 
 /// Which directory `dst_folder` was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,13 +79,17 @@ pub(super) fn validate(path: &str) -> Result<PathBuf, DestError> {
     Ok(clean)
 }
 
-/// Refuses a destination that would be made in a folder that the agent keeps for itself.
-pub(super) fn refuse_own_ancestor(path: &Path) -> Result<(), DestError> {
+/// Refuses a destination that would be made in a folder that the agent keeps for itself, or outside
+/// of where downloads may go.
+pub(super) fn refuse_by_ancestor(path: &Path) -> Result<(), DestError> {
     let existing = path
         .ancestors()
         .find_map(|at| Some((at, fs::File::open(at).ok()?)));
     match existing {
-        Some((at, dir)) => own::refuse_own(&dir, at),
+        Some((at, dir)) => {
+            own::refuse_own(&dir, at)?;
+            roots::refuse_outside(&dir, path)
+        }
         None => Ok(()),
     }
 }

@@ -230,3 +230,99 @@ fn a_file_that_a_download_by_another_name_has_made_is_not_removed_with_this_ones
     rig.agent.delete(&target).expect(200);
     tree::assert_file(&rig.dst().join("x"), rig.origin.entry("F1").seed, 1000);
 }
+
+/// `--root`: a caller with the token writes there and nowhere else.
+#[test]
+fn where_roots_are_named_nothing_is_written_outside_of_them() {
+    let home = tempfile::tempdir().unwrap();
+    let [one, two, out] = ["one", "two", "out"].map(|name| {
+        let path = home.path().join(name);
+        fs::create_dir(&path).unwrap();
+        path
+    });
+    symlink(&out, one.join("link")).unwrap();
+    symlink(&one, home.path().join("alias")).unwrap();
+    let args = [
+        "--root",
+        one.to_str().unwrap(),
+        "--root",
+        two.to_str().unwrap(),
+    ];
+    let origin = Origin::new(Package::new().file("a", 10));
+    let agent = Setup::new().origin(&origin).args(&args).start();
+    let ask = |dst: &Path| agent.order(&json!({"url": origin.link(), "dst_folder": dst}));
+    for outside in [
+        out.clone(),
+        home.path().to_owned(),
+        Path::new("/").to_owned(),
+        one.join("../out"),
+        one.join("link"),
+        one.join("link/new"),
+        home.path().join("one-more"),
+    ] {
+        let answer = ask(&outside);
+        answer.assert_error(400, "invalid_destination");
+        let message = answer.json()["error"]["message"].to_string();
+        assert!(
+            message.contains("outside of where downloads may go"),
+            "{message}"
+        );
+        assert!(message.contains(one.to_str().unwrap()), "{message}");
+    }
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
+    assert!(!home.path().join("one-more").exists());
+    for inside in [
+        one.clone(),
+        two.join("deep/er"),
+        home.path().join("alias/x"),
+    ] {
+        let id = ask(&inside).expect(201)["download_id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        agent.wait_state(&id, "complete");
+        assert!(inside.join("a").is_file());
+    }
+}
+
+#[test]
+fn a_download_does_not_follow_its_folder_out_of_the_roots() {
+    let home = tempfile::tempdir().unwrap();
+    let (root, out) = (home.path().join("root"), home.path().join("out"));
+    fs::create_dir(&root).unwrap();
+    fs::create_dir(&out).unwrap();
+    let origin = Origin::new(Package::new().file("a", 10));
+    let args = ["--root", root.to_str().unwrap()];
+    let mut agent = Setup::new().origin(&origin).args(&args).start();
+    let gate = Gate::new();
+    origin.always(Kind::Listing, Reply::stall(&gate));
+    let id = agent.create(&origin, &root.join("in"));
+    origin.await_requests(Kind::Listing, 1);
+    agent.kill9();
+    fs::remove_dir(root.join("in")).unwrap();
+    symlink(&out, root.join("in")).unwrap();
+    origin.heal(Kind::Listing);
+    gate.open();
+    agent.restart();
+    let record = agent.wait_state(&id, "error");
+    assert_eq!(
+        record["error"]["code"], "destination_unwritable",
+        "{record:#}"
+    );
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
+}
+
+#[test]
+fn a_root_that_is_no_folder_is_refused_at_the_start() {
+    let mut command = haul();
+    let home = tempfile::tempdir().unwrap();
+    command.arg("serve").arg("--state-dir").arg(home.path());
+    let end = run(command.args(["--root", "/nowhere/at/all"]));
+    assert_eq!(end.code(), Some(2));
+    assert!(
+        end.stderr
+            .contains("--root: /nowhere/at/all cannot be opened"),
+        "{}",
+        end.stderr
+    );
+}

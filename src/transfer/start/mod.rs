@@ -371,7 +371,7 @@ fn make_folders(root: &Root, table: &FileTable) -> Result<(), StartError> {
         .par_iter()
         .try_for_each(|&dir| match root.folder(&table.dir_components(dir), true) {
             // The error of each file in it, and of no other.
-            Ok(_) | Err(DestError::Own(_)) => Ok(()),
+            Ok(_) | Err(DestError::Refused(_)) => Ok(()),
             Err(error) => Err(error.into()),
         })
 }
