@@ -30,7 +30,8 @@
 //! | `controller` | commands, [`Report`](transfer::worker::Report)s, losses, removals, the next due time | batches and start requests to the pools, requests to syncer and cleaner |
 //! | `worker` (pool) | a [`Batch`](transfer::worker::Batch), a worker slot, leave of the host, the rate limiter, a socket | one report for each batch |
 //! | `addresses`, `start` (pools) | a [`Task`](transfer::worker::Task): addresses to fetch, a download to begin | the batch on to the workers; a report |
-//! | `syncer` | a [`SyncRequest`](agent::syncer::SyncRequest), at most one at a time | losses |
+//! | `syncer` | a [`SyncRequest`](agent::syncer::SyncRequest), at most one at a time; a `sync` thread for each disk, 10 s at most | losses |
+//! | `in-time` | a disk that is asked whether it answers | its answer, if it comes in time |
 //! | `checksums` (pool) | a whole file that is long, to be compared or to have its hash kept | a report |
 //! | `verifier` (a pool of one) | a complete download to be read back; it shares the reading with rayon's threads | a loss, where files are not as saved |
 //! | `cleaner` (a pool of one) | a [`Removal`](agent::messages::Removal) | what it removed |
@@ -86,6 +87,8 @@
 //! - Below the destination folder no symbolic link is followed, and no file is removed that this
 //!   download did not make.
 //! - No secret is in an answer, in a log line or in a `Debug` text.
+//! - A disk whose calls do not return holds up the downloads into it alone: who hangs in a call
+//!   holds no lock that others need, and another thread takes its place.
 //! - There is no async runtime, no unsafe code, and no timer thread; nothing wakes up while nothing
 //!   is to be done.
 //!

@@ -10,11 +10,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::slice;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
+use crate::base::in_time::in_time;
 use crate::base::locks;
 use crate::dest::{self, DestError, Root};
 use crate::model::board::Board;
 use crate::model::location::Location;
+
+/// A disk that takes longer to answer is no destination now.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// The folders that POSTs under way and downloads lay claim to.
 pub struct Claims {
@@ -58,9 +63,15 @@ impl Claims {
     /// # Errors
     /// As for [`Root::make`].
     pub fn make(self: &Arc<Claims>, path: &Path) -> Result<(Root, Claim), DestError> {
-        // A mount that hangs does so here, where it holds up nobody else. What is wrong is found
-        // again below.
-        let _ = path.metadata();
+        // A mount that hangs does so here, where it holds up nobody else. What else is wrong is
+        // found again below.
+        let asked = path.to_owned();
+        if in_time(PATIENCE, move || dest::ask_disk(&asked)).is_none() {
+            return Err(DestError::Unwritable(format!(
+                "the disk of {} does not answer: is its server there?",
+                path.display()
+            )));
+        }
         let mut state = self.lock();
         let (root, made) = Root::make(path)?;
         state.made.extend(made);

@@ -10,8 +10,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
 use crate::agent::restore::{self, RestoredFiles};
 use crate::base::exit_on_panic::exit_on_panic;
@@ -47,7 +48,7 @@ pub enum Loss {
 pub type Lost = BTreeMap<u32, Problem>;
 
 /// The disks under the destinations, behind a trait so that tests can let one fail.
-pub trait Disks: Send {
+pub trait Disks: Send + Sync {
     /// See [`Root::sync`].
     ///
     /// # Errors
@@ -71,16 +72,11 @@ impl Disks for SystemDisks {
 /// The system refuses a thread.
 pub fn start(
     store: Arc<Store<Saved>>,
-    disks: Box<dyn Disks>,
+    disks: Arc<dyn Disks>,
     requests: Receiver<SyncRequest>,
     losses: Sender<Loss>,
 ) -> std::io::Result<JoinHandle<Lost>> {
-    let mut syncer = Syncer {
-        store,
-        disks,
-        losses,
-        lost: Lost::new(),
-    };
+    let mut syncer = Syncer::new(store, disks, losses);
     thread::Builder::new()
         .name("syncer".into())
         .spawn(move || exit_on_panic(|| syncer.work(requests)))
@@ -88,16 +84,57 @@ pub fn start(
 
 struct Syncer {
     store: Arc<Store<Saved>>,
-    disks: Box<dyn Disks>,
+    disks: Arc<dyn Disks>,
     losses: Sender<Loss>,
     lost: Lost,
+    /// Syncs that were begun and have not come back.
+    hanging: Vec<Hanging>,
+    /// Places on the disks of those, which are to be synced when they have.
+    owed: BTreeMap<u32, Arc<Root>>,
+    /// What is not marked yet.
+    unmarked: Option<Mark>,
+    /// As [`SyncRequest::rested`].
+    rested: BTreeSet<u32>,
 }
 
+/// A sync that takes longer than [`PATIENCE`].
+struct Hanging {
+    key: u32,
+    root: Arc<Root>,
+    answer: Receiver<Result<(), DestError>>,
+}
+
+/// A disk that takes longer for a sync does not hold up the others'.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often one that has not come back is looked at while nothing else is to be synced.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 impl Syncer {
+    fn new(store: Arc<Store<Saved>>, disks: Arc<dyn Disks>, losses: Sender<Loss>) -> Syncer {
+        Syncer {
+            store,
+            disks,
+            losses,
+            lost: Lost::new(),
+            hanging: Vec::new(),
+            owed: BTreeMap::new(),
+            unmarked: None,
+            rested: BTreeSet::new(),
+        }
+    }
+
     fn work(&mut self, requests: Receiver<SyncRequest>) -> Lost {
         self.sync_left();
-        for request in requests {
-            self.serve(&request);
+        loop {
+            let request = match self.hanging.is_empty() {
+                true => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                false => requests.recv_timeout(LOOK_AGAIN),
+            };
+            match request {
+                Ok(request) => self.serve(request),
+                Err(RecvTimeoutError::Timeout) => self.look_again(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
             if let Err(error) = self.store.compact_if_needed() {
                 log::error!("the state could not be written anew: {error}");
             }
@@ -133,20 +170,79 @@ impl Syncer {
 
     /// Syncs the destinations, each for itself, then says so in the journal. What was lost is taken
     /// back before.
-    fn serve(&mut self, request: &SyncRequest) {
-        for (key, root) in &request.roots {
-            if let Err(error) = self.disks.sync(root) {
-                self.lose(*key, &error);
+    fn serve(&mut self, request: SyncRequest) {
+        self.owed.extend(request.roots);
+        self.unmarked = Some(request.mark);
+        self.rested.extend(request.rested);
+        self.look_again();
+    }
+
+    /// Syncs what is owed on the disks that answer. Where all of them do, the journal is told.
+    fn look_again(&mut self) {
+        for hanging in std::mem::take(&mut self.hanging) {
+            match hanging.answer.try_recv() {
+                Ok(result) => self.synced(hanging.key, result),
+                // Its thread panicked: nobody knows whether it was synced.
+                Err(TryRecvError::Disconnected) => {
+                    drop(self.owed.insert(hanging.key, hanging.root));
+                }
+                Err(TryRecvError::Empty) => self.hanging.push(hanging),
             }
         }
+        for (key, root) in std::mem::take(&mut self.owed) {
+            let is_on =
+                |hanging: &Hanging| hanging.root.identity().device() == root.identity().device();
+            match self.hanging.iter().any(is_on) {
+                true => drop(self.owed.insert(key, root)),
+                false => self.sync(key, root),
+            }
+        }
+        if self.hanging.is_empty() {
+            self.mark();
+        }
+    }
+
+    fn sync(&mut self, key: u32, root: Arc<Root>) {
+        let (answer_out, answer) = bounded(1);
+        let (disks, of) = (self.disks.clone(), root.clone());
+        let started = thread::Builder::new()
+            .name("sync".into())
+            .stack_size(128 << 10)
+            .spawn(move || drop(answer_out.send(disks.sync(&of))));
+        if started.is_err() {
+            let result = self.disks.sync(&root);
+            return self.synced(key, result);
+        }
+        match answer.recv_timeout(PATIENCE) {
+            Ok(result) => self.synced(key, result),
+            Err(_) => {
+                let path = root.path().display();
+                log::warn!("{path}: what was written is not synced yet: its disk does not answer");
+                self.hanging.push(Hanging { key, root, answer });
+            }
+        }
+    }
+
+    fn synced(&mut self, key: u32, result: Result<(), DestError>) {
+        if let Err(error) = result {
+            self.lose(key, &error);
+        }
+    }
+
+    /// Says in the journal that all is synced that was to be.
+    fn mark(&mut self) {
+        let Some(mark) = self.unmarked else { return };
         if let Err(error) = self.take_back() {
             // The mark would vouch for what is lost. The next request's says all that this one
             // does.
             log::error!("that data was lost could not be saved, which is tried again: {error}");
             return;
         }
-        request.rested.iter().for_each(|key| self.settle(*key));
-        if let Err(error) = self.store.synced(request.mark) {
+        for key in std::mem::take(&mut self.rested) {
+            self.settle(key);
+        }
+        self.unmarked = None;
+        if let Err(error) = self.store.synced(mark) {
             log::error!("that data was synced could not be saved: {error}");
         }
     }

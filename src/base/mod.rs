@@ -12,6 +12,7 @@ pub mod digest;
 pub mod display;
 pub mod exit_on_panic;
 pub mod id;
+pub mod in_time;
 pub mod intervals;
 pub mod json_uint;
 pub mod listen;

@@ -345,7 +345,7 @@ fn engine(
     let ended = hooks::start(setup.programs.clone())?;
     let (loss_out, loss_in) = unbounded();
     let verifications = verifications(store, board, loss_out.clone(), stopping.clone());
-    let disks = Box::new(syncer::SystemDisks);
+    let disks = Arc::new(syncer::SystemDisks);
     let syncer = syncer::start(store.clone(), disks, sync_in, loss_out)?;
     let cleaner = Cleaner {
         store: store.clone(),

@@ -25,7 +25,7 @@ pub use folder::{Folder, Found, Kind, Published};
 pub use locate::location;
 pub use own::{keep_file, keep_folder};
 pub use owner::Owner;
-pub use place::{Identity, unmake};
+pub use place::{Identity, ask_disk, unmake};
 pub use roots::allow_root;
 pub use storage::Storage;
 pub use traits::{NAME_MAX, Traits};

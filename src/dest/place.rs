@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Stat, fstat, fstatfs, fstatvfs};
+use rustix::fs::{Stat, fstat, fstatfs, fstatvfs, statvfs};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,11 @@ impl Identity {
             fsid: fstatvfs(&dir).map_or(0, |stat| stat.f_fsid),
             kind: fstatfs(&dir).map_or(0, |stat| i64::from(stat.f_type)),
         })
+    }
+
+    /// The number of the device that it is on.
+    pub fn device(&self) -> u64 {
+        self.dev
     }
 
     /// The very same directory, now.
@@ -120,6 +125,13 @@ pub(super) fn make_missing(path: &Path) -> Result<Vec<PathBuf>, DestError> {
         }
     }
     Ok(made)
+}
+
+/// Asks the disk that the folder is on, or would be made on, something that it has to answer
+/// itself. Returns when it has.
+pub fn ask_disk(path: &Path) {
+    let answers = |at: &&Path| statvfs(*at).is_ok();
+    let _ = path.ancestors().find(answers);
 }
 
 fn failed_to_make(at: &Path, error: &io::Error) -> DestError {

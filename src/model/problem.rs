@@ -20,6 +20,8 @@ pub enum Code {
     /// help.
     #[serde(rename(serialize = "destination_unwritable"), skip_deserializing)]
     FileTooLarge,
+    /// Calls to the disk do not return.
+    DestinationNotResponding,
     FileFailed,
     UpstreamUnavailable,
     ProtocolError,

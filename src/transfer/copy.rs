@@ -210,7 +210,10 @@ impl<'a> Copying<'a> {
     ) -> Result<Came, Outcome> {
         let granted = self.range.claim(load.len() as u64) as usize;
         if granted > 0 {
-            if let Err(error) = buffer.write(load, granted, &part.file, self.at) {
+            let call = self.job.run.disk.enter();
+            let written = buffer.write(load, granted, &part.file, self.at);
+            drop(call);
+            if let Err(error) = written {
                 self.range.unclaim();
                 return Err(dest::write_failed(&part.file, &error).into());
             }

@@ -7,6 +7,7 @@ pub mod ascmhl;
 mod changes;
 mod check;
 mod copy;
+pub mod disk_calls;
 mod fetch;
 mod manifest;
 mod open_file;

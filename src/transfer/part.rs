@@ -19,6 +19,7 @@ use crate::store::saved::Change;
 impl Job {
     /// The file's `.part`, opened or made.
     pub(super) fn part(&self, context: &WorkerContext) -> Result<Arc<Part>, Outcome> {
+        let _call = self.run.disk.enter();
         if let Some(part) = self.file.open_part() {
             return Ok(part);
         }

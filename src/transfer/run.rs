@@ -15,6 +15,7 @@ use crate::model::table::FileTable;
 use crate::store::Store;
 use crate::store::saved::Saved;
 use crate::transfer::check::ServerHabits;
+use crate::transfer::disk_calls::DiskCalls;
 use crate::transfer::seals::Seals;
 use crate::transfer::slowness::Speeds;
 use crate::transfer::sums::Sums;
@@ -37,6 +38,8 @@ pub struct Run {
     sums: OnceLock<Option<Sums>>,
     /// Held while the list of checksums is written.
     manifest: Mutex<()>,
+    /// Calls to its destination.
+    pub disk: DiskCalls,
     /// How fast its connections are.
     pub speeds: Speeds,
     stop: Arc<AtomicBool>,
@@ -59,6 +62,7 @@ impl Run {
             seals: OnceLock::new(),
             sums: OnceLock::new(),
             manifest: Mutex::default(),
+            disk: DiskCalls::default(),
             speeds: Speeds::default(),
             stop: Arc::default(),
             working: AtomicUsize::new(0),

@@ -16,6 +16,8 @@ const SLICE: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 struct State {
     allowed: usize,
+    /// So many more, for workers that hang.
+    lent: usize,
     taken: usize,
     /// Those of the taken ones that were asked to leave and have not left yet.
     leaving: usize,
@@ -23,7 +25,7 @@ struct State {
 
 impl State {
     fn is_crowded(&self) -> bool {
-        self.taken - self.leaving > self.allowed
+        self.taken - self.leaving > self.allowed + self.lent
     }
 }
 
@@ -40,6 +42,7 @@ impl WorkerSlots {
         WorkerSlots {
             state: Mutex::new(State {
                 allowed,
+                lent: 0,
                 taken: 0,
                 leaving: 0,
             }),
@@ -69,11 +72,21 @@ impl WorkerSlots {
         self.freed.notify_all();
     }
 
+    /// Lets so many more be taken, for those whose workers do not come back from a disk.
+    pub fn lend(&self, lent: usize) {
+        let mut state = self.state();
+        if state.lent != lent {
+            state.lent = lent;
+            self.note(&state);
+            self.freed.notify_all();
+        }
+    }
+
     /// Waits for a slot. False, without one, once `is_stopped` says so, within 250 ms.
     #[must_use]
     pub fn acquire(&self, is_stopped: impl Fn() -> bool) -> bool {
         let mut state = self.state();
-        while state.taken >= state.allowed {
+        while state.taken >= state.allowed + state.lent {
             if is_stopped() {
                 return false;
             }

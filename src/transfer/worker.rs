@@ -175,6 +175,8 @@ pub struct Pools {
     pub addresses: ThreadPool<Task>,
     /// For tasks that start a download, which are not to wait behind another's addresses.
     pub starts: ThreadPool<Task>,
+    checks: ThreadPool<Check>,
+    slots: Arc<super::WorkerSlots>,
     waiting: Arc<Waiting>,
 }
 
@@ -186,13 +188,26 @@ impl Pools {
         board: &Arc<Board>,
         reports: &Sender<Report>,
     ) -> Pools {
-        let workers = workers(most, context, reports, checks(context, reports));
+        let checks = checks(context, reports);
+        let workers = workers(most, context, reports, checks.clone());
         let tasks = |name| tasks(name, most, context, board, &workers, reports);
         Pools {
             addresses: tasks("addresses"),
             starts: tasks("start"),
+            checks,
+            slots: context.slots.clone(),
             waiting: context.waiting.clone(),
             workers,
+        }
+    }
+
+    /// So many threads hang in calls to disks, `workers` being what is wanted at work: as many more
+    /// may take their places meanwhile.
+    pub fn replace_hanging(&self, hanging: usize, workers: usize) {
+        self.slots.lend(hanging);
+        if hanging > 0 {
+            self.raise_limit(workers + hanging);
+            self.checks.raise_limit(processors() + hanging);
         }
     }
 
@@ -234,9 +249,13 @@ fn workers(
     ThreadPool::new("worker", most, make_handler, move || idle.client.rest())
 }
 
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, Into::into)
+}
+
 /// Threads that compute digests of what was fetched: as many as there are processors.
 fn checks(context: &Arc<WorkerContext>, reports: &Sender<Report>) -> ThreadPool<Check> {
-    let most = std::thread::available_parallelism().map_or(1, Into::into);
+    let most = processors();
     let (context, reports) = (context.clone(), reports.clone());
     let make_handler = move || {
         let (context, reports) = (context.clone(), reports.clone());
@@ -292,10 +311,12 @@ fn work(
     let is_outranked = |batch: &Batch| context.waiting.outranks(batch.priority());
     // A batch that was stopped needs no slot to say so.
     let is_halted = |batch: &Batch| batch.jobs.iter().all(Job::is_halted);
+    // A worker that goes to a disk which does not respond is lost to all others.
+    let is_vain = |batch: &Batch| batch.jobs.iter().any(|job| job.run.disk.is_silent());
     let has_slot = context
         .slots
-        .acquire(|| is_halted(&batch) || is_outranked(&batch));
-    if is_outranked(&batch) && !is_halted(&batch) {
+        .acquire(|| is_halted(&batch) || is_outranked(&batch) || is_vain(&batch));
+    if (is_outranked(&batch) || is_vain(&batch)) && !is_halted(&batch) {
         if has_slot {
             context.slots.release(false);
         }
@@ -366,10 +387,12 @@ fn name_files(
 ) {
     let mut changes = Vec::with_capacity(batch.jobs.len());
     let mut sealed = Vec::with_capacity(batch.jobs.len());
+    // A digest may take long, and is none of the disk's fault: it is not counted as a call.
     batch.run_jobs(|job| {
-        let whole = job
-            .finalize(context)
-            .and_then(|change| Ok((change, job.check(context)?)));
+        let call = job.run.disk.enter();
+        let finalized = job.finalize(context);
+        drop(call);
+        let whole = finalized.and_then(|change| Ok((change, job.check(context)?)));
         match whole {
             Ok((change, seal)) => {
                 changes.push(change);
@@ -389,7 +412,10 @@ fn name_files(
         }
         job.table.set_verified(job.file.index, seal.verified);
         let later = job.is_to_be_hashed_later(&seal, context);
+        let run = job.run.clone();
+        let call = run.disk.enter();
         let outcome = job.name(context);
+        drop(call);
         if matches!(outcome, Outcome::Complete) && later {
             let (run, table, file) = (job.run.clone(), job.table.clone(), job.file.index);
             let hashing = Hashing {

@@ -24,6 +24,7 @@ mod faults_upstream;
 mod foreign_disks;
 mod forward_proxy;
 mod get;
+mod hanging_disk;
 mod hooks;
 mod https;
 mod inspect;

@@ -16,6 +16,8 @@ pub(super) struct Active {
     pub(super) parts: Arc<Parts>,
     pub(super) restarted: bool,
     pub(super) unsettled: bool,
+    /// What was seen of the calls to the run's disk.
+    pub(super) disk: DiskWatch,
     pub(super) rate: Throughput,
     /// Since when it has had work to do and no worker.
     pub(super) waits_since: Option<Instant>,
@@ -42,6 +44,7 @@ impl Active {
             parts: Arc::default(),
             restarted: false,
             unsettled: false,
+            disk: DiskWatch::default(),
             rate: Throughput::default(),
             waits_since: None,
             pace: Pace::default(),
@@ -91,6 +94,14 @@ impl Active {
             self.parts.add(file);
             let whole = Partial::whole(start.table.size(file));
             self.partial.insert(file, whole);
+        }
+    }
+
+    /// How many calls of the run hang in its disk.
+    pub(super) fn look_at_disk(&mut self, now: Instant) -> usize {
+        match &self.run {
+            Some(run) => self.disk.look(&run.disk, now),
+            None => 0,
         }
     }
 

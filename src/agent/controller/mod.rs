@@ -40,6 +40,7 @@ use crate::model::state::State;
 use crate::model::table::{Counts, FileState};
 use crate::store::saved::{Change, Partial, Saved};
 use crate::store::{Store, StoreError};
+use crate::transfer::disk_calls::DiskWatch;
 use crate::transfer::run::Run;
 use crate::transfer::start::{Start, StartError, StartRequest};
 use crate::transfer::worker::{Batch, Done, Pools, Report, Task};

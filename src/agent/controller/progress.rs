@@ -23,8 +23,33 @@ impl Controller {
         for (key, event) in gained {
             self.event(key, event);
         }
+        self.look_at_disks(now);
         self.share(now);
         self.sync(now);
+    }
+
+    /// Lets others take the places of workers that hang in calls to a disk, and says which download
+    /// waits for its own.
+    fn look_at_disks(&mut self, now: Instant) {
+        let mut hanging = 0;
+        let mut changed = Vec::new();
+        for &key in &self.busy {
+            let Some(active) = self.active.get_mut(&key) else {
+                continue;
+            };
+            let calls = active.look_at_disk(now);
+            hanging += calls;
+            let told = active.record.problem().and_then(|problem| problem.retry_at);
+            let is_old = || told.is_none_or(|told| told <= clock::now());
+            let is_silent = calls > 0;
+            if is_silent != active.record.is_silent() || (is_silent && is_old()) {
+                changed.push((key, is_silent));
+            }
+        }
+        self.pools.replace_hanging(hanging, self.policy.workers);
+        for (key, is_silent) in changed {
+            self.event(key, Event::Silent(is_silent));
+        }
     }
 
     pub(super) fn busy(&self) -> impl Iterator<Item = (u32, &Active)> {

@@ -66,12 +66,7 @@ impl Desk {
             .commit(&[created(1, &roots[0]), created(2, &roots[1])])
             .unwrap();
         let (losses_out, losses) = unbounded();
-        let syncer = Syncer {
-            store: Arc::new(store),
-            disks: Box::new(disks.clone()),
-            losses: losses_out,
-            lost: Lost::new(),
-        };
+        let syncer = Syncer::new(Arc::new(store), Arc::new(disks.clone()), losses_out);
         Desk {
             dir,
             disks,
@@ -88,7 +83,7 @@ impl Desk {
     /// Both destinations are to be synced.
     fn serve(&mut self, rested: &[u32]) {
         let [first, second] = self.roots.clone();
-        self.syncer.serve(&SyncRequest {
+        self.syncer.serve(SyncRequest {
             mark: self.syncer.store.mark(),
             roots: vec![(1, first), (2, second)],
             rested: rested.to_vec(),
@@ -210,7 +205,7 @@ fn what_is_lost_last_is_taken_back_at_the_end() {
     desk.serve(&[]);
     desk.append(&[wrote(1, 0, 10)]);
     let (_, requests) = unbounded();
-    desk.syncer.disks = Box::new(SystemDisks);
+    desk.syncer.disks = Arc::new(SystemDisks);
     let lost = desk.syncer.work(requests);
     assert_eq!(lost.into_keys().collect::<Vec<_>>(), [1]);
     assert_eq!(partial(&desk.files("one")[0]), Intervals::default());
@@ -255,7 +250,7 @@ fn a_request_vouches_only_for_what_was_written_before_it_was_made() {
     // Perhaps somewhere else, which nobody is asked to sync yet.
     store.append(&[wrote(1)]).unwrap();
     let (losses, _) = unbounded();
-    let syncer = start(store.clone(), Box::new(SystemDisks), received, losses).unwrap();
+    let syncer = start(store.clone(), Arc::new(SystemDisks), received, losses).unwrap();
     drop(requests);
     syncer.join().unwrap();
     let waits = store.unsynced();

@@ -167,6 +167,7 @@ fn every_state_and_every_problem_is_described() {
         Code::LinkRefused,
         Code::InsufficientStorage,
         Code::DestinationUnwritable,
+        Code::DestinationNotResponding,
         Code::FileFailed,
         Code::UpstreamUnavailable,
         Code::ProtocolError,

@@ -10,6 +10,9 @@ use crate::model::state::State;
 /// The time of an attempt that takes longer is not shown any more.
 const LONG_ATTEMPT: Duration = Duration::from_secs(5);
 
+/// When a disk that does not respond is said to be looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
 impl Record {
     pub(super) fn verdict(&self) -> Problem {
         let has = |code| self.failed.values().any(|&failed| failed == code);
@@ -66,6 +69,16 @@ impl Record {
     /// A transient fault is shown for as long as it is being retried.
     pub(super) fn explain(&mut self, now: Now) {
         match self.state {
+            State::Transferring if self.silent => {
+                self.problem = Some(Problem {
+                    code: Code::DestinationNotResponding,
+                    message: "the disk of the destination does not answer: is its server there? \
+                              The download goes on by itself when it does"
+                        .into(),
+                    recoverable: true,
+                    retry_at: Some(now.wall.after(LOOK_AGAIN)),
+                });
+            }
             State::Transferring => {
                 // Behind a closed gate no file's own time counts.
                 let download_backoff = self.download_backoff.as_ref().map(Backoff::due);

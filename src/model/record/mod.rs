@@ -71,6 +71,8 @@ pub enum Event {
     },
     Paused,
     Resumed,
+    /// Calls to the destination's disk do not return, or do again.
+    Silent(bool),
     /// What was in place may be lost, whatever state it is in.
     Lost(Problem),
 }
@@ -134,6 +136,8 @@ pub struct Record {
     consecutive_faults: u32,
     /// Starts in a row that were answered without sense.
     malformed: u32,
+    /// The destination does not respond.
+    silent: bool,
     /// The wait of the download as a whole.
     download_backoff: Option<Backoff>,
     /// What is being waited for, in words.
@@ -172,6 +176,7 @@ impl Record {
             again: VecDeque::new(),
             consecutive_faults: 0,
             malformed: 0,
+            silent: false,
             download_backoff: None,
             last_fault: String::new(),
             open_first: false,
@@ -181,6 +186,11 @@ impl Record {
 
     pub fn state(&self) -> State {
         self.state
+    }
+
+    /// Whether the destination does not respond: no job is picked meanwhile.
+    pub fn is_silent(&self) -> bool {
+        self.silent
     }
 
     /// What is shown as `error`.
@@ -226,6 +236,7 @@ impl Record {
                 self.halt(&mut effects);
             }
             Event::Resumed => self.on_resumed(&mut effects),
+            Event::Silent(is) => self.silent = is,
             Event::Lost(problem) => {
                 // What is to be done about it is the user's to decide, also where it was paused or
                 // complete.

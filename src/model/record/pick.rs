@@ -22,7 +22,7 @@ impl Record {
     /// The next piece of work, if there is one now. It counts as given out. Where it is `crowded`,
     /// workers have enough to do, and only a file whose address is to be fetched ahead is picked.
     pub fn pick(&mut self, now: Instant, crowded: bool) -> Option<Pick> {
-        if self.state != State::Transferring || self.halting {
+        if self.state != State::Transferring || self.halting || self.silent {
             return None;
         }
         if let Some(download_backoff) = &self.download_backoff

@@ -3,9 +3,9 @@
 
 mod settle;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use rayon::prelude::*;
@@ -30,8 +30,29 @@ use crate::transfer::{WorkerContext, manifest, space};
 use crate::upstream::session::SessionFault;
 use crate::upstream::{Fault, Package};
 
-/// Plans are made one after the other, so that each sees the names that the ones before it took.
-static PLANNING: Mutex<()> = Mutex::new(());
+/// From so many folders on they are made on several threads.
+const MANY_FOLDERS: usize = 64;
+
+/// Plans on one disk are made one after the other, so that each sees the names and the space that
+/// the ones before it took. Another disk, which may hang, holds nobody up.
+static PLANNING: Mutex<BTreeMap<u64, Weak<Planning>>> = Mutex::new(BTreeMap::new());
+
+/// Leave to plan on one disk.
+struct Planning(Mutex<()>);
+
+impl Planning {
+    fn on(root: &Root) -> Arc<Planning> {
+        let mut disks = locks::lock(&PLANNING);
+        disks.retain(|_, planning| planning.strong_count() > 0);
+        let disk = root.identity().device();
+        let planning = disks.get(&disk).and_then(Weak::upgrade);
+        planning.unwrap_or_else(|| {
+            let new = Arc::new(Planning(Mutex::default()));
+            disks.insert(disk, Arc::downgrade(&new));
+            new
+        })
+    }
+}
 
 /// What a run begins with.
 pub struct StartRequest {
@@ -169,16 +190,21 @@ pub fn begin(
     board: &Board,
 ) -> Result<Start, StartError> {
     let run = &request.run;
+    let call = run.disk.enter();
     let root = run.open_root(&request.identity)?.clone();
     run.check_destination(&root)?;
+    drop(call);
     let table = match run.download.table() {
         Some(table) => table,
         None => list(run, &root, context, board)?,
     };
     {
-        let _one_at_a_time = locks::lock(&PLANNING);
+        let planning = Planning::on(&root);
+        let _one_at_a_time = locks::lock(&planning.0);
+        let _call = run.disk.enter();
         space::check(run, &root, &table, board).map_err(StartError::Broken)?;
     }
+    let _call = run.disk.enter();
     make_folders(&root, &table)?;
     let unnamed = match request.restarted {
         true => settle::settle(request, &root, &table, context)?,
@@ -214,7 +240,9 @@ fn list(
         })?;
     context.keep_token(run)?;
     let planner = reading.finish(&download.order.options)?;
-    let _one_at_a_time = locks::lock(&PLANNING);
+    let planning = Planning::on(root);
+    let _one_at_a_time = locks::lock(&planning.0);
+    let _call = run.disk.enter();
     let disk = RootDisk::new(root, reserved(download, board));
     let table = planner
         .finish(&disk, download.order.if_exists)
@@ -367,11 +395,17 @@ fn make_folders(root: &Root, table: &FileTable) -> Result<(), StartError> {
         .filter(|(_, parent)| !**parent)
         .map(|(dir, _)| dir)
         .collect();
-    innermost
-        .par_iter()
-        .try_for_each(|&dir| match root.folder(&table.dir_components(dir), true) {
-            // The error of each file in it, and of no other.
-            Ok(_) | Err(DestError::Refused(_)) => Ok(()),
-            Err(error) => Err(error.into()),
-        })
+    let make = |&dir: &u32| match root.folder(&table.dir_components(dir), true) {
+        // The error of each file in it, and of no other.
+        Ok(_) | Err(DestError::Refused(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    };
+    if innermost.len() < MANY_FOLDERS {
+        return innermost.iter().try_for_each(make);
+    }
+    // On threads of its own: a disk that hangs holds nobody else up.
+    match rayon::ThreadPoolBuilder::new().build() {
+        Ok(threads) => threads.install(|| innermost.par_iter().try_for_each(make)),
+        Err(_) => innermost.iter().try_for_each(make),
+    }
 }
