@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Ok(Command::Serve(options)) => serve(options),
         Ok(Command::Share(options)) => share(options),
         Ok(Command::Get(options)) => ExitCode::from(get::run(&options)),
+        Ok(Command::Batch(options)) => ExitCode::from(get::batch::run(&options)),
         Ok(Command::Ask(options)) => ExitCode::from(client::run(&options)),
         Err(error) => fail(2, &error.to_string()),
     }

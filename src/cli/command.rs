@@ -1,5 +1,6 @@
 //! What can be asked for on the command line, with every flag read.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ pub enum Command {
     Serve(Serve),
     Share(Share),
     Get(Get),
+    Batch(Batch),
     Ask(Ask),
     /// Print this text on stdout and exit 0.
     Help(String),
@@ -79,6 +81,17 @@ pub struct Get {
     pub transfers: Transfers,
     /// `LINK_BASE=API_BASE` pairs, as given.
     pub origins: Vec<String>,
+    pub output: Output,
+}
+
+/// `haul get --batch`.
+#[derive(Debug)]
+pub struct Batch {
+    /// The list; `-` is stdin.
+    pub file: PathBuf,
+    /// Flags for every package, as given.
+    pub flags: Vec<OsString>,
+    pub password: Option<Secret>,
     pub output: Output,
 }
 

@@ -95,7 +95,7 @@ impl Verb {
             Verb::Settings => " [NAME=VALUE...]",
             Verb::Help => " [COMMAND]",
             Verb::Share => " DIR",
-            Verb::Get => " LINK [DIR]",
+            Verb::Get => " LINK [DIR] | --batch FILE",
             Verb::Add => " LINK DIR",
             Verb::Inspect => " LINK",
             Verb::Show => " ID",
@@ -387,6 +387,10 @@ pub const FLAGS: &[Flag] = &[
          disks)")),
     also(&[Verb::Add], flag(Verb::Get, "verify", "BOOL", "HAUL_VERIFY", "",
         "true: hold files against the checksums that servers tell (default); false: do not")),
+    flag(Verb::Get, "batch", "FILE", "HAUL_BATCH", "",
+        "Download many packages, one after the other: on each line of this file (- is stdin) a link, a \
+         folder and flags for it, with quotes as in a shell; # begins a comment. Other flags here \
+         hold for all"),
     flag(Verb::Get, "json", "", "HAUL_JSON", "",
         "Print one JSON object a line for each event"),
     flag(Verb::Get, "quiet", "", "HAUL_QUIET", "",

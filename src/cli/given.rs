@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::command::{Ask, Get, Output, Serve, Transfers, What};
+use super::command::{Ask, Batch, Command, Get, Output, Serve, Transfers, What};
 use super::flags::{self, Flag, Verb};
 use crate::model::request::RequestOptions;
 use crate::model::selection::Selection;
@@ -305,15 +305,48 @@ impl<'a> Given<'a> {
         Ok(words)
     }
 
-    pub(super) fn get(mut self) -> Result<Get, UsageError> {
+    fn output(&self) -> Result<Output, UsageError> {
+        match (self.is_set("json")?, self.is_set("quiet")?) {
+            (true, true) => Err(UsageError::new("--json and --quiet exclude each other")),
+            (true, false) => Ok(Output::Json),
+            (false, true) => Ok(Output::Quiet),
+            (false, false) => Ok(Output::Human),
+        }
+    }
+
+    pub(super) fn get_or_batch(self) -> Result<Command, UsageError> {
+        match self.path("batch")? {
+            // A link says what is wanted, whatever the environment does.
+            Some(file) if self.operands.is_empty() => self.batch(file).map(Command::Batch),
+            Some(_) if self.flags.iter().any(|(name, _)| *name == "batch") => Err(UsageError::new(
+                "links and folders stand in the list of --batch",
+            )),
+            _ => self.get().map(Command::Get),
+        }
+    }
+
+    fn batch(self, file: PathBuf) -> Result<Batch, UsageError> {
+        let for_each = |(name, _): &&(&str, OsString)| !["batch", "password"].contains(name);
+        let flags = self.flags.iter().filter(for_each).map(|(name, value)| {
+            let mut flag = OsString::from(format!("--{name}"));
+            if !self.flag(name).value.is_empty() {
+                flag.push("=");
+                flag.push(value);
+            }
+            flag
+        });
+        Ok(Batch {
+            file,
+            flags: flags.collect(),
+            password: self.one("password", values::secret)?,
+            output: self.output()?,
+        })
+    }
+
+    fn get(mut self) -> Result<Get, UsageError> {
         let mut operands = self.operands()?.into_iter();
         let link = operands.next().unwrap_or_default();
-        let output = match (self.is_set("json")?, self.is_set("quiet")?) {
-            (true, true) => return Err(UsageError::new("--json and --quiet exclude each other")),
-            (true, false) => Output::Json,
-            (false, true) => Output::Quiet,
-            (false, false) => Output::Human,
-        };
+        let output = self.output()?;
         Ok(Get {
             link: values::link(link)?,
             dir: operands.next().unwrap_or_else(|| ".".into()).into(),

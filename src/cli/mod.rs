@@ -27,7 +27,7 @@ use crate::base::suggest;
 
 /// `haul share`: its flags are the share's own options.
 pub use crate::share::Options as Share;
-pub use command::{Ask, Command, Get, Output, Serve, Transfers, What};
+pub use command::{Ask, Batch, Command, Get, Output, Serve, Transfers, What};
 pub use flags::{FLAGS, Flag, Verb, help, of as flags_of, overview};
 pub use values::{is_loopback, read_token};
 
@@ -150,7 +150,7 @@ fn parse_rest(
     match verb {
         Verb::Serve => given.serve().map(Command::Serve),
         Verb::Share => given.share().map(Command::Share),
-        Verb::Get => given.get().map(Command::Get),
+        Verb::Get => given.get_or_batch(),
         Verb::Completions => given.completions().map(Command::Help),
         Verb::Man => Ok(Command::Help(man::page())),
         Verb::Version => Ok(Command::Version),

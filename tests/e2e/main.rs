@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod all_at_once;
+mod batch;
 mod checksums;
 mod cli;
 mod client;

@@ -3,6 +3,7 @@
 //! goes on.
 
 mod bars;
+pub mod batch;
 mod known;
 mod notes;
 mod report;
