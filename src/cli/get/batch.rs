@@ -1,5 +1,5 @@
-//! `haul get --batch`: one package after the other, each by a process of its own, so that nothing of
-//! one is in another's way.
+//! `haul get --batch`: one package after the other, each by a process of its own, so that nothing
+//! of one is in another's way.
 
 use std::ffi::OsString;
 use std::fs::File;
