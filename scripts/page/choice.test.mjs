@@ -127,3 +127,46 @@ test('several links at once, all paused and all resumed', async () => {
   await says(page, 'Two', 'Complete');
   assert.equal(await card(page, 'One').getByRole('button', { name: /^Try now/ }).count(), 0);
 });
+
+test('another limit is drawn on the week', async () => {
+  const agent = await serve([]);
+  const page = await visit(await person(), agent.url);
+  const settings = page.getByRole('dialog', { name: 'Settings' });
+  const schedule = async () => (await (await fetch(`${agent.url}/api/v1/settings`)).json()).schedule;
+  const open = () => page.getByRole('button', { name: 'Settings' }).click();
+  await open();
+  await settings.getByText('Another limit in some hours').click();
+  await settings.getByLabel(/Limit in the marked hours/).fill('1,5');
+  const cell = (name) => settings.getByRole('gridcell', { name });
+  await cell('Mon 08:00').hover();
+  await page.mouse.down();
+  for (const hour of ['09:00', '10:00', '11:00']) await cell(`Mon ${hour}`).hover();
+  await page.mouse.up();
+  // By keyboard.
+  await cell('Mon 00:00').focus();
+  for (const key of ['ArrowDown', 'ArrowRight', ' ']) await page.keyboard.press(key);
+  await assertAccessible(page, 'the week');
+  await picture(page, 'week-desk-light');
+  await settings.getByRole('button', { name: 'Save' }).click();
+  await settings.waitFor({ state: 'hidden' });
+  const set = await schedule();
+  assert.deepEqual(set.map(({ days, from, to, rate_limit }) => [days[0], from, to, rate_limit]), [
+    ['mon', '08:00', '12:00', 1_500_000],
+    ['tue', '01:00', '02:00', 1_500_000],
+  ]);
+  assert.match(set[0].utc_offset, /^[+-]\d\d:\d\d$/);
+  await open();
+  assert.equal(await settings.getByLabel(/Limit in the marked hours/).inputValue(), '1.5');
+  assert.equal(await settings.getByRole('gridcell', { selected: true }).count(), 5);
+  // Nothing drawn, nothing set.
+  await settings.getByRole('button', { name: 'Save' }).click();
+  await settings.waitFor({ state: 'hidden' });
+  assert.deepEqual(await schedule(), set);
+  const night = [{ days: ['fri'], from: '22:30', to: '06:00', utc_offset: '+00:00', rate_limit: null }];
+  await fetch(`${agent.url}/api/v1/settings`, { method: 'PUT', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ schedule: night }) });
+  await open();
+  await settings.getByText('The schedule is one that this page cannot show.').waitFor();
+  await settings.getByRole('button', { name: 'Save' }).click();
+  await settings.waitFor({ state: 'hidden' });
+  assert.deepEqual(await schedule(), night);
+});

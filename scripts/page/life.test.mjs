@@ -60,7 +60,7 @@ test('from a wrong password to files that stay', async () => {
   await says(page, 'Dailies 14', 'Complete');
   await says(page, 'Dailies 14', '5 files');
   assert.deepEqual(files(target), Object.fromEntries(Object.entries(REEL).sort()));
-  await page.waitForFunction(() => [...document.querySelectorAll('td:last-child')].every((cell) => cell.textContent === 'Complete'));
+  await page.waitForFunction(() => [...document.querySelectorAll('.files td:last-child')].every((cell) => cell.textContent === 'Complete'));
   assert.equal(await card(page, 'Dailies 14').getByRole('row').count(), 1 + 5);
   assert.equal(await card(page, 'Dailies 14').getByRole('progressbar').count(), 0);
 
