@@ -30,7 +30,7 @@
 //! | `controller` | commands, [`Report`](transfer::worker::Report)s, losses, removals, the next due time | batches and start requests to the pools, requests to syncer and cleaner |
 //! | `worker` (pool) | a [`Batch`](transfer::worker::Batch), a worker slot, leave of the host, the rate limiter, a socket | one report for each batch |
 //! | `addresses`, `start` (pools) | a [`Task`](transfer::worker::Task): addresses to fetch, a download to begin | the batch on to the workers; a report |
-//! | `syncer` | a [`SyncRequest`](agent::syncer::SyncRequest), at most one at a time; a `sync` thread for each disk, 10 s at most | losses |
+//! | `syncer` | a [`SyncRequest`](agent::syncer::SyncRequest), at most one at a time; its `sync` thread, which is replaced where a disk hangs | losses |
 //! | `in-time` | a disk that is asked whether it answers | its answer, if it comes in time |
 //! | `checksums` (pool) | a whole file that is long, to be compared or to have its hash kept | a report |
 //! | `verifier` (a pool of one) | a complete download to be read back; it shares the reading with rayon's threads | a loss, where files are not as saved |

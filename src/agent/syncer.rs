@@ -87,6 +87,8 @@ struct Syncer {
     disks: Arc<dyn Disks>,
     losses: Sender<Loss>,
     lost: Lost,
+    /// Syncs for this thread, since one may take for ever. One that hangs is replaced.
+    helper: Option<Helper>,
     /// Syncs that were begun and have not come back.
     hanging: Vec<Hanging>,
     /// Places on the disks of those, which are to be synced when they have.
@@ -95,6 +97,12 @@ struct Syncer {
     unmarked: Option<Mark>,
     /// As [`SyncRequest::rested`].
     rested: BTreeSet<u32>,
+}
+
+/// A thread that syncs what it is given.
+struct Helper {
+    roots: Sender<Arc<Root>>,
+    answers: Receiver<Result<(), DestError>>,
 }
 
 /// A sync that takes longer than [`PATIENCE`].
@@ -116,6 +124,7 @@ impl Syncer {
             disks,
             losses,
             lost: Lost::new(),
+            helper: None,
             hanging: Vec::new(),
             owed: BTreeMap::new(),
             unmarked: None,
@@ -203,24 +212,43 @@ impl Syncer {
     }
 
     fn sync(&mut self, key: u32, root: Arc<Root>) {
-        let (answer_out, answer) = bounded(1);
-        let (disks, of) = (self.disks.clone(), root.clone());
-        let started = thread::Builder::new()
-            .name("sync".into())
-            .stack_size(128 << 10)
-            .spawn(move || drop(answer_out.send(disks.sync(&of))));
-        if started.is_err() {
+        let helper = self.helper.take().map_or_else(|| self.hire(), Ok);
+        // Where the system refuses a thread, this one has to do.
+        let Ok(helper) = helper else {
             let result = self.disks.sync(&root);
             return self.synced(key, result);
-        }
-        match answer.recv_timeout(PATIENCE) {
-            Ok(result) => self.synced(key, result),
-            Err(_) => {
+        };
+        let sent = helper.roots.send(root.clone());
+        match sent.map(|()| helper.answers.recv_timeout(PATIENCE)) {
+            Ok(Ok(result)) => {
+                self.helper = Some(helper);
+                self.synced(key, result);
+            }
+            _ => {
                 let path = root.path().display();
                 log::warn!("{path}: what was written is not synced yet: its disk does not answer");
+                let answer = helper.answers;
                 self.hanging.push(Hanging { key, root, answer });
             }
         }
+    }
+
+    fn hire(&self) -> std::io::Result<Helper> {
+        let (roots_out, roots) = bounded::<Arc<Root>>(1);
+        let (answers, answers_in) = bounded(1);
+        let disks = self.disks.clone();
+        thread::Builder::new()
+            .name("sync".into())
+            .stack_size(128 << 10)
+            .spawn(move || {
+                let synced = |root: Arc<Root>| answers.send(disks.sync(&root)).is_ok();
+                // It ends when nobody asks or listens any more.
+                let _ = roots.into_iter().all(synced);
+            })?;
+        Ok(Helper {
+            roots: roots_out,
+            answers: answers_in,
+        })
     }
 
     fn synced(&mut self, key: u32, result: Result<(), DestError>) {
