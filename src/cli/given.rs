@@ -398,6 +398,11 @@ impl<'a> Given<'a> {
             Verb::Resume if values::is_all(&operands) => What::ResumeAll,
             Verb::Pause => What::Pause(values::ids(operands)?),
             Verb::Resume => What::Resume(values::ids(operands)?),
+            Verb::Rm if values::is_all(&operands) => {
+                return Err(UsageError::new(
+                    "rm takes the IDs of downloads, one by one, and not all of them at once",
+                ));
+            }
             Verb::Rm => What::Remove {
                 ids: values::ids(operands)?,
                 files: self.is_set("remove-files")?,

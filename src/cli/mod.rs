@@ -86,6 +86,12 @@ pub fn parse(
         Some(Arg::Short('h') | Arg::Long("help")) => return Ok(Command::Help(overview())),
         Some(Arg::Short('V') | Arg::Long("version")) => return Ok(Command::Version),
         Some(Arg::Value(word)) => verb_of(&word)?,
+        Some(Arg::Long(name)) => {
+            let meant = suggest::nearest(name, &["help", "version"]);
+            let meant = meant.map(|name| format!("; did you mean --{name}?"));
+            let meant = meant.unwrap_or_default();
+            return Err(UsageError::new(format!("invalid option '--{name}'{meant}")));
+        }
         Some(other) => return Err(unusable(other.unexpected())),
         None => {
             return Err(UsageError::new(

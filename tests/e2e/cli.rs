@@ -147,3 +147,19 @@ fn an_address_that_is_taken_is_said_to_be() {
     assert_eq!(end.stdout, "");
     assert!(end.stderr.contains(&address.port().to_string()), "{end:?}");
 }
+
+#[test]
+fn what_was_perhaps_meant_is_said() {
+    for (words, told) in [
+        (&["--verson"][..], "did you mean --version?"),
+        (&["rm", "all"], "one by one"),
+        (
+            &["get", "@/dev/null", "/tmp/x"],
+            "the first line of \"/dev/null\" is empty",
+        ),
+    ] {
+        let end = run(haul().args(words));
+        assert_eq!(end.code(), Some(2), "{words:?}");
+        assert!(end.stderr.contains(told), "{}", end.stderr);
+    }
+}

@@ -413,7 +413,9 @@ fn whole(server: &Server, id: &str) -> Result<String, CallError> {
         (Some(one), None) => Ok(one),
         (None, _) => Err(CallError::Api {
             status: 404,
-            message: "there is no download with this ID; haul ls lists them".into(),
+            message: format!(
+                "there is no download whose ID begins or ends with {id:?}; haul ls lists them"
+            ),
         }),
         (Some(one), Some(other)) => Err(CallError::Api {
             status: 409,

@@ -69,7 +69,12 @@ pub fn link_text(given: &Secret) -> Result<Secret, String> {
         .take(LINK_FILE_LIMIT)
         .read_to_string(&mut text)
         .map_err(|error| format!("the link cannot be read from {name:?}: {}", words(&error)))?;
-    Ok(Secret::new(text.lines().next().unwrap_or_default().trim()))
+    match text.lines().next().unwrap_or_default().trim() {
+        "" => Err(format!(
+            "the first line of {name:?} is empty: the link belongs there"
+        )),
+        link => Ok(Secret::new(link)),
+    }
 }
 
 /// The folder as an order names it: absolute, without `.` and `..`.
