@@ -41,6 +41,9 @@ pub struct Transfers {
     /// Whether a server may be asked for several things at once.
     pub pipelining: bool,
     pub outlet: Outlet,
+    /// What is taken from the permissions of files and folders that are made; the process's own
+    /// where it is not given.
+    pub umask: Option<u32>,
 }
 
 /// `haul serve`.

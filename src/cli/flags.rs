@@ -308,6 +308,10 @@ pub const FLAGS: &[Flag] = &[
     also(&[Verb::Get], flag(Verb::Serve, "bind", "ADDRESS", "HAUL_BIND", "",
         "Reach servers from this IP address of the machine, on one that has several (default: the \
          system chooses)")),
+    also(&[Verb::Get], flag(Verb::Serve, "umask", "MASK", "HAUL_UMASK", "",
+        "What is taken from the permissions of files and folders that are made, in octal: 002 lets the \
+         group write, 027 keeps others out (default: as the process was started; a folder's default \
+         ACL goes before it)")),
     flag(Verb::Serve, "base-path", "PATH", "HAUL_BASE_PATH", "",
         "Serve the page and the API below this path, such as /haul, for a proxy that passes it on"),
     flag(Verb::Serve, "on-complete", "PROGRAM", "HAUL_ON_COMPLETE", "",

@@ -206,6 +206,7 @@ impl<'a> Given<'a> {
                 proxies: self.proxies()?,
                 from: self.one("bind", values::local_address)?,
             },
+            umask: self.one("umask", values::umask)?,
         })
     }
 

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use rustix::fs::Mode;
 
 use crate::agent::claims::Claims;
 use crate::agent::cleaner::{self, Cleaner};
@@ -108,6 +109,9 @@ impl Engine {
             outlet: setup.transfers.outlet.clone(),
         })
         .map_err(|message| ServeError::Usage(UsageError::new(message)))?;
+        if let Some(mask) = setup.transfers.umask {
+            rustix::process::umask(Mode::from_raw_mode(mask as _));
+        }
         for (scheme, proxy) in setup.transfers.outlet.proxies.all() {
             log::info!("{scheme} goes by way of the proxy {proxy}");
         }

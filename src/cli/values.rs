@@ -123,6 +123,17 @@ pub fn manifest(text: &str) -> Result<Option<Manifest>, String> {
     }
 }
 
+/// Permissions that are taken away, in octal as a shell's `umask` has them.
+pub fn umask(text: &str) -> Result<u32, String> {
+    let mask = u32::from_str_radix(text, 8).ok();
+    let mask = mask.filter(|mask| *mask <= 0o777 && text.bytes().all(|b| b.is_ascii_digit()));
+    match mask {
+        Some(mask) if mask & 0o700 == 0 => Ok(mask),
+        Some(_) => Err("it would keep haul itself from what it makes".into()),
+        None => Err("it is an octal number such as 002 or 027".into()),
+    }
+}
+
 /// An IP address of this machine.
 pub fn local_address(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr = text

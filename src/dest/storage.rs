@@ -1,10 +1,16 @@
 //! How the file system of `dst_folder` stores files.
 
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 
 use rustix::fs::fstatfs;
+use rustix::io::Errno;
 
-use super::traits::{fuse_is_linux_like, magic, number};
+use super::DestError;
+use super::traits::{fuse_is_linux_like, magic, mounted_as, number};
+
+/// FAT's file sizes have 32 bits.
+const FAT_FILE: u64 = u32::MAX as u64;
 
 /// What a file system does with space and times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +36,17 @@ impl Default for Storage {
 }
 
 impl Storage {
+    /// Whether a file of `size` bytes can be held; `path` names it.
+    ///
+    /// # Errors
+    /// `TooLarge`.
+    pub fn check_size(&self, size: u64, path: impl FnOnce() -> PathBuf) -> Result<(), DestError> {
+        match size > self.largest_file {
+            true => Err(DestError::of("make room for", &path(), Errno::FBIG)),
+            false => Ok(()),
+        }
+    }
+
     /// Asks the file system that the open directory is on.
     // The magic word's width depends on the machine.
     #[allow(clippy::unnecessary_cast)]
@@ -42,11 +59,17 @@ impl Storage {
         };
         match kind {
             magic::MSDOS => Storage {
-                largest_file: u32::MAX.into(),
+                largest_file: FAT_FILE,
                 ..plain
             },
-            // Which of those for foreign disks it is, FUSE does not tell.
-            magic::FUSE if !fuse_is_linux_like(&dir) => plain,
+            // Which of those for foreign disks it is, FUSE does not always tell.
+            magic::FUSE if !fuse_is_linux_like(&dir) => match mounted_as(&dir) {
+                Some(kind) if kind.contains("fat") && !kind.contains("exfat") => Storage {
+                    largest_file: FAT_FILE,
+                    ..plain
+                },
+                _ => plain,
+            },
             magic::FUSE => Storage {
                 keeps_times: false,
                 ..Storage::default()

@@ -87,16 +87,20 @@ pub(super) fn number(word: i64) -> u32 {
 /// FUSE has one number for all: ntfs-3g on a block device, but mergerfs and sshfs too. The mount
 /// table tells them apart; where it does not, Windows names are safe everywhere.
 pub(super) fn fuse_is_linux_like(dir: impl AsFd) -> bool {
-    let (Ok(stat), Ok(mounts)) = (fstat(dir), fs::read_to_string("/proc/self/mountinfo")) else {
-        return false;
-    };
-    let device = format!("{}:{}", major(stat.st_dev), minor(stat.st_dev));
-    fuse_type(&mounts, &device).is_some_and(|kind| {
+    mounted_as(dir).is_some_and(|kind| {
         kind != "fuseblk"
             && !["ntfs", "exfat", "fat", "smb"]
                 .iter()
                 .any(|w| kind.contains(w))
     })
+}
+
+/// The type that the folder's file system is mounted as.
+pub(super) fn mounted_as(dir: impl AsFd) -> Option<String> {
+    let stat = fstat(dir).ok()?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let device = format!("{}:{}", major(stat.st_dev), minor(stat.st_dev));
+    fuse_type(&mounts, &device).map(str::to_owned)
 }
 
 /// The type that a device is mounted as: proc_pid_mountinfo(5), the third field and the first one

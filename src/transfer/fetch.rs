@@ -69,6 +69,7 @@ impl Job {
         if range.is_void() {
             return Err(Outcome::StartedOver);
         }
+        self.refuse_too_large()?;
         self.journal_reset(context)?;
         self.table.begin(self.file.index);
         let (mut fetched, asked_end) = self.open(range, context, next)?;
@@ -76,6 +77,14 @@ impl Job {
         let copied = self.fill(&mut fetched, &place, context, buffer);
         self.return_range(&place.range, &copied);
         copied
+    }
+
+    /// Before a byte is asked for that the disk could not hold.
+    fn refuse_too_large(&self) -> Result<(), Outcome> {
+        let root = self.root()?;
+        let path = || root.path().join(self.table.path(self.file.index));
+        let fits = root.storage().check_size(self.size(), path);
+        fits.map_err(Outcome::from)
     }
 
     fn fill(

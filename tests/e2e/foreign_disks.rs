@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::support::agent::{Agent, Setup};
+use crate::support::agent::{Agent, Setup, row};
 use crate::support::namespace::Namespace;
 use crate::support::origin::Origin;
 use crate::support::package::{Entry, Package};
@@ -23,7 +23,7 @@ struct Disk {
 
 const EXT4: Disk = Disk {
     programs: &["mkfs.ext4"],
-    make: "mkfs.ext4 -q -I 128 \"$image\"",
+    make: "mkfs.ext4 -q -I 128 \"$image\" >/dev/null 2>&1",
     mount: "mount -o loop \"$image\" \"$disk\"",
 };
 const EXFAT: Disk = Disk {
@@ -55,13 +55,17 @@ fn is_there(program: &str) -> bool {
 impl Mounted {
     /// None, with the reason printed, where the disk cannot be had here.
     fn new(disk: &Disk, package: Package) -> Option<Mounted> {
+        Mounted::sized(disk, 300 * MIB, package)
+    }
+
+    fn sized(disk: &Disk, size: u64, package: Package) -> Option<Mounted> {
         if let Some(missing) = disk.programs.iter().find(|program| !is_there(program)) {
             eprintln!("skipped: {missing} is not installed");
             return None;
         }
         let home = tempfile::tempdir().unwrap();
         let image = home.path().join("image");
-        File::create(&image).unwrap().set_len(300 * MIB).unwrap();
+        File::create(&image).unwrap().set_len(size).unwrap();
         fs::create_dir(home.path().join("dst")).unwrap();
         let script = format!(
             "image='{}'; disk='{}'; {}; if ! ( {} ) || ! mountpoint -q \"$disk\"; then echo \
@@ -221,4 +225,22 @@ fn a_state_directory_whose_disk_keeps_no_permissions_is_warned_of() {
         .start();
     agent.await_log("stays open to others", 1);
     assert_eq!(agent.get("/api/v1/downloads").status, 200);
+}
+
+/// The size is refused before a byte is asked for, and costs the others nothing.
+#[test]
+fn a_file_of_5_gb_is_refused_on_fat() {
+    let package = Package::new().file("huge.mov", 5 << 30).file("small", 1000);
+    // There is room for it.
+    let Some(mounted) = Mounted::sized(&FAT, 8 << 30, package) else {
+        return;
+    };
+    let id = mounted.agent.create(&mounted.origin, &mounted.dst());
+    let record = mounted.agent.wait_end(&id);
+    assert_eq!(row(&record, "F2")["state"], "complete", "{record:#}");
+    let huge = row(&record, "F1");
+    assert_eq!(huge["state"], "error", "{record:#}");
+    let message = huge["error"]["message"].as_str().unwrap();
+    assert!(message.contains("larger than"), "{message}");
+    assert_eq!(mounted.origin.served_of("F1"), 0);
 }

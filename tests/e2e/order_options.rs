@@ -173,3 +173,26 @@ fn fields_of_a_wrong_type_or_outside_their_range_are_refused() {
     }
     assert_eq!(rig.agent.ids(), Vec::<String>::new());
 }
+
+#[test]
+fn permissions_are_those_of_the_mask() {
+    for (mask, file, folder) in [("002", 0o664, 0o775), ("027", 0o640, 0o750)] {
+        let rig = Rig::with(Package::new().file("deep/a", 10), &["--umask", mask]);
+        let id = rig.create();
+        rig.complete(&id);
+        let mode = |path: &str| {
+            let found = std::fs::metadata(rig.dst().join(path)).unwrap();
+            std::os::unix::fs::PermissionsExt::mode(&found.permissions()) & 0o777
+        };
+        assert_eq!(
+            (mode("deep/a"), mode("deep"), mode("")),
+            (file, folder, folder)
+        );
+    }
+    for wrong in ["8", "0x2", "777", "2000", "-2"] {
+        let mut command = crate::support::process::haul();
+        command.args(["serve", "--state-dir", "/nowhere", "--umask", wrong]);
+        let end = crate::support::process::run(&mut command);
+        assert_eq!(end.code(), Some(2), "{wrong}: {}", end.stderr);
+    }
+}
