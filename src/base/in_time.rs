@@ -20,8 +20,8 @@ impl Place {
         let more = |running| (running < MOST).then_some(running + 1);
         UNDER_WAY
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
-            .is_ok()
-            .then_some(Place)
+            .ok()
+            .map(|_| Place)
     }
 }
 
@@ -62,5 +62,16 @@ mod tests {
         let slow = in_time(Duration::from_millis(10), move || wait.recv());
         assert_eq!(slow, None);
         drop(go);
+    }
+
+    #[test]
+    fn a_place_that_is_not_there_is_not_given_back() {
+        let places: Vec<Place> = (0..MOST).filter_map(|_| Place::take()).collect();
+        assert!(Place::take().is_none());
+        let taken = UNDER_WAY.load(Ordering::Relaxed);
+        assert!(Place::take().is_none());
+        assert_eq!(UNDER_WAY.load(Ordering::Relaxed), taken);
+        drop(places);
+        assert!(Place::take().is_some());
     }
 }

@@ -343,7 +343,7 @@ pub const FLAGS: &[Flag] = &[
         "How others reach this server, where it is behind a proxy or listens on all addresses \
          (default: http:// and the listening address)"),
     flag(Verb::Share, "address-lifetime", "SECONDS", "HAUL_ADDRESS_LIFETIME", "3600",
-        "How long the address of a file's bytes is good for"),
+        "How long the address of a file's bytes is good for, at least; at most twice as long"),
     also(&[Verb::Add, Verb::Inspect], flag(Verb::Get, "password", "PASSWORD", "HAUL_PASSWORD", "",
         "The link's password. Others on this machine can see flags: rather set HAUL_PASSWORD")),
     also(&[Verb::Add], flag(Verb::Get, "if-exists", "WHAT", "HAUL_IF_EXISTS", "rename",

@@ -37,6 +37,7 @@ pub struct Package {
     pub password: Option<Secret>,
     /// The base of the addresses that are handed out.
     pub base: String,
+    /// An address is good for so long, and at most for twice as long.
     pub address_lifetime: Duration,
     pub signer: Signer,
     pub catalog: RwLock<Arc<Catalog>>,
@@ -155,7 +156,7 @@ impl Package {
         if catalog.find(file).is_none_or(|entry| entry.is_folder) {
             return not_found("there is no such file in this package");
         }
-        let expires = now().saturating_add(self.address_lifetime.as_secs());
+        let expires = expiry(now(), self.address_lifetime.as_secs());
         let signature = self.signer.sign(Purpose::Address, file, expires);
         let base = &self.base;
         let url = format!("{base}/data/{file}?expires={expires}&signature={signature}");
@@ -256,6 +257,15 @@ fn part(request: &Request, size: u64, etag: &str, modified: SystemTime) -> Part 
     }
 }
 
+/// When an address that is given out `now` expires. It is the same for all who ask within one
+/// lifetime, so that a cache before the server knows a file by its address.
+fn expiry(now: u64, lifetime: u64) -> u64 {
+    match now.checked_div(lifetime) {
+        Some(passed) => passed.saturating_add(2).saturating_mul(lifetime),
+        None => now,
+    }
+}
+
 fn not_found(message: &str) -> Answer {
     Answer::error(404, "not_found", message)
 }
@@ -286,4 +296,19 @@ fn is_passing(code: i32) -> bool {
     [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN]
         .iter()
         .any(|errno| errno.raw_os_error() == code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_good_for_one_lifetime_to_two_and_the_same_for_many() {
+        assert_eq!(expiry(1000, 0), 1000);
+        for now in 3600..7200 {
+            assert_eq!(expiry(now, 3600), 10_800);
+        }
+        assert_eq!(expiry(7200, 3600), 14_400);
+        assert_eq!(expiry(u64::MAX, 7), u64::MAX);
+    }
 }

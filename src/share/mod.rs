@@ -63,7 +63,8 @@ pub struct Options {
     /// How others reach this server, without a slash at its end; `http://` and the address where
     /// there is none.
     pub public_url: Option<String>,
-    /// How long the address of a file's bytes is good for, in whole seconds.
+    /// How long the address of a file's bytes is good for at least, in whole seconds; twice as long
+    /// at most.
     pub address_lifetime: Duration,
 }
 

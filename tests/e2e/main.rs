@@ -50,6 +50,7 @@ mod security;
 mod selection;
 mod settings;
 mod share;
+mod share_cache;
 mod signals;
 mod slow_connections;
 mod support;

@@ -120,6 +120,8 @@ impl<'a> Reading<'a> {
             .unwrap_or_else(PoisonError::into_inner);
         if so_far.looked.total() < u64::from(self.table.len()) {
             if self.root.is_ok() && !self.download.is_gone() {
+                // Whoever goes on begins with what is shown.
+                self.download.show_verification(so_far.found.clone());
                 so_far.save(&self.verifier.store, self.download);
                 let id = &self.download.id;
                 log::info!("download {id}: verifying is paused");
