@@ -33,8 +33,8 @@
 //! | `syncer` | a [`SyncRequest`](agent::syncer::SyncRequest), at most one at a time; its `sync` thread, which is replaced where a disk hangs | losses |
 //! | `in-time` | a disk that is asked whether it answers | its answer, if it comes in time |
 //! | `checksums` (pool) | a whole file that is long, to be compared or to have its hash kept | a report |
-//! | `verifier` (a pool of one) | a complete download to be read back; it shares the reading with rayon's threads | a loss, where files are not as saved |
-//! | `cleaner` (a pool of one) | a [`Removal`](agent::messages::Removal) | what it removed |
+//! | `verifier` (a pool) | a complete download to be read back, one for each disk; it shares the reading with rayon's threads | a loss, where files are not as saved |
+//! | `cleaner` (a pool of one for each disk) | a [`Removal`](agent::messages::Removal) | what it removed |
 //! | `live-settings` | a change of the settings, the next change of the schedule | the number of workers to the controller, the rate to the limiter; downloads whose verification is due to the `verifier` |
 //! | `hook-…` | a download that ended | nothing; it runs the user's program |
 //!

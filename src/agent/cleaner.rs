@@ -1,7 +1,7 @@
 //! Removes what a deleted download leaves: its `.part` files and, if asked, everything that it
 //! made.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +15,7 @@ use crate::agent::messages::{Cleaned, Removal};
 use crate::agent::restore;
 use crate::agent::{FileLeft, MAX_FILES_LEFT};
 use crate::base::locks;
+use crate::base::own_threads::on_own_threads;
 use crate::base::thread_pool::{Handler, ThreadPool};
 use crate::dest::{DestError, Root};
 use crate::model::board::Board;
@@ -33,10 +34,42 @@ pub struct Cleaner {
     pub claims: Arc<Claims>,
 }
 
-/// Cleans up, one download after the other, on a thread that is there while there is something to
-/// do.
-pub fn pool(cleaner: Cleaner, removed: Sender<(u32, Cleaned)>) -> ThreadPool<Removal> {
-    let cleaner = Arc::new(cleaner);
+/// Cleans up, on each disk one download after the other, on a thread for each that is there while
+/// there is something to do. A disk that hangs holds up its own removals alone.
+pub struct Cleaners {
+    cleaner: Arc<Cleaner>,
+    removed: Sender<(u32, Cleaned)>,
+    /// By the disks' device numbers.
+    disks: Mutex<BTreeMap<String, ThreadPool<Removal>>>,
+}
+
+impl Cleaners {
+    /// What became of each download goes to `removed`.
+    pub fn new(cleaner: Cleaner, removed: Sender<(u32, Cleaned)>) -> Cleaners {
+        Cleaners {
+            cleaner: Arc::new(cleaner),
+            removed,
+            disks: Mutex::default(),
+        }
+    }
+
+    /// Has a download cleaned up, after those before it on its disk.
+    pub fn send(&self, removal: Removal) {
+        let disk = removal.download.order.location().device.clone();
+        let mut disks = locks::lock(&self.disks);
+        let make = || pool(self.cleaner.clone(), self.removed.clone());
+        disks.entry(disk).or_insert_with(make).send(removal);
+    }
+
+    /// Tries again to start the threads that the system refused.
+    pub fn retry_spawn(&self) {
+        locks::lock(&self.disks)
+            .values()
+            .for_each(ThreadPool::retry_spawn);
+    }
+}
+
+fn pool(cleaner: Arc<Cleaner>, removed: Sender<(u32, Cleaned)>) -> ThreadPool<Removal> {
     let make_handler = move || {
         let (cleaner, removed) = (cleaner.clone(), removed.clone());
         let handler: Handler<Removal> = Box::new(move |removal| {
@@ -188,7 +221,7 @@ fn remove_files(
 ) -> Cleaned {
     let removed = AtomicU64::new(0);
     let left = Mutex::new(Vec::new());
-    (0..table.len()).into_par_iter().for_each(|file| {
+    let each = |file: u32| {
         let Some(which) = which_to_remove(table, file, removal) else {
             return;
         };
@@ -204,7 +237,8 @@ fn remove_files(
                 }
             }
         }
-    });
+    };
+    on_own_threads(|| (0..table.len()).into_par_iter().for_each(each));
     Cleaned {
         files_removed: removed.into_inner(),
         files_left: left.into_inner().unwrap_or_else(PoisonError::into_inner),

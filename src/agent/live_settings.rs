@@ -160,6 +160,23 @@ fn note_ignored(said: &SettingsOverrides, defaults: Defaults) {
             defaults.rate_limit
         );
     }
+    let others = [
+        (
+            "--verify-rate",
+            said.verify_rate.is_some_and(|rate| {
+                !defaults.verify_rate.is_unlimited() && rate != defaults.verify_rate
+            }),
+        ),
+        (
+            "--verify-every-days",
+            said.verify_every_days.is_some_and(|days| {
+                defaults.verify_every_days.is_some() && days != defaults.verify_every_days
+            }),
+        ),
+    ];
+    for (flag, _) in others.iter().filter(|(_, is_other)| *is_other) {
+        log::warn!("{flag} does not hold: something else was set through the API");
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! the controller is told what is left.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounde
 
 use crate::agent::restore::{self, RestoredFiles};
 use crate::base::exit_on_panic::exit_on_panic;
+use crate::base::in_time::in_time;
 use crate::dest::{DestError, Root};
 use crate::model::download::Download;
 use crate::model::problem::Problem;
@@ -92,7 +94,9 @@ struct Syncer {
     /// Syncs that were begun and have not come back.
     hanging: Vec<Hanging>,
     /// Places on the disks of those, which are to be synced when they have.
-    owed: BTreeMap<u32, Arc<Root>>,
+    owed: Vec<(u32, Arc<Root>)>,
+    /// Places that a killed process has written to, and that are not open yet.
+    late: Vec<(u32, Receiver<Option<Root>>)>,
     /// What is not marked yet.
     unmarked: Option<Mark>,
     /// As [`SyncRequest::rested`].
@@ -126,7 +130,8 @@ impl Syncer {
             lost: Lost::new(),
             helper: None,
             hanging: Vec::new(),
-            owed: BTreeMap::new(),
+            owed: Vec::new(),
+            late: Vec::new(),
             unmarked: None,
             rested: BTreeSet::new(),
         }
@@ -135,7 +140,7 @@ impl Syncer {
     fn work(&mut self, requests: Receiver<SyncRequest>) -> Lost {
         self.sync_left();
         loop {
-            let request = match self.hanging.is_empty() {
+            let request = match self.all_answer() {
                 true => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 false => requests.recv_timeout(LOOK_AGAIN),
             };
@@ -161,26 +166,50 @@ impl Syncer {
         if left.is_empty() {
             return;
         }
-        let downloads = self.store.current().downloads;
-        let open = |key| {
-            let dst_folder = &downloads.get(&key)?.order.dst_folder;
-            Some((key, Root::existing(dst_folder.as_ref()).ok()?))
-        };
+        let mut downloads = self.store.current().downloads;
         // All are open before the first one is synced: of an old loss the system tells those, and
         // nobody later.
-        let roots: Vec<(u32, Root)> = left.into_iter().filter_map(open).collect();
-        rustix::fs::sync();
-        for (key, root) in &roots {
-            if let Err(error) = self.disks.sync(root) {
-                self.lose(*key, &error);
+        for key in left {
+            if let Some(download) = downloads.remove(&key) {
+                self.open(key, PathBuf::from(download.order.dst_folder));
             }
         }
+        // Where one disk hangs this does; each is synced by itself below.
+        let _ = in_time(PATIENCE, rustix::fs::sync);
+        for (key, root) in std::mem::take(&mut self.owed) {
+            self.sync(key, root);
+        }
+    }
+
+    /// Opens a destination, if it answers; else it is looked for later.
+    fn open(&mut self, key: u32, path: PathBuf) {
+        let (opened_out, opened) = bounded(1);
+        let started = thread::Builder::new()
+            .name("sync".into())
+            .stack_size(128 << 10)
+            .spawn(move || drop(opened_out.send(Root::existing(&path).ok())));
+        match started.map(|_| opened.recv_timeout(PATIENCE)) {
+            Ok(Ok(Some(root))) => self.owed.push((key, Arc::new(root))),
+            // It is not there now, as where its disk is not mounted.
+            Ok(Ok(None)) | Err(_) => {}
+            Ok(Err(_)) => self.late.push((key, opened)),
+        }
+    }
+
+    /// Whether nothing is waited for.
+    fn all_answer(&self) -> bool {
+        self.hanging.is_empty() && self.late.is_empty()
     }
 
     /// Syncs the destinations, each for itself, then says so in the journal. What was lost is taken
     /// back before.
     fn serve(&mut self, request: SyncRequest) {
-        self.owed.extend(request.roots);
+        for (key, root) in request.roots {
+            let is_known = self.owed.iter().any(|(_, known)| Arc::ptr_eq(known, &root));
+            if !is_known {
+                self.owed.push((key, root));
+            }
+        }
         self.unmarked = Some(request.mark);
         self.rested.extend(request.rested);
         self.look_again();
@@ -192,23 +221,26 @@ impl Syncer {
             match hanging.answer.try_recv() {
                 Ok(result) => self.synced(hanging.key, result),
                 // Its thread panicked: nobody knows whether it was synced.
-                Err(TryRecvError::Disconnected) => {
-                    drop(self.owed.insert(hanging.key, hanging.root));
-                }
+                Err(TryRecvError::Disconnected) => self.owed.push((hanging.key, hanging.root)),
                 Err(TryRecvError::Empty) => self.hanging.push(hanging),
+            }
+        }
+        for (key, opened) in std::mem::take(&mut self.late) {
+            match opened.try_recv() {
+                Ok(Some(root)) => self.owed.push((key, Arc::new(root))),
+                Err(TryRecvError::Empty) => self.late.push((key, opened)),
+                Ok(None) | Err(TryRecvError::Disconnected) => {}
             }
         }
         for (key, root) in std::mem::take(&mut self.owed) {
             let is_on =
                 |hanging: &Hanging| hanging.root.identity().device() == root.identity().device();
             match self.hanging.iter().any(is_on) {
-                true => drop(self.owed.insert(key, root)),
+                true => self.owed.push((key, root)),
                 false => self.sync(key, root),
             }
         }
-        if self.hanging.is_empty() {
-            self.mark();
-        }
+        self.mark();
     }
 
     fn sync(&mut self, key: u32, root: Arc<Root>) {
@@ -257,9 +289,9 @@ impl Syncer {
         }
     }
 
-    /// Says in the journal that all is synced that was to be.
+    /// Takes back what was lost. Then, where every disk has answered, says in the journal that all
+    /// is synced that was to be.
     fn mark(&mut self) {
-        let Some(mark) = self.unmarked else { return };
         if let Err(error) = self.take_back() {
             // The mark would vouch for what is lost. The next request's says all that this one
             // does.
@@ -269,8 +301,10 @@ impl Syncer {
         for key in std::mem::take(&mut self.rested) {
             self.settle(key);
         }
-        self.unmarked = None;
-        if let Err(error) = self.store.synced(mark) {
+        if !self.all_answer() {
+            return;
+        }
+        if let Some(Err(error)) = self.unmarked.take().map(|mark| self.store.synced(mark)) {
             log::error!("that data was synced could not be saved: {error}");
         }
     }

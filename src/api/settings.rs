@@ -28,6 +28,7 @@ pub fn read(body: &[u8]) -> Result<SettingsOverrides, ApiError> {
             "rate_limit" => said.rate_limit = Some(field(&name, value)?),
             "workers" => said.workers = Some(field(&name, value)?),
             "schedule" => said.schedule = Some(field(&name, value)?),
+            "manifest" if value == "none" => said.manifest = Some(None),
             "manifest" => said.manifest = Some(field(&name, value)?),
             "verify_rate" => said.verify_rate = Some(field(&name, value)?),
             "verify_every_days" => said.verify_every_days = Some(field(&name, value)?),

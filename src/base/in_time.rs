@@ -13,21 +13,21 @@ const MOST: usize = 64;
 static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
 
 /// Gives its place back, whatever becomes of the work.
-struct Place;
+struct Place(&'static AtomicUsize);
 
 impl Place {
-    fn take() -> Option<Place> {
+    fn take(taken: &'static AtomicUsize) -> Option<Place> {
         let more = |running| (running < MOST).then_some(running + 1);
-        UNDER_WAY
+        taken
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
             .ok()
-            .map(|_| Place)
+            .map(|_| Place(taken))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -37,7 +37,7 @@ pub fn in_time<T: Send + 'static>(
     patience: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
-    let place = Place::take()?;
+    let place = Place::take(&UNDER_WAY)?;
     let (answer, answers) = bounded(1);
     let started = thread::Builder::new()
         .name("in-time".into())
@@ -66,12 +66,11 @@ mod tests {
 
     #[test]
     fn a_place_that_is_not_there_is_not_given_back() {
-        let places: Vec<Place> = (0..MOST).filter_map(|_| Place::take()).collect();
-        assert!(Place::take().is_none());
-        let taken = UNDER_WAY.load(Ordering::Relaxed);
-        assert!(Place::take().is_none());
-        assert_eq!(UNDER_WAY.load(Ordering::Relaxed), taken);
+        static TAKEN: AtomicUsize = AtomicUsize::new(0);
+        let places: Vec<Place> = (0..MOST).filter_map(|_| Place::take(&TAKEN)).collect();
+        assert!(Place::take(&TAKEN).is_none());
+        assert_eq!(TAKEN.load(Ordering::Relaxed), MOST);
         drop(places);
-        assert!(Place::take().is_some());
+        assert_eq!(TAKEN.load(Ordering::Relaxed), 0);
     }
 }

@@ -17,6 +17,7 @@ pub mod intervals;
 pub mod json_uint;
 pub mod listen;
 pub mod locks;
+pub mod own_threads;
 pub mod permission;
 pub mod pieces;
 pub mod secret;

@@ -2,8 +2,8 @@
 //! API in front of it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use rustix::fs::Mode;
 
 use crate::agent::claims::Claims;
-use crate::agent::cleaner::{self, Cleaner};
+use crate::agent::cleaner::{Cleaner, Cleaners};
 use crate::agent::controller::{Channels, Controller, Policy};
 use crate::agent::free_space;
 use crate::agent::hooks::{self, Programs};
@@ -223,7 +223,8 @@ impl Serving {
             origins.add(pair).map_err(usage)?;
         }
         for root in &options.roots {
-            dest::allow_root(root).map_err(|what| usage(format!("--root: {what}")))?;
+            // It may come later, with its disk.
+            dest::allow_root(root).map_err(|what| ServeError::Start(format!("--root: {what}")))?;
         }
         let token = options
             .token_file
@@ -364,7 +365,7 @@ fn engine(
         reports: report_in,
         syncs: sync_out,
         losses: loss_in,
-        removals: cleaner::pool(cleaner, removed_out),
+        removals: Cleaners::new(cleaner, removed_out),
         removed: removed_in,
         ended,
     };
@@ -426,6 +427,7 @@ fn verifications(
         losses,
         limit: limit.clone(),
         stopping,
+        disks: Mutex::default(),
     };
     Arc::new(Verifications {
         store: store.clone(),

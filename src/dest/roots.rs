@@ -5,16 +5,15 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 
 use super::DestError;
-use super::locate::locate;
+use super::locate::{locate, location};
 use crate::base::locks;
 use crate::base::system_words::words;
-use crate::model::location::Location;
 
-static ROOTS: RwLock<Vec<Location>> = RwLock::new(Vec::new());
+static ROOTS: RwLock<Vec<PathBuf>> = RwLock::new(Vec::new());
 
 /// From now on a destination lies in this folder or in another one that was named so.
 ///
@@ -26,7 +25,7 @@ pub fn allow_root(path: &Path) -> Result<(), String> {
     if !dir.metadata().map_err(failed)?.is_dir() {
         return Err(format!("{} is no folder", path.display()));
     }
-    locks::write(&ROOTS).push(locate(&dir, path));
+    locks::write(&ROOTS).push(path.to_owned());
     Ok(())
 }
 
@@ -39,11 +38,13 @@ pub(super) fn refuse_outside(dir: impl AsFd, path: &Path) -> Result<(), DestErro
     if roots.is_empty() {
         return Ok(());
     }
-    let location = locate(dir, path);
-    if roots.iter().any(|root| location.is_in(root)) {
+    // Looked up each time: a device number may be another disk's by now. Nor is a root kept open,
+    // which would keep its disk from being unmounted.
+    let here = locate(dir, path);
+    if roots.iter().any(|root| here.is_in(&location(root))) {
         return Ok(());
     }
-    let names: Vec<&str> = roots.iter().map(|root| root.real.as_str()).collect();
+    let names: Vec<_> = roots.iter().map(|root| root.to_string_lossy()).collect();
     Err(DestError::Refused(format!(
         "{} is outside of where downloads may go: choose a folder in {}",
         path.display(),

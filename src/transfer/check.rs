@@ -195,7 +195,12 @@ impl Job {
     fn read_back(&self, file: &File, wanted: &[Algorithm]) -> Result<Vec<Digest>, ReadBack> {
         let mut hashers: Vec<Hasher> = wanted.iter().copied().map(Hasher::new).collect();
         let update = |piece: &[u8]| hashers.iter_mut().for_each(|hasher| hasher.update(piece));
-        read_through(file, 0, self.size(), |_| !self.is_halted(), update)?;
+        let call = self.run.disk.enter();
+        let may_go_on = |_| {
+            call.goes_on();
+            !self.is_halted()
+        };
+        read_through(file, 0, self.size(), may_go_on, update)?;
         Ok(hashers.into_iter().map(Hasher::finish).collect())
     }
 
@@ -217,11 +222,15 @@ impl Job {
             let start = index * part_size;
             let mut hasher = Hasher::new(Algorithm::Md5);
             let end = size.min(start + part_size);
+            let call = self.run.disk.enter();
             read_through(
                 file,
                 start,
                 end,
-                |_| !self.is_halted(),
+                |_| {
+                    call.goes_on();
+                    !self.is_halted()
+                },
                 |piece| hasher.update(piece),
             )?;
             Ok(hasher.finish().bytes)

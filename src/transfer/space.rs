@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::run::Run;
+use crate::base::own_threads::on_own_threads;
 use crate::dest::Root;
 use crate::model::board::Board;
 use crate::model::download::Download;
@@ -50,16 +51,23 @@ fn is_unfinished(table: &FileTable, file: u32) -> bool {
 
 /// Bytes that this download still takes from what is free.
 fn needed(run: &Run, root: &Root, table: &FileTable) -> u64 {
-    let unfinished = (0..table.len()).into_par_iter();
-    let unfinished = unfinished.filter(|&file| is_unfinished(table, file));
-    let needed = unfinished.map(|file| {
+    let needed = |file: u32| {
         let size = table.size(file);
         match run.parts.has(file) {
-            true => size.saturating_sub(allocated(root, table, file)),
+            true => {
+                let _call = run.disk.enter();
+                size.saturating_sub(allocated(root, table, file))
+            }
             false => size,
         }
-    });
-    needed.sum()
+    };
+    let is_wanted = |&file: &u32| is_unfinished(table, file);
+    // A new download has no file on the disk to be asked about.
+    if run.parts.bound() == 0 {
+        return (0..table.len()).filter(is_wanted).map(needed).sum();
+    }
+    let all = (0..table.len()).into_par_iter();
+    on_own_threads(|| all.filter(is_wanted).map(needed).sum())
 }
 
 /// Bytes that a file's `.part` takes on the disk.

@@ -154,7 +154,13 @@ impl Hashing {
             return;
         };
         let size = self.table.size(self.file);
-        let hash = check::hash_of(&file, size, |_| !download.is_gone()).ok();
+        let call = self.run.disk.enter();
+        let may_go_on = |_| {
+            call.goes_on();
+            !download.is_gone()
+        };
+        let hash = check::hash_of(&file, size, may_go_on).ok();
+        drop(call);
         if hash.is_none() {
             return;
         }
@@ -387,7 +393,6 @@ fn name_files(
 ) {
     let mut changes = Vec::with_capacity(batch.jobs.len());
     let mut sealed = Vec::with_capacity(batch.jobs.len());
-    // A digest may take long, and is none of the disk's fault: it is not counted as a call.
     batch.run_jobs(|job| {
         let call = job.run.disk.enter();
         let finalized = job.finalize(context);

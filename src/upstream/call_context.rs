@@ -54,6 +54,9 @@ pub enum AbortReason {
     Reset,
     /// More than [`MAX_OVERHEAD`], such as trailers without an end.
     Empty,
+    /// The machine has not the address that connections are to come from, or none of the host's
+    /// is of its kind.
+    NoSuchAddress,
     ProxyUnreachable,
     /// It wants another user or password than it was given, or one at all.
     ProxyLocked,
@@ -80,6 +83,9 @@ impl fmt::Display for AbortReason {
             AbortReason::ConnectTimeout => f.write_str("connecting took too long"),
             AbortReason::LentSocket => f.write_str("the connection was handed over"),
             AbortReason::Dry => f.write_str("nothing has come yet"),
+            AbortReason::NoSuchAddress => {
+                f.write_str("it cannot be reached from the address that --bind names")
+            }
             AbortReason::ProxyUnreachable => f.write_str("the proxy cannot be reached"),
             AbortReason::ProxyLocked => f.write_str(PROXY_WANTS),
             AbortReason::ProxyRefused(status) => {

@@ -47,9 +47,7 @@ pub fn dial(host: &str, port: u16, from: Option<IpAddr>) -> io::Result<TcpStream
     if let Some(from) = from {
         addresses.retain(|address| address.is_ipv4() == from.is_ipv4());
         if addresses.is_empty() {
-            return Err(io::Error::from_raw_os_error(
-                Errno::ADDRNOTAVAIL.raw_os_error(),
-            ));
+            return Err(AbortReason::NoSuchAddress.into());
         }
     }
     let stream = race(&addresses, from)?;
@@ -141,6 +139,9 @@ fn race(addresses: &[SocketAddr], from: Option<IpAddr>) -> io::Result<TcpStream>
             match begin(address, from) {
                 Ok(Begun::Connected(socket)) => return Ok(socket.into()),
                 Ok(Begun::Connecting(socket)) => trying.push(socket),
+                Err(Errno::ADDRNOTAVAIL) if from.is_some() => {
+                    failure = AbortReason::NoSuchAddress.into();
+                }
                 Err(error) => failure = error.into(),
             }
         }

@@ -141,7 +141,7 @@ fn parse(text: &str) -> Result<Proxy, String> {
     let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
     let (kind, default) = match scheme.to_ascii_lowercase().as_str() {
         "http" => (Kind::Http, 80),
-        "socks5" => (Kind::Socks5, 1080),
+        "socks5" | "socks" => (Kind::Socks5, 1080),
         "socks5h" => (Kind::Socks5Names, 1080),
         _ => {
             return Err("a proxy's address begins with http://, socks5:// or socks5h://".into());

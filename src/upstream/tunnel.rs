@@ -43,7 +43,7 @@ pub fn to_proxy(proxy: &Proxy, outlet: &Outlet) -> io::Result<TcpStream> {
     dial::dial(&proxy.host, proxy.port, outlet.from).map_err(|error| {
         let reason = error.get_ref().and_then(|inner| inner.downcast_ref());
         match reason {
-            Some(AbortReason::Stopped | AbortReason::Late) => error,
+            Some(AbortReason::Stopped | AbortReason::Late | AbortReason::NoSuchAddress) => error,
             _ => AbortReason::ProxyUnreachable.into(),
         }
     })
@@ -180,7 +180,12 @@ fn target(kind: Kind, host: &str, port: u16) -> io::Result<Vec<u8>> {
     let bare = host.trim_matches(['[', ']']);
     let address = match (bare.parse::<IpAddr>(), kind) {
         (Ok(address), _) => address,
-        (Err(_), Kind::Socks5) => dial::addresses(bare, port)?[0].ip(),
+        // One has to be chosen: fewer networks are without IPv4 than without IPv6.
+        (Err(_), Kind::Socks5) => {
+            let all = dial::addresses(bare, port)?;
+            let first = all.iter().find(|address| address.is_ipv4());
+            first.unwrap_or(&all[0]).ip()
+        }
         (Err(_), _) => {
             let length = u8::try_from(bare.len()).map_err(|_| io::ErrorKind::NotFound)?;
             return Ok([&[3, length], bare.as_bytes()].concat());

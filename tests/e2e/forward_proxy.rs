@@ -241,12 +241,19 @@ fn connections_come_from_the_address_that_was_asked_for() {
     assert!(caller.read(&mut [0; 10]).unwrap() > 0);
     let elsewhere: SocketAddr = "192.0.2.1:1".parse().unwrap();
     let mut command = haul();
-    command.args(["get", "--bind", &elsewhere.ip().to_string(), "http://x/y"]);
-    let end = run(&mut command);
-    assert_eq!(end.code(), Some(2), "{}", end.stderr);
-    assert!(
-        end.stderr.contains("is no address of this machine"),
-        "{}",
-        end.stderr
-    );
+    command.args([
+        "get",
+        "--bind",
+        &elsewhere.ip().to_string(),
+        "--retry-for",
+        "1",
+    ]);
+    command.args(["--origin", &format!("{base}={base}/v1")]);
+    command
+        .arg(format!("{base}/LINK1?secret=x"))
+        .arg(home.path().join("there"));
+    let end = run(command.env("HOME", home.path()));
+    // It may have the address a moment later.
+    assert_eq!(end.code(), Some(1), "{}", end.stderr);
+    assert!(end.stderr.contains("--bind"), "{}", end.stderr);
 }

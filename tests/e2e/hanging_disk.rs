@@ -121,6 +121,21 @@ fn it_holds_up_its_own_download_alone_which_goes_on_by_itself() {
     let elsewhere = scene.home.path().join("elsewhere");
     let other = scene.agent.create(&scene.origin, &elsewhere);
     scene.agent.wait_state(&other, "complete");
+    // Nor are other downloads' verifications and removals.
+    scene
+        .agent
+        .act(&format!("/api/v1/downloads/{other}/verify"))
+        .expect(202);
+    scene
+        .agent
+        .wait(&other, "the end of the verification", |record| {
+            record["verification"]["state"] == "done"
+        });
+    let target = format!("/api/v1/downloads/{other}?remove_files=true");
+    assert_eq!(
+        scene.agent.delete(&target).expect(200)["files_removed"],
+        301
+    );
     assert!(
         begun.elapsed() < Duration::from_secs(20),
         "{:?}",

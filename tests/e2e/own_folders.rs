@@ -318,7 +318,8 @@ fn a_root_that_is_no_folder_is_refused_at_the_start() {
     let home = tempfile::tempdir().unwrap();
     command.arg("serve").arg("--state-dir").arg(home.path());
     let end = run(command.args(["--root", "/nowhere/at/all"]));
-    assert_eq!(end.code(), Some(2));
+    // A service may try again: the disk may be mounted by then.
+    assert_eq!(end.code(), Some(1));
     assert!(
         end.stderr
             .contains("--root: /nowhere/at/all cannot be opened"),

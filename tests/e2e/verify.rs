@@ -309,3 +309,32 @@ fn a_changed_time_is_named_and_set_back() {
     assert_eq!(row(&found, "F1"), row(&record, "F1"));
     assert_eq!(verified(&rig, &id)["verification"]["files_retimed"], 0);
 }
+
+/// It was found just before the pause, and not shown yet.
+#[test]
+fn damage_that_was_found_before_a_pause_is_not_forgotten() {
+    let rig = Rig::new(Package::new().file("a", 5000).file("b", 8 * MIB));
+    let id = rig.create();
+    rig.complete(&id);
+    verified(&rig, &id);
+    flip(&rig.dst().join("a"));
+    put_settings(&rig, &json!({"verify_rate": 2_000_000}));
+    let begun = rig.agent.act(&format!("/api/v1/downloads/{id}/verify"));
+    begun.expect(202);
+    // Some of the large file was read, so that the small one was looked at.
+    rig.agent.wait(&id, "some of the large one", |record| {
+        record["verification"]["bytes_done"].as_u64() > Some(1_000_000)
+    });
+    rig.agent.pause(&id).expect(200);
+    rig.agent.await_log("verifying is paused", 1);
+    assert_eq!(rig.agent.inspect(&id)["verification"]["files_changed"], 1);
+    put_settings(&rig, &json!({"verify_rate": null}));
+    rig.agent.resume(&id).expect(200);
+    let record = rig
+        .agent
+        .wait(&id, "the end of the verification", |record| {
+            record["verification"]["state"] == "done"
+        });
+    assert_eq!(record["verification"]["files_changed"], 1, "{record:#}");
+    assert_eq!(record["state"], "error");
+}

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select};
 
+use crate::agent::cleaner::Cleaners;
 use crate::agent::hooks::{self, Ended};
 use crate::agent::messages::{Cleaned, Command, NewDownload, Prepared, Removal};
 use crate::agent::restore;
@@ -28,7 +29,6 @@ use crate::agent::syncer::{Loss, SyncRequest};
 use crate::agent::throughput::Throughput;
 use crate::agent::{Deleted, Refusal, Which};
 use crate::base::clock;
-use crate::base::thread_pool::ThreadPool;
 use crate::dest::{Identity, Root};
 use crate::model::board::Board;
 use crate::model::download::Download;
@@ -66,7 +66,7 @@ pub struct Channels {
     pub syncs: Sender<SyncRequest>,
     pub losses: Receiver<Loss>,
     /// Downloads to be cleaned up, and what became of the one of each key.
-    pub removals: ThreadPool<Removal>,
+    pub removals: Cleaners,
     pub removed: Receiver<(u32, Cleaned)>,
     /// Downloads that became complete or failed.
     pub ended: hooks::Queue,

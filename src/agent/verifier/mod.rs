@@ -7,15 +7,17 @@
 mod look;
 mod reading;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, Weak};
 
 use crossbeam_channel::Sender;
 
 use crate::agent::restore;
 use crate::agent::syncer::Loss;
 use crate::base::clock;
+use crate::base::locks;
 use crate::base::thread_pool::{Handler, ThreadPool};
 use crate::model::download::Download;
 use crate::model::problem::{Code, FileProblem, Problem};
@@ -27,6 +29,9 @@ use crate::transfer::rate_limiter::RateLimiter;
 
 use reading::Reading;
 
+/// So many downloads are verified at the same time, each on another disk: one of these may hang.
+const MOST_AT_ONCE: usize = 8;
+
 /// What verifying needs.
 pub struct Verifier {
     pub store: Arc<Store<Saved>>,
@@ -35,10 +40,16 @@ pub struct Verifier {
     pub limit: Arc<RateLimiter>,
     /// Set when the agent stops. What was begun goes on at the next start.
     pub stopping: Arc<AtomicBool>,
+    /// The disks that are being read, by their device numbers.
+    pub disks: Mutex<BTreeMap<String, Weak<Disk>>>,
 }
 
-/// Verifies one download after the other, on a thread that is there while there is something to
-/// do.
+/// Leave to read one disk: several readings at once only get in each other's way.
+#[derive(Default)]
+pub struct Disk(Mutex<()>);
+
+/// Verifies downloads, one after the other on each disk, on threads that are there while there is
+/// something to do.
 pub fn pool(verifier: Verifier) -> ThreadPool<Arc<Download>> {
     let verifier = Arc::new(verifier);
     let make_handler = move || {
@@ -53,7 +64,7 @@ pub fn pool(verifier: Verifier) -> ThreadPool<Arc<Download>> {
         });
         handler
     };
-    ThreadPool::new("verifier", 1, make_handler, || ())
+    ThreadPool::new("verifier", MOST_AT_ONCE, make_handler, || ())
 }
 
 impl Verifier {
@@ -66,8 +77,12 @@ impl Verifier {
             return download.set_verification(None);
         }
         let Some(table) = restore::files(download, &self.store) else {
-            return self.end(download, begun);
+            let id = &download.id;
+            log::error!("download {id}: not verified: its list of files cannot be read");
+            return download.set_verification(None);
         };
+        let disk = self.disk_of(download);
+        let _one_at_a_time = locks::lock(&disk.0);
         let reading = Reading::go_on(self, download, &table, &begun);
         // On threads of its own: others' short work is not to wait behind terabytes.
         match rayon::ThreadPoolBuilder::new().build() {
@@ -79,6 +94,19 @@ impl Verifier {
             self.take_back(download, &bad);
             self.end(download, found);
         }
+    }
+
+    /// What is locked while one of the downloads on a disk is read.
+    fn disk_of(&self, download: &Download) -> Arc<Disk> {
+        let device = download.order.location().device.clone();
+        let mut disks = locks::lock(&self.disks);
+        disks.retain(|_, disk| disk.strong_count() > 0);
+        let known = disks.get(&device).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| {
+            let disk = Arc::<Disk>::default();
+            disks.insert(device, Arc::downgrade(&disk));
+            disk
+        })
     }
 
     /// Lets these files count as not downloaded.

@@ -1,8 +1,9 @@
 //! Reads the files of one download back on several threads, shows and saves how far that is, and
 //! goes on where an earlier reading was paused.
 
+use std::cell::Cell;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ pub struct Reading<'a> {
     table: &'a FileTable,
     root: Result<Root, DestError>,
     seals: Option<Seals>,
+    /// Bytes of files that are being read.
+    inside: AtomicU64,
     /// Set once a thread has left a file unread; the others then leave the rest, too.
     is_halted: AtomicBool,
     so_far: Mutex<SoFar>,
@@ -78,6 +81,7 @@ impl<'a> Reading<'a> {
             table,
             root,
             seals,
+            inside: AtomicU64::new(0),
             is_halted: AtomicBool::new(false),
             so_far: Mutex::new(SoFar {
                 shown: now,
@@ -93,14 +97,20 @@ impl<'a> Reading<'a> {
             let Some(_open) = self.download.open_files().filter(|_| !self.stops()) else {
                 break;
             };
+            let inside = Cell::new(0);
+            let may_read = |bytes: usize| {
+                inside.set(inside.get() + bytes as u64);
+                self.inside.fetch_add(bytes as u64, Ordering::Relaxed);
+                self.may_read(bytes)
+            };
             let found = match &self.root {
                 Ok(root) => {
                     let seal = self.seals.as_ref().map(|seals| seals.get(file));
-                    let seal = seal.unwrap_or_default();
-                    look(root, self.table, file, &seal, |bytes| self.may_read(bytes))
+                    look(root, self.table, file, &seal.unwrap_or_default(), may_read)
                 }
                 Err(error) => Found::Bad(Damage::Unreadable, error.to_string()),
             };
+            self.inside.fetch_sub(inside.get(), Ordering::Relaxed);
             if matches!(found, Found::Halted) {
                 break;
             }
@@ -160,6 +170,7 @@ impl<'a> Reading<'a> {
                 None => return false,
             }
         }
+        self.show(&mut locks::lock(&self.so_far));
         !self.stops()
     }
 
@@ -169,13 +180,21 @@ impl<'a> Reading<'a> {
         }
         let mut so_far = locks::lock(&self.so_far);
         so_far.note(self.download, self.table, file, found, self.root.is_ok());
-        if so_far.shown.elapsed() >= SHOW_EVERY {
-            so_far.shown = Instant::now();
-            self.download.show_verification(so_far.found.clone());
-        }
+        self.show(&mut so_far);
         if so_far.saved.elapsed() >= SAVE_EVERY && self.root.is_ok() {
             so_far.save(&self.verifier.store, self.download);
         }
+    }
+
+    fn show(&self, so_far: &mut SoFar) {
+        if so_far.shown.elapsed() < SHOW_EVERY {
+            return;
+        }
+        so_far.shown = Instant::now();
+        let mut shown = so_far.found.clone();
+        let inside = self.inside.load(Ordering::Relaxed);
+        shown.bytes_done = (shown.bytes_done + inside).min(shown.bytes_total);
+        self.download.show_verification(shown);
     }
 
     fn keep(&self, file: u32, seal: Seal) {
@@ -211,6 +230,8 @@ fn so_far(table: &FileTable, begun: &Verification, position: &Position) -> SoFar
         }
         found.note_bad(known.clone());
     }
+    // More of them may have been found than were named.
+    found.files_retimed = found.files_retimed.max(begun.files_retimed);
     SoFar {
         next,
         looked: [(0, u64::from(next))].into_iter().collect(),

@@ -31,6 +31,8 @@ pub struct RootDisk<'a> {
     keys: Keys,
     /// The folder that was asked for last: the planner goes folder by folder.
     last: RefCell<Option<Opened>>,
+    /// Called whenever the disk has answered something.
+    answered: Box<dyn Fn() + 'a>,
 }
 
 struct Opened {
@@ -57,7 +59,12 @@ impl Opened {
 impl<'a> RootDisk<'a> {
     /// `reserved`: paths relative to `dst_folder` that other active downloads write to, `.part`
     /// names too. The folders in those paths are reserved with them.
-    pub fn new(root: &'a Root, reserved: impl IntoIterator<Item = String>) -> RootDisk<'a> {
+    /// `answered` is called whenever the disk has answered something.
+    pub fn new(
+        root: &'a Root,
+        reserved: impl IntoIterator<Item = String>,
+        answered: impl Fn() + 'a,
+    ) -> RootDisk<'a> {
         let mut disk = RootDisk {
             root,
             files: HashSet::new(),
@@ -67,6 +74,7 @@ impl<'a> RootDisk<'a> {
                 ..Traits::default()
             }),
             last: RefCell::new(None),
+            answered: Box::new(answered),
         };
         for path in reserved {
             let path = disk.spelled(&path);
@@ -115,6 +123,7 @@ impl<'a> RootDisk<'a> {
 
 impl Disk for RootDisk<'_> {
     fn kind(&self, components: &[&str]) -> Option<Kind> {
+        (self.answered)();
         let (&name, parents) = components.split_last()?;
         let mut last = self.last.borrow_mut();
         let opened = match &mut *last {

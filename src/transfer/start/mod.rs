@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use crate::base::display::clean;
 use crate::base::locks;
+use crate::base::own_threads::on_own_threads;
 use crate::dest::paths;
 use crate::dest::plan::{PlanError, Planner, RootDisk};
 use crate::dest::{DestError, Identity, Root};
@@ -201,11 +202,9 @@ pub fn begin(
     {
         let planning = Planning::on(&root);
         let _one_at_a_time = locks::lock(&planning.0);
-        let _call = run.disk.enter();
         space::check(run, &root, &table, board).map_err(StartError::Broken)?;
     }
-    let _call = run.disk.enter();
-    make_folders(&root, &table)?;
+    make_folders(run, &root, &table)?;
     let unnamed = match request.restarted {
         true => settle::settle(request, &root, &table, context)?,
         false => Vec::new(),
@@ -242,11 +241,13 @@ fn list(
     let planner = reading.finish(&download.order.options)?;
     let planning = Planning::on(root);
     let _one_at_a_time = locks::lock(&planning.0);
-    let _call = run.disk.enter();
-    let disk = RootDisk::new(root, reserved(download, board));
+    let call = run.disk.enter();
+    let disk = RootDisk::new(root, reserved(download, board), || call.goes_on());
     let table = planner
         .finish(&disk, download.order.if_exists)
         .map_err(unusable)?;
+    drop(disk);
+    drop(call);
     let table = Arc::new(table);
     let saved = context
         .store
@@ -384,7 +385,7 @@ fn reserved(download: &Download, board: &Board) -> HashSet<String> {
     names
 }
 
-fn make_folders(root: &Root, table: &FileTable) -> Result<(), StartError> {
+fn make_folders(run: &Run, root: &Root, table: &FileTable) -> Result<(), StartError> {
     let mut has_children = vec![false; table.dirs().len()];
     for dir in table.dirs().iter().skip(1) {
         has_children[dir.parent as usize] = true;
@@ -395,17 +396,16 @@ fn make_folders(root: &Root, table: &FileTable) -> Result<(), StartError> {
         .filter(|(_, parent)| !**parent)
         .map(|(dir, _)| dir)
         .collect();
-    let make = |&dir: &u32| match root.folder(&table.dir_components(dir), true) {
-        // The error of each file in it, and of no other.
-        Ok(_) | Err(DestError::Refused(_)) => Ok(()),
-        Err(error) => Err(error.into()),
+    let make = |&dir: &u32| {
+        let _call = run.disk.enter();
+        match root.folder(&table.dir_components(dir), true) {
+            // The error of each file in it, and of no other.
+            Ok(_) | Err(DestError::Refused(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     };
     if innermost.len() < MANY_FOLDERS {
         return innermost.iter().try_for_each(make);
     }
-    // On threads of its own: a disk that hangs holds nobody else up.
-    match rayon::ThreadPoolBuilder::new().build() {
-        Ok(threads) => threads.install(|| innermost.par_iter().try_for_each(make)),
-        Err(_) => innermost.iter().try_for_each(make),
-    }
+    on_own_threads(|| innermost.par_iter().try_for_each(make))
 }

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::{StartError, StartRequest};
 use crate::base::clock::Timestamp;
+use crate::base::own_threads::on_own_threads;
 use crate::dest::{DestError, Folder, Found, Published, Root};
 use crate::model::download::Download;
 use crate::model::outcome::Outcome;
@@ -36,10 +37,11 @@ pub(super) fn settle(
         .into_par_iter()
         .filter(|&file| table.state(file) == FileState::Complete);
     let unnamed = whole.filter_map(|index| {
+        let _call = request.run.disk.enter();
         let named = name_whole(download, root, table, context, index);
         named.map(|named| (!named).then_some(index)).transpose()
     });
-    let unnamed = unnamed.collect::<Result<_, _>>()?;
+    let unnamed = on_own_threads(|| unnamed.collect::<Result<_, _>>())?;
     if request.unsettled {
         look_after_power_cut(request, root, table, context)?;
         let settled = context.store.append(&[Change::Settled(download.key)]);
@@ -109,10 +111,11 @@ fn look_after_power_cut(
     let open = begun
         .filter(|&file| !matches!(table.state(file), FileState::Complete | FileState::Skipped));
     let has_part = open.filter_map(|index| {
+        let _call = run.disk.enter();
         let has_part = find_part(&run.download, root, table, index);
         has_part.map(|has| has.then_some(index)).transpose()
     });
-    let has_part = has_part.collect::<Result<Vec<u32>, DestError>>()?;
+    let has_part = on_own_threads(|| has_part.collect::<Result<Vec<u32>, DestError>>())?;
     let note = |&file: &u32| Change::Part(run.download.key, file);
     let changes: Vec<Change> = has_part.iter().map(note).collect();
     context.store.append(&changes)?;

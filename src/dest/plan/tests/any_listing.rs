@@ -110,7 +110,7 @@ proptest! {
         let dir = TempDir::new().unwrap();
         plant(dir.path(), outside.path(), &planted);
         let (root, _) = Root::make(dir.path()).unwrap();
-        let table = plan_on(&RootDisk::new(&root, []), root.traits(), policy, listing);
+        let table = plan_on(&RootDisk::new(&root, [], || ()), root.traits(), policy, listing);
         for (index, entry) in table.dirs().iter().enumerate().skip(1) {
             let index = u32::try_from(index).unwrap();
             let existed = dir.path().join(table.dir_components(index).join("/")).is_dir();

@@ -373,7 +373,7 @@ fn a_real_disk_is_asked_without_following_links() {
     fs::write(dir.path().join("real/x"), "").unwrap();
     symlink(outside.path(), dir.path().join("link")).unwrap();
     let (root, _) = Root::make(dir.path()).unwrap();
-    let disk = RootDisk::new(&root, ["sub/deep/f".to_owned()]);
+    let disk = RootDisk::new(&root, ["sub/deep/f".to_owned()], || ());
     assert_eq!(disk.kind(&["real"]), Some(Kind::Folder));
     assert_eq!(disk.kind(&["real", "x"]), Some(Kind::File));
     assert_eq!(disk.kind(&["link"]), Some(Kind::Symlink));
