@@ -8,14 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::Sender;
-use rayon::prelude::*;
 
 use crate::agent::claims::Claims;
 use crate::agent::messages::{Cleaned, Removal};
 use crate::agent::restore;
 use crate::agent::{FileLeft, MAX_FILES_LEFT};
+use crate::base::in_parallel::{self, Work};
 use crate::base::locks;
-use crate::base::own_threads::on_own_threads;
 use crate::base::thread_pool::{Handler, ThreadPool};
 use crate::dest::{DestError, Root};
 use crate::model::board::Board;
@@ -238,7 +237,7 @@ fn remove_files(
             }
         }
     };
-    on_own_threads(|| (0..table.len()).into_par_iter().for_each(each));
+    in_parallel::each(table.len(), Work::Short, &each);
     Cleaned {
         files_removed: removed.into_inner(),
         files_left: left.into_inner().unwrap_or_else(PoisonError::into_inner),

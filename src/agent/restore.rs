@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rayon::prelude::*;
-
 use crate::agent::messages::NewDownload;
+use crate::base::in_parallel::{self, Work};
 use crate::base::intervals::Intervals;
+use crate::base::locks;
 use crate::base::secret::Secret;
 use crate::model::download::{Download, View};
 use crate::model::part_files::Parts;
@@ -45,13 +45,12 @@ pub fn restore_all(saved: Saved, store: &Store<Saved>, retry_for: Duration) -> V
         .into_iter()
         .filter(|name| !wanted.contains(name))
         .for_each(|name| store.remove_side(&name));
-    let downloads: Vec<_> = saved.downloads.into_iter().collect();
-    let restore = |(key, download)| take_up(key, download, store, retry_for);
-    // Threads for these would stay, and an agent with nothing to do is to be small.
-    if downloads.len() < 2 {
-        return downloads.into_iter().map(restore).collect();
-    }
-    downloads.into_par_iter().map(restore).collect()
+    let downloads = saved.downloads.into_iter();
+    let downloads: Vec<_> = downloads.map(|one| Mutex::new(Some(one))).collect();
+    in_parallel::filter_map(downloads.len() as u32, Work::Long, &|index| {
+        let (key, download) = locks::lock(&downloads[index as usize]).take()?;
+        Some(take_up(key, download, store, retry_for))
+    })
 }
 
 fn take_up(key: u32, saved: SavedDownload, store: &Store<Saved>, retry_for: Duration) -> Restored {

@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, Dir, FileType as Kind, statat};
 
 use super::beneath;
 use crate::base::digest::{hex, unhex};
+use crate::base::in_parallel::{self, Work};
 
 /// The first half of a SHA-256 over the link's identifier and the path.
 type Id = [u8; 16];
@@ -96,8 +97,9 @@ impl Catalog {
         let mut walk = Walk::default();
         let mut level = vec![Vec::new()];
         while !level.is_empty() {
-            let reads: Vec<io::Result<Read>> =
-                level.par_iter().map(|path| read(root, path)).collect();
+            let reads = in_parallel::filter_map(level.len() as u32, Work::Short, &|index| {
+                Some(read(root, &level[index as usize]))
+            });
             let mut next = Vec::new();
             for (path, read) in level.into_iter().zip(reads) {
                 match read {
@@ -215,10 +217,9 @@ impl Walk {
         } = self;
         let key = |entry: &Entry| (&*folders[entry.folder as usize], name_of(&names, entry));
         entries.par_sort_unstable_by(|a, b| key(a).cmp(&key(b)));
-        let ids: Vec<Id> = entries
-            .par_iter()
-            .map(|entry| id_of(link_id, key(entry)))
-            .collect();
+        let ids: Vec<Id> = in_parallel::filter_map(entries.len() as u32, Work::Short, &|index| {
+            Some(id_of(link_id, key(&entries[index as usize])))
+        });
         let mut by_id: Vec<u32> = (0..entries.len() as u32).collect();
         by_id.par_sort_unstable_by_key(|&index| ids[index as usize]);
         let bytes = entries.iter().map(|entry| entry.size).sum();

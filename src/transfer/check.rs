@@ -5,12 +5,11 @@ use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rayon::prelude::*;
-
 use super::seals::Seal;
 use super::verdict::failed_with;
 use super::{Job, WorkerContext};
 use crate::base::digest::{Algorithm, Digest, Hasher, digest};
+use crate::base::in_parallel::{self, Work};
 use crate::base::pieces;
 use crate::dest::{self, FileIdentity};
 use crate::model::manifest::Manifest;
@@ -218,8 +217,8 @@ impl Job {
             return Ok(digest(Algorithm::Md5, &whole.bytes).bytes);
         }
         let count = size.div_ceil(part_size);
-        let of_part = |index: u64| {
-            let start = index * part_size;
+        let of_part = |index: u32| {
+            let start = u64::from(index) * part_size;
             let mut hasher = Hasher::new(Algorithm::Md5);
             let end = size.min(start + part_size);
             let call = self.run.disk.enter();
@@ -235,14 +234,10 @@ impl Job {
             )?;
             Ok(hasher.finish().bytes)
         };
-        // On threads of its own: others' short work is not to wait behind a long file.
-        let parts: Vec<Vec<u8>> = match rayon::ThreadPoolBuilder::new().build() {
-            Ok(threads) => threads.install(|| {
-                let parts = (0..count).into_par_iter().map(of_part);
-                parts.collect::<Result<_, ReadBack>>()
-            })?,
-            Err(_) => (0..count).map(of_part).collect::<Result<_, ReadBack>>()?,
-        };
+        // S3 has 10,000 parts at the most.
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let parts = in_parallel::filter_map(count, Work::Long, &|index| Some(of_part(index)));
+        let parts: Vec<Vec<u8>> = parts.into_iter().collect::<Result<_, ReadBack>>()?;
         Ok(digest(Algorithm::Md5, &parts.concat()).bytes)
     }
 

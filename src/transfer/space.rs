@@ -1,9 +1,9 @@
 //! Whether a package fits: found out when its listing is known, before a byte is fetched.
 
-use rayon::prelude::*;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::run::Run;
-use crate::base::own_threads::on_own_threads;
+use crate::base::in_parallel::{self, Work};
 use crate::dest::Root;
 use crate::model::board::Board;
 use crate::model::download::Download;
@@ -66,8 +66,13 @@ fn needed(run: &Run, root: &Root, table: &FileTable) -> u64 {
     if run.parts.bound() == 0 {
         return (0..table.len()).filter(is_wanted).map(needed).sum();
     }
-    let all = (0..table.len()).into_par_iter();
-    on_own_threads(|| all.filter(is_wanted).map(needed).sum())
+    let all = AtomicU64::new(0);
+    in_parallel::each(table.len(), Work::Short, &|file| {
+        if is_wanted(&file) {
+            all.fetch_add(needed(file), Ordering::Relaxed);
+        }
+    });
+    all.into_inner()
 }
 
 /// Bytes that a file's `.part` takes on the disk.

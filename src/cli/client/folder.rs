@@ -6,10 +6,9 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Component, Path};
 
-use rayon::prelude::*;
-
 use super::{complain, print};
 use crate::base::digest::{Algorithm, Digest, Hasher, unhex};
+use crate::base::in_parallel::{self, Work};
 use crate::base::pieces;
 use crate::base::system_words::words;
 use crate::cli::human;
@@ -40,13 +39,12 @@ pub(super) fn verify(folder: &Path) -> u8 {
         ));
         return 2;
     }
-    let bad: Vec<String> = lists
-        .par_iter()
-        .filter_map(|(path, digest)| {
-            let why = look(folder, path, digest)?;
-            Some(format!("{path}: {why}"))
-        })
-        .collect();
+    let all: Vec<_> = lists.iter().collect();
+    let bad = in_parallel::filter_map(all.len() as u32, Work::Long, &|index| {
+        let (path, digest) = all[index as usize];
+        let why = look(folder, path, digest)?;
+        Some(format!("{path}: {why}"))
+    });
     for line in &bad {
         complain(line);
     }

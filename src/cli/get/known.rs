@@ -3,9 +3,8 @@
 
 use std::path::Path;
 
-use rayon::prelude::*;
-
 use crate::agent::restore;
+use crate::base::in_parallel::{self, Work};
 use crate::dest::{Folder, Root};
 use crate::model::request::{DownloadRequest, IfExists};
 use crate::model::state::State;
@@ -97,10 +96,11 @@ fn missing(store: &Store<Saved>, download: &SavedDownload) -> Result<Vec<u32>, S
         restore::load(&download.id, &download.files, store).map_err(|problem| problem.message)?;
     let path = Path::new(&download.order.dst_folder);
     let root = Root::open(path, &download.identity).map_err(|error| error.to_string())?;
-    Ok((0..table.len())
-        .into_par_iter()
-        .filter(|&file| table.state(file) == FileState::Complete && !in_place(&root, &table, file))
-        .collect())
+    let is_missing =
+        |file| table.state(file) == FileState::Complete && !in_place(&root, &table, file);
+    Ok(in_parallel::filter_map(table.len(), Work::Short, &|file| {
+        is_missing(file).then_some(file)
+    }))
 }
 
 /// Whether a file has its name or, where a kill came in between, is about to get it. Its length

@@ -8,11 +8,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use rayon::prelude::*;
-
 use crate::base::display::clean;
+use crate::base::in_parallel::{self, Work};
 use crate::base::locks;
-use crate::base::own_threads::on_own_threads;
 use crate::dest::paths;
 use crate::dest::plan::{PlanError, Planner, RootDisk};
 use crate::dest::{DestError, Identity, Root};
@@ -30,9 +28,6 @@ use crate::transfer::run::Run;
 use crate::transfer::{WorkerContext, manifest, space};
 use crate::upstream::session::SessionFault;
 use crate::upstream::{Fault, Package};
-
-/// From so many folders on they are made on several threads.
-const MANY_FOLDERS: usize = 64;
 
 /// Plans on one disk are made one after the other, so that each sees the names and the space that
 /// the ones before it took. Another disk, which may hang, holds nobody up.
@@ -396,16 +391,16 @@ fn make_folders(run: &Run, root: &Root, table: &FileTable) -> Result<(), StartEr
         .filter(|(_, parent)| !**parent)
         .map(|(dir, _)| dir)
         .collect();
-    let make = |&dir: &u32| {
+    let failures = in_parallel::filter_map(innermost.len() as u32, Work::Short, &|index| {
         let _call = run.disk.enter();
-        match root.folder(&table.dir_components(dir), true) {
+        match root.folder(&table.dir_components(innermost[index as usize]), true) {
             // The error of each file in it, and of no other.
-            Ok(_) | Err(DestError::Refused(_)) => Ok(()),
-            Err(error) => Err(error.into()),
+            Ok(_) | Err(DestError::Refused(_)) => None,
+            Err(error) => Some(error),
         }
-    };
-    if innermost.len() < MANY_FOLDERS {
-        return innermost.iter().try_for_each(make);
-    }
-    on_own_threads(|| innermost.par_iter().try_for_each(make))
+    });
+    failures
+        .into_iter()
+        .next()
+        .map_or(Ok(()), |error| Err(error.into()))
 }

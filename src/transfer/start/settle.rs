@@ -3,11 +3,9 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::{StartError, StartRequest};
 use crate::base::clock::Timestamp;
-use crate::base::own_threads::on_own_threads;
+use crate::base::in_parallel::{self, Work};
 use crate::dest::{DestError, Folder, Found, Published, Root};
 use crate::model::download::Download;
 use crate::model::outcome::Outcome;
@@ -33,15 +31,15 @@ pub(super) fn settle(
     context: &WorkerContext,
 ) -> Result<Vec<u32>, StartError> {
     let download = &request.run.download;
-    let whole = (0..table.len())
-        .into_par_iter()
-        .filter(|&file| table.state(file) == FileState::Complete);
-    let unnamed = whole.filter_map(|index| {
+    let unnamed = in_parallel::filter_map(table.len(), Work::Short, &|index| {
+        if table.state(index) != FileState::Complete {
+            return None;
+        }
         let _call = request.run.disk.enter();
         let named = name_whole(download, root, table, context, index);
         named.map(|named| (!named).then_some(index)).transpose()
     });
-    let unnamed = on_own_threads(|| unnamed.collect::<Result<_, _>>())?;
+    let unnamed = unnamed.into_iter().collect::<Result<_, _>>()?;
     if request.unsettled {
         look_after_power_cut(request, root, table, context)?;
         let settled = context.store.append(&[Change::Settled(download.key)]);
@@ -107,15 +105,18 @@ fn look_after_power_cut(
     context: &WorkerContext,
 ) -> Result<(), StartError> {
     let run = &request.run;
-    let begun = (0..run.parts.bound().min(table.len())).into_par_iter();
-    let open = begun
-        .filter(|&file| !matches!(table.state(file), FileState::Complete | FileState::Skipped));
-    let has_part = open.filter_map(|index| {
+    let begun = run.parts.bound().min(table.len());
+    let has_part = in_parallel::filter_map(begun, Work::Short, &|index| {
+        if matches!(table.state(index), FileState::Complete | FileState::Skipped) {
+            return None;
+        }
         let _call = run.disk.enter();
         let has_part = find_part(&run.download, root, table, index);
         has_part.map(|has| has.then_some(index)).transpose()
     });
-    let has_part = on_own_threads(|| has_part.collect::<Result<Vec<u32>, DestError>>())?;
+    let has_part = has_part
+        .into_iter()
+        .collect::<Result<Vec<u32>, DestError>>()?;
     let note = |&file: &u32| Change::Part(run.download.key, file);
     let changes: Vec<Change> = has_part.iter().map(note).collect();
     context.store.append(&changes)?;
