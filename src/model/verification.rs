@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::clock::Timestamp;
+use crate::base::intervals::Intervals;
 
 /// So many files that are not as they were saved are named, at most.
 pub const MAX_BAD_FILES: usize = 100;
@@ -118,8 +119,9 @@ impl Verification {
 /// How far a verification is, for one that goes on after a pause or a restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
-    /// Every file before this index was looked at.
-    pub next: u32,
+    /// The files that were looked at, by their indexes.
+    #[serde(default)]
+    pub looked: Intervals,
     /// Those of them that are not as they were saved, each with the place that it has in
     /// `files_bad`.
     pub bad: Vec<(u32, u32)>,

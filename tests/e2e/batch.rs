@@ -126,6 +126,20 @@ fn a_mistake_anywhere_is_told_before_anything_begins() {
         );
         assert!(end.stderr.contains(told), "{}", end.stderr);
     }
+    for (link, told) in [
+        ("foo", "not a package link"),
+        ("https://x.example/A?secret=b", "x.example"),
+    ] {
+        let list = format!("{0} {1}\n{link} {1}\n", origin.link(), desk.path("in"));
+        let end = run(&mut desk.command(&list, &[]));
+        assert_eq!(end.code(), Some(2), "{link}: {}", end.stderr);
+        assert!(
+            end.stderr.contains("line 2 of the list: "),
+            "{}",
+            end.stderr
+        );
+        assert!(end.stderr.contains(told), "{}", end.stderr);
+    }
     assert!(!desk.dir.path().join("in").exists());
     let both = run(desk.command("", &[]).arg("http://x/y?secret=z"));
     assert_eq!(both.code(), Some(2));

@@ -146,6 +146,9 @@ impl<'a> Reading<'a> {
         while so_far.next < self.table.len() {
             let file = so_far.next;
             so_far.next += 1;
+            if so_far.looked.contains(file.into()) {
+                continue;
+            }
             match self.table.state(file) == FileState::Complete {
                 true => return Some(file),
                 false => so_far.looked.insert(file.into(), u64::from(file) + 1),
@@ -211,8 +214,11 @@ fn so_far(table: &FileTable, begun: &Verification, position: &Position) -> SoFar
     let counts = table.counts();
     let mut found = Verification::new(begun.started_at, counts.files_complete, counts.bytes_done);
     found.files_recorded = begun.files_recorded;
-    let next = position.next.min(table.len());
-    for file in (0..next).filter(|&file| table.state(file) == FileState::Complete) {
+    let mut looked = position.looked.clone();
+    looked.truncate(table.len().into());
+    let is_looked_at = |file: u32| looked.contains(file.into());
+    let is_counted = |file: &u32| is_looked_at(*file) && table.state(*file) == FileState::Complete;
+    for file in (0..table.len()).filter(is_counted) {
         found.files_done += 1;
         found.bytes_done += table.size(file);
     }
@@ -220,7 +226,7 @@ fn so_far(table: &FileTable, begun: &Verification, position: &Position) -> SoFar
     for (place, known) in (0..).zip(&begun.files_bad) {
         let file = position.bad.iter().find(|&&(_, at)| at == place);
         match file {
-            Some(&(file, _)) if file < next => {
+            Some(&(file, _)) if is_looked_at(file) => {
                 bad.push((file, known.reason.clone()));
                 named.push((file, found.files_bad.len() as u32));
             }
@@ -233,8 +239,8 @@ fn so_far(table: &FileTable, begun: &Verification, position: &Position) -> SoFar
     // More of them may have been found than were named.
     found.files_retimed = found.files_retimed.max(begun.files_retimed);
     SoFar {
-        next,
-        looked: [(0, u64::from(next))].into_iter().collect(),
+        next: 0,
+        looked,
         found,
         bad,
         named,
@@ -277,17 +283,17 @@ impl SoFar {
         }
     }
 
-    /// Saves how far it is: up to the first file that was not looked at, or that would not be known
-    /// to be bad.
+    /// Saves how far it is. A bad file that is not named is looked at again.
     fn save(&mut self, store: &Store<Saved>, download: &Download) {
         self.saved = Instant::now();
-        let reached = self.looked.first_gap(u64::from(u32::MAX));
-        let reached = reached.map_or(0, |(start, _)| start as u32);
         let is_named = |file: u32| self.named.iter().any(|&(named, _)| named == file);
+        let mut looked = self.looked.clone();
         let unnamed = self.bad.iter().map(|&(file, _)| file);
-        let unnamed = unnamed.filter(|&file| !is_named(file)).min();
+        for file in unnamed.filter(|&file| !is_named(file)) {
+            looked.remove(file.into());
+        }
         let position = Position {
-            next: unnamed.map_or(reached, |file| file.min(reached)),
+            looked,
             bad: self.named.clone(),
         };
         let change = Change::VerifiedTo(download.key, Box::new((self.found.clone(), position)));

@@ -33,6 +33,10 @@ pub(super) fn verify(folder: &Path) -> u8 {
             return 1;
         }
     };
+    if !folder.is_dir() {
+        complain(&format!("{shown} is no folder"));
+        return 2;
+    }
     if lists.is_empty() {
         complain(&format!(
             "{shown} has no list of checksums; get --manifest leaves one"
@@ -55,7 +59,7 @@ pub(super) fn verify(folder: &Path) -> u8 {
         }
         count => {
             complain(&format!(
-                "{shown}: {count} of {} files not as listed",
+                "{shown}: {count} of {} files not as listed; remove these, and the haul get that made them fetches them again",
                 lists.len()
             ));
             1

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use crate::base::clock::Timestamp;
 use crate::cli::human;
+use crate::model::verification::{Progress, Verification};
 
 /// Characters of an identifier that are shown: its end is random, its beginning only tells the
 /// time.
@@ -29,6 +30,7 @@ pub struct Summary {
     pub files_skipped: u64,
     pub files_failed: u64,
     pub error: Option<Problem>,
+    pub verification: Option<Verification>,
     /// Only where one download was asked for.
     #[serde(default)]
     pub files: Vec<File>,
@@ -176,6 +178,21 @@ pub fn package(package: &Package) -> String {
 }
 
 /// What `haul show` prints.
+/// How far reading the files back is, or what it has found.
+fn verified(found: &Verification) -> String {
+    let percent = human::percent(found.bytes_done, found.bytes_total);
+    match found.state {
+        Progress::Running => format!("{percent} % so far"),
+        Progress::Paused => format!("{percent} %, then paused"),
+        Progress::Done if found.bad() == 0 => "all files are as saved".into(),
+        Progress::Done => format!(
+            "{} of {} not as saved",
+            found.bad(),
+            human::files(found.files_done)
+        ),
+    }
+}
+
 pub fn details(one: &Summary) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
@@ -203,6 +220,9 @@ pub fn details(one: &Summary) -> String {
             value += &format!(", {} left", human::time(left));
         }
         line("Done", value);
+    }
+    if let Some(found) = &one.verification {
+        line("Verified", verified(found));
     }
     if let Some(total) = one.files_total {
         let mut value = format!("{} of {}", one.files_complete, human::files(total));

@@ -19,7 +19,14 @@ struct Verified {
 
 pub(super) fn verify(server: &Server, id: &str) -> Result<u8, CallError> {
     let mut found: Verified = server.act(&format!("/downloads/{id}/verify"))?;
+    let mut was_paused = false;
     loop {
+        let is_paused = |found: &Verification| found.state == Progress::Paused;
+        let paused = found.verification.as_ref().is_some_and(is_paused);
+        if paused && !was_paused {
+            complain(&format!("it is paused, and waits for haul resume {id}"));
+        }
+        was_paused = paused;
         match &found.verification {
             Some(done) if done.state == Progress::Done => return ended(&found, done),
             Some(_) => {}

@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::request;
 use super::verdict::{COMPLETE, FAILED, INTERRUPTED, USAGE, complain};
 use crate::base::permission::explained;
 use crate::base::system_words::words;
@@ -129,7 +130,10 @@ fn lines(text: &str, batch: &Batch) -> Result<Vec<Line>, String> {
         let link = OsString::from(&line.link);
         let args = ["get".into(), link].into_iter().chain(line.args(batch));
         match cli::parse(args, &|name| std::env::var_os(name)) {
-            Ok(cli::Command::Get(_)) => lines.push(line),
+            Ok(cli::Command::Get(get)) => {
+                request::download_request(&get).map_err(|what| wrong(&what))?;
+                lines.push(line);
+            }
             Ok(_) => return Err(wrong("it is not about a package")),
             Err(error) => return Err(wrong(&error.to_string())),
         }
