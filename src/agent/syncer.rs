@@ -41,7 +41,8 @@ pub enum Loss {
     Found(u32, Problem),
     /// Files of a complete download were found not to be as they were saved. That is saved, and
     /// this is what is left.
-    Damaged(u32, Problem, Box<RestoredFiles>),
+    /// The sender is dropped once that shows.
+    Damaged(u32, Problem, Box<RestoredFiles>, Sender<()>),
     /// What is left of it; None if the download is gone.
     Settled(u32, Option<Box<RestoredFiles>>),
 }

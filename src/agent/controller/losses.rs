@@ -15,7 +15,10 @@ impl Controller {
                     self.event(key, Event::Lost(problem));
                 }
             }
-            Loss::Damaged(key, problem, recalled) => self.damaged(key, problem, *recalled),
+            Loss::Damaged(key, problem, recalled, shown) => {
+                self.damaged(key, problem, *recalled);
+                drop(shown);
+            }
             Loss::Settled(key, recalled) => {
                 self.lost.remove(&key);
                 if let Some(recalled) = recalled {

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, Weak};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Sender, bounded};
 
 use crate::agent::restore;
 use crate::agent::syncer::Loss;
@@ -152,8 +152,11 @@ impl Verifier {
             return;
         };
         // The controller is gone only when the process ends.
-        let loss = Loss::Damaged(key, problem, Box::new(recalled));
+        let (shown_out, shown) = bounded(0);
+        let loss = Loss::Damaged(key, problem, Box::new(recalled), shown_out);
         let _ = self.losses.send(loss);
+        // It only ends: nothing is sent.
+        let _ = shown.recv();
     }
 
     fn end(&self, download: &Download, mut found: Verification) {
