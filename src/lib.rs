@@ -95,7 +95,7 @@
 //! # Locks, in the order in which they are taken
 //!
 //! 1. `agent::claims` (folders are made and removed under it)
-//! 2. `transfer::start::PLANNING` (one plan at a time)
+//! 2. `transfer::start::PLANNING` (on each disk one plan at a time)
 //! 3. a file's `progress` in `transfer::open_file` (one file's at a time, except for the
 //!    controller)
 //! 4. the store's own: `backlog`, `base`, `sync`, `journal` (see [`store`])

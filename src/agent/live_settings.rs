@@ -5,7 +5,6 @@ use std::io;
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
-use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
@@ -14,7 +13,7 @@ use crate::agent::messages::Command;
 use crate::agent::verifications::Verifications;
 use crate::base::clock::{self, Timestamp};
 use crate::base::locks;
-use crate::model::settings::{Defaults, Settings, SettingsOverrides};
+use crate::model::settings::{Days, Defaults, Settings, SettingsOverrides};
 use crate::store::saved::{Change, Saved};
 use crate::store::{Store, StoreError};
 use crate::transfer::WorkerContext;
@@ -26,8 +25,6 @@ use crate::transfer::worker::Pools;
 const TRICKLE: u64 = 16 << 10;
 /// Even then: a small file need not wait for a large one.
 const FEWEST: usize = 2;
-
-const A_DAY: Duration = Duration::from_secs(86_400);
 
 /// Settings that are in force, by what was set, the flags and the time of the week.
 pub struct LiveSettings {
@@ -121,7 +118,7 @@ impl LiveSettings {
     fn verify_due(&self, now: Timestamp) -> Option<Timestamp> {
         let every = self.settings().verify_every_days?;
         let next = self.verifications.begin_due(now, every);
-        let tomorrow = now.after(A_DAY);
+        let tomorrow = now.after(Days(1).duration());
         Some(next.map_or(tomorrow, |next| next.min(tomorrow)))
     }
 

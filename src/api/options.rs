@@ -87,16 +87,10 @@ pub fn priority(value: &Value) -> Result<i32, ApiError> {
     integer("priority", value, -1000, 1000).map(|number| number as i32)
 }
 
-/// None for `none`.
+/// None for `none`. What is no text is no name.
 fn manifest(value: &Value) -> Result<Option<Manifest>, ApiError> {
-    let names = Manifest::ALL.map(|(name, _)| name).join(", ");
-    let refused =
-        || ApiError::invalid_request(format!("\"manifest\" must be one of {names}, or none"));
-    match value.as_str() {
-        Some("none") => Ok(None),
-        Some(name) => Manifest::from_name(name).map(Some).ok_or_else(refused),
-        None => Err(refused()),
-    }
+    let refused = |what| ApiError::invalid_request(format!("\"manifest\" {what}"));
+    Manifest::or_none(value.as_str().unwrap_or_default()).map_err(refused)
 }
 
 fn boolean(name: &str, value: &Value) -> Result<bool, ApiError> {

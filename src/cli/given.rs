@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::command::{Ask, Batch, Command, Get, Output, Serve, Transfers, What};
 use super::flags::{self, Flag, Verb};
+use crate::model::manifest::Manifest;
 use crate::model::request::RequestOptions;
 use crate::model::selection::Selection;
 
@@ -162,7 +163,7 @@ impl<'a> Given<'a> {
                 "the pattern {pattern:?} is malformed: {error}"
             )));
         }
-        let manifest = self.one("manifest", values::manifest)?;
+        let manifest = self.one("manifest", Manifest::or_none)?;
         let id = |text: &str| values::integer(text, 0, u32::MAX - 1);
         Ok(RequestOptions {
             selection,

@@ -2,8 +2,8 @@
 //! API in front of it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use crate::agent::verifications::Verifications;
 use crate::agent::verifier::{self, Verifier};
 use crate::api;
 use crate::base::exit_on_panic::exit_on_panic;
+use crate::base::keyed_locks::KeyedLocks;
 use crate::base::listen::Address;
 use crate::base::system_words::words;
 use crate::cli::{self, UsageError};
@@ -427,7 +428,7 @@ fn verifications(
         losses,
         limit: limit.clone(),
         stopping,
-        disks: Mutex::default(),
+        disks: KeyedLocks::default(),
     };
     Arc::new(Verifications {
         store: store.clone(),

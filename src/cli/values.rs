@@ -112,16 +112,6 @@ pub fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
-/// What is to be done with a name that is taken.
-/// A list of checksums; None for `none`.
-pub fn manifest(text: &str) -> Result<Option<Manifest>, String> {
-    let names = Manifest::ALL.map(|(name, _)| name).join(", ");
-    match Manifest::from_name(text) {
-        None if text != "none" => Err(format!("must be one of {names}, or none")),
-        known => Ok(known),
-    }
-}
-
 /// Permissions that are taken away, in octal as a shell's `umask` has them.
 pub fn umask(text: &str) -> Result<u32, String> {
     let mask = u32::from_str_radix(text, 8).ok();
@@ -145,6 +135,7 @@ pub fn days(text: &str) -> Result<Days, String> {
     integer(text, 1, MAX_DAYS).map(Days)
 }
 
+/// What is to be done with a name that is taken.
 pub fn if_exists(text: &str) -> Result<IfExists, String> {
     match text {
         "rename" => Ok(IfExists::Rename),
@@ -223,7 +214,7 @@ const SETTINGS: &[(&str, &str, ReadValue)] = &[
         number(text, 1, 256).map(Value::from)
     }),
     ("manifest", "manifest=KIND", |text| {
-        manifest(text).map(|kind| json!(kind))
+        Manifest::or_none(text).map(|kind| json!(kind))
     }),
     ("verify-rate", "verify-rate=RATE", rate_or_none),
     (

@@ -21,7 +21,7 @@ pub enum DestError {
     TooLarge(String),
     /// It is not there.
     Missing(String),
-    /// The agent keeps its own state there.
+    /// The agent keeps its own state there, or it is outside of where downloads may go.
     Refused(String),
     /// The agent itself is short of descriptors or memory, which passes.
     Short(String),

@@ -33,6 +33,20 @@ impl Manifest {
         found.map(|&(_, manifest)| manifest)
     }
 
+    /// The one of that name; None for `none`.
+    ///
+    /// # Errors
+    /// There is none of that name; the text names those that there are.
+    pub fn or_none(name: &str) -> Result<Option<Manifest>, String> {
+        match Manifest::from_name(name) {
+            None if name != "none" => {
+                let names = Manifest::ALL.map(|(name, _)| name).join(", ");
+                Err(format!("must be one of {names}, or none"))
+            }
+            known => Ok(known),
+        }
+    }
+
     pub fn algorithm(self) -> Algorithm {
         match self {
             Manifest::Sha256 => Algorithm::Sha256,

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,6 +15,7 @@ use rustix::net::{
 
 use super::call_context::{self, AbortReason, SLICE};
 use super::proxy::Proxies;
+use crate::base::places::Places;
 
 /// For one host with all its addresses; name lookup has the same again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ const MAX_ADDRESSES: usize = 16;
 /// included.
 const MAX_LOOKUPS: usize = 64;
 
-static LOOKUPS: AtomicUsize = AtomicUsize::new(0);
+static LOOKUPS: Places = Places::new(MAX_LOOKUPS);
 
 /// How this machine reaches others.
 #[derive(Debug, Clone, Default)]
@@ -75,27 +75,9 @@ pub fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     lookup(bare.to_owned(), port)
 }
 
-/// Gives its place among the lookups back, whatever becomes of the thread.
-struct Place;
-
-impl Place {
-    fn take() -> io::Result<Place> {
-        let more = |running| (running < MAX_LOOKUPS).then_some(running + 1);
-        LOOKUPS
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
-            .map(|_| Place)
-            .map_err(|_| io::Error::other("too many name lookups are waiting for an answer"))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        LOOKUPS.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 fn lookup(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let place = Place::take()?;
+    let too_many = || io::Error::other("too many name lookups are waiting for an answer");
+    let place = LOOKUPS.take().ok_or_else(too_many)?;
     let (answer, answers) = mpsc::sync_channel(1);
     thread::Builder::new()
         .name("lookup".to_owned())

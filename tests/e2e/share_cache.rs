@@ -1,13 +1,9 @@
 //! `haul share` behind nginx as it is deployed at scale: `scripts/packaging/nginx-cache.conf`.
 
 use std::fs;
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
 
-use crate::support::PATIENCE;
 use crate::support::nginx::free_address;
 use crate::support::process::{Running, haul};
 use crate::support::tree;
@@ -112,12 +108,7 @@ fn what_eight_nodes_fetch_costs_the_share_one_reading() {
         .arg("-e")
         .arg(dir.join("error.log"));
     let mut serving = Running::start(&mut command);
-    let end = Instant::now() + PATIENCE;
-    while TcpStream::connect(nginx).is_err() {
-        assert!(!serving.has_ended(), "{}", serving.stderr.rest());
-        assert!(Instant::now() < end, "nginx does not listen");
-        thread::sleep(Duration::from_millis(10));
-    }
+    serving.await_listening(nginx);
     let nodes: Vec<Running> = (0..NODES)
         .map(|node| {
             let mut command = haul();

@@ -7,16 +7,16 @@
 mod look;
 mod reading;
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, Weak};
 
 use crossbeam_channel::{Sender, bounded};
 
 use crate::agent::restore;
 use crate::agent::syncer::Loss;
 use crate::base::clock;
+use crate::base::keyed_locks::KeyedLocks;
 use crate::base::locks;
 use crate::base::thread_pool::{Handler, ThreadPool};
 use crate::model::download::Download;
@@ -40,13 +40,10 @@ pub struct Verifier {
     pub limit: Arc<RateLimiter>,
     /// Set when the agent stops. What was begun goes on at the next start.
     pub stopping: Arc<AtomicBool>,
-    /// The disks that are being read, by their device numbers.
-    pub disks: Mutex<BTreeMap<String, Weak<Disk>>>,
+    /// Leave to read a disk, by its device number: several readings of one at once only get in each
+    /// other's way.
+    pub disks: KeyedLocks<String>,
 }
-
-/// Leave to read one disk: several readings at once only get in each other's way.
-#[derive(Default)]
-pub struct Disk(Mutex<()>);
 
 /// Verifies downloads, one after the other on each disk, on threads that are there while there is
 /// something to do.
@@ -81,8 +78,8 @@ impl Verifier {
             log::error!("download {id}: not verified: its list of files cannot be read");
             return download.set_verification(None);
         };
-        let disk = self.disk_of(download);
-        let _one_at_a_time = locks::lock(&disk.0);
+        let disk = self.disks.of(download.order.location().device.clone());
+        let _one_at_a_time = locks::lock(&disk);
         let reading = Reading::go_on(self, download, &table, &begun);
         // On threads of its own: others' short work is not to wait behind terabytes.
         match rayon::ThreadPoolBuilder::new().build() {
@@ -94,19 +91,6 @@ impl Verifier {
             self.take_back(download, &bad);
             self.end(download, found);
         }
-    }
-
-    /// What is locked while one of the downloads on a disk is read.
-    fn disk_of(&self, download: &Download) -> Arc<Disk> {
-        let device = download.order.location().device.clone();
-        let mut disks = locks::lock(&self.disks);
-        disks.retain(|_, disk| disk.strong_count() > 0);
-        let known = disks.get(&device).and_then(Weak::upgrade);
-        known.unwrap_or_else(|| {
-            let disk = Arc::<Disk>::default();
-            disks.insert(device, Arc::downgrade(&disk));
-            disk
-        })
     }
 
     /// Lets these files count as not downloaded.

@@ -74,7 +74,6 @@ impl<'a> Reading<'a> {
         };
         let position = position.filter(|_| root.is_ok()).unwrap_or_default();
         let seals = Seals::open(&verifier.store, &download.id).ok();
-        let now = Instant::now();
         Reading {
             verifier,
             download,
@@ -83,11 +82,7 @@ impl<'a> Reading<'a> {
             seals,
             inside: AtomicU64::new(0),
             is_halted: AtomicBool::new(false),
-            so_far: Mutex::new(SoFar {
-                shown: now,
-                saved: now,
-                ..so_far(table, begun, &position)
-            }),
+            so_far: Mutex::new(so_far(table, begun, &position)),
         }
     }
 

@@ -177,7 +177,6 @@ pub fn package(package: &Package) -> String {
     )
 }
 
-/// What `haul show` prints.
 /// How far reading the files back is, or what it has found.
 fn verified(found: &Verification) -> String {
     let percent = human::percent(found.bytes_done, found.bytes_total);
@@ -193,6 +192,7 @@ fn verified(found: &Verification) -> String {
     }
 }
 
+/// What `haul show` prints.
 pub fn details(one: &Summary) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {

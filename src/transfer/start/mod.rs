@@ -3,13 +3,14 @@
 
 mod settle;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::display::clean;
 use crate::base::in_parallel::{self, Work};
+use crate::base::keyed_locks::KeyedLocks;
 use crate::base::locks;
 use crate::dest::paths;
 use crate::dest::plan::{PlanError, Planner, RootDisk};
@@ -31,24 +32,7 @@ use crate::upstream::{Fault, Package};
 
 /// Plans on one disk are made one after the other, so that each sees the names and the space that
 /// the ones before it took. Another disk, which may hang, holds nobody up.
-static PLANNING: Mutex<BTreeMap<u64, Weak<Planning>>> = Mutex::new(BTreeMap::new());
-
-/// Leave to plan on one disk.
-struct Planning(Mutex<()>);
-
-impl Planning {
-    fn on(root: &Root) -> Arc<Planning> {
-        let mut disks = locks::lock(&PLANNING);
-        disks.retain(|_, planning| planning.strong_count() > 0);
-        let disk = root.identity().device();
-        let planning = disks.get(&disk).and_then(Weak::upgrade);
-        planning.unwrap_or_else(|| {
-            let new = Arc::new(Planning(Mutex::default()));
-            disks.insert(disk, Arc::downgrade(&new));
-            new
-        })
-    }
-}
+static PLANNING: KeyedLocks<u64> = KeyedLocks::new();
 
 /// What a run begins with.
 pub struct StartRequest {
@@ -195,8 +179,8 @@ pub fn begin(
         None => list(run, &root, context, board)?,
     };
     {
-        let planning = Planning::on(&root);
-        let _one_at_a_time = locks::lock(&planning.0);
+        let planning = PLANNING.of(root.identity().device());
+        let _one_at_a_time = locks::lock(&planning);
         space::check(run, &root, &table, board).map_err(StartError::Broken)?;
     }
     make_folders(run, &root, &table)?;
@@ -234,8 +218,8 @@ fn list(
         })?;
     context.keep_token(run)?;
     let planner = reading.finish(&download.order.options)?;
-    let planning = Planning::on(root);
-    let _one_at_a_time = locks::lock(&planning.0);
+    let planning = PLANNING.of(root.identity().device());
+    let _one_at_a_time = locks::lock(&planning);
     let call = run.disk.enter();
     let disk = RootDisk::new(root, reserved(download, board), || call.goes_on());
     let table = planner

@@ -1,14 +1,11 @@
 //! Proxies that others wrote: tinyproxy for HTTP, microsocks for SOCKS5.
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::PATIENCE;
 use super::nginx::free_address;
 use super::process::Running;
 
@@ -63,13 +60,7 @@ impl Forward {
             return None;
         }
         let mut running = Running::start(&mut command);
-        let end = Instant::now() + PATIENCE;
-        while TcpStream::connect(address).is_err() {
-            let ended = running.has_ended();
-            assert!(!ended, "{program:?} ended: {}", running.stderr.rest());
-            assert!(Instant::now() < end, "{program:?} does not listen");
-            thread::sleep(Duration::from_millis(10));
-        }
+        running.await_listening(address);
         Some(Forward {
             address,
             running,

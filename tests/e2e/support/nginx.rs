@@ -1,17 +1,14 @@
 //! nginx as an upstream: everything is a file on its disk, served by a server we did not write.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::PATIENCE;
 use super::package::Package;
 use super::process::Running;
 use super::tree;
@@ -68,13 +65,7 @@ impl Nginx {
             .arg("-e")
             .arg(dir.join("error.log"));
         let mut running = Running::start(&mut command);
-        let end = Instant::now() + PATIENCE;
-        while TcpStream::connect(self.address).is_err() {
-            let ended = running.has_ended();
-            assert!(!ended, "nginx ended: {}", running.stderr.rest());
-            assert!(Instant::now() < end, "nginx does not listen");
-            thread::sleep(Duration::from_millis(10));
-        }
+        running.await_listening(self.address);
         self.running = Some(running);
     }
 

@@ -1,6 +1,7 @@
 //! Running the program: starting it, reading what it prints, ending it, always within bounds.
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
@@ -84,6 +85,16 @@ impl Running {
 
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits until somebody can connect there.
+    pub fn await_listening(&mut self, address: SocketAddr) {
+        let end = Instant::now() + PATIENCE;
+        while TcpStream::connect(address).is_err() {
+            assert!(!self.has_ended(), "it ended: {}", self.stderr.rest());
+            assert!(Instant::now() < end, "nobody listens on {address}");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     pub fn signal(&self, signal: Signal) {
