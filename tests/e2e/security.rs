@@ -6,6 +6,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::process::Command;
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::agent::{Agent, DOWNLOADS, Setup, one};
@@ -298,7 +299,7 @@ fn share_hides_its_secret_from_its_log() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = crate::support::process::haul();
     share(&mut command, dir.path());
-    let running = Running::start(&mut command);
+    let mut running = Running::start(&mut command);
     let link = running.stdout.line().unwrap();
     let secret = link.split_once("secret=").unwrap().1.to_string();
     let address = link.strip_prefix("http://").unwrap();
@@ -309,7 +310,10 @@ fn share_hides_its_secret_from_its_log() {
         &format!("GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"),
     );
     assert!(answer.status >= 400, "{answer:?}");
-    let text = running.stderr.text();
+    // Only once it has ended is all of its log there.
+    running.signal(Signal::TERM);
+    running.wait_exit();
+    let text = running.stderr.rest();
     // What the user is told, as on stdout, is no log.
     let (told, log): (Vec<&str>, Vec<&str>) = text
         .lines()
