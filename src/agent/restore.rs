@@ -140,7 +140,8 @@ pub fn restore_files(
         // Whole, but without its name: no byte of it is needed again.
         for &file in files.failed.keys() {
             if file < table.len() && files.done.contains(file.into()) {
-                let whole = [(0, table.size(file))].into_iter().collect();
+                let own = table.slice(file).unwrap_or((0, table.size(file)));
+                let whole = [own].into_iter().collect();
                 files.partial.entry(file).or_default().bytes = whole;
                 files.parts.insert(file);
             }
@@ -269,7 +270,7 @@ fn set_complete(table: &FileTable, done: &Intervals) {
     for (start, end) in done.iter() {
         for file in (start..end.min(table.len().into())).filter_map(|file| u32::try_from(file).ok())
         {
-            table.set_done(file, table.size(file));
+            table.set_done(file, table.own_size(file));
             table.set_state(file, FileState::Complete);
         }
     }
@@ -340,6 +341,7 @@ mod tests {
                 original: None,
                 part: None,
                 skip: None,
+                slice: None,
             };
             builder.file(file).unwrap();
         }

@@ -395,6 +395,8 @@ pub const FLAGS: &[Flag] = &[
         "Download many packages, one after the other: on each line of this file (- is stdin) a link, a \
          folder and flags for it, with quotes as in a shell; # begins a comment. Other flags here \
          hold for all"),
+    flag(Verb::Get, "shard", "K/N", "HAUL_SHARD", "",
+        "Download only the K-th of N parts of the package, while other nodes download the others into          the same folder; auto takes K and N from Slurm, Kubernetes or Nomad (default: the whole          package)"),
     flag(Verb::Get, "json", "", "HAUL_JSON", "",
         "Print one JSON object a line for each event"),
     flag(Verb::Get, "quiet", "", "HAUL_QUIET", "",

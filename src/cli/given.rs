@@ -9,7 +9,7 @@ use crate::model::manifest::Manifest;
 use crate::model::request::RequestOptions;
 use crate::model::selection::Selection;
 
-use super::{Share, UsageError, completions, values};
+use super::{Share, UsageError, completions, shard, values};
 use crate::base::listen::{Address, TlsFiles};
 use crate::upstream::Outlet;
 use crate::upstream::proxy::Proxies;
@@ -179,6 +179,8 @@ impl<'a> Given<'a> {
             no_manifest: matches!(manifest, Some(None)),
             manifest: manifest.flatten(),
             windows_names: self.one("windows-names", values::boolean)?,
+            // For `haul get` alone.
+            shard: None,
         })
     }
 
@@ -354,7 +356,10 @@ impl<'a> Given<'a> {
             dir: operands.next().unwrap_or_else(|| ".".into()).into(),
             password: self.one("password", values::secret)?,
             if_exists: self.set("if-exists", values::if_exists)?,
-            order_options: self.order_options()?,
+            order_options: RequestOptions {
+                shard: self.one("shard", |text| shard::shard(text, self.env))?,
+                ..self.order_options()?
+            },
             state_dir: self.state_dir()?,
             transfers: self.transfers()?,
             origins: self.list("origin")?,

@@ -11,6 +11,7 @@ pub mod human;
 mod man;
 pub mod ready;
 pub mod serve;
+mod shard;
 mod values;
 mod wrap;
 

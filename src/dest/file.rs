@@ -79,6 +79,55 @@ fn try_reserve(file: &File, size: u64, storage: Storage) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Sets space aside for the bytes from `start` up to `end` of a file that others write to as well,
+/// and makes it `size` bytes long. `is_new`: nothing of that is there. A failure changes nothing of
+/// what others have written.
+///
+/// # Errors
+/// As [`reserve`].
+pub fn reserve_own(
+    file: &File,
+    (start, end): (u64, u64),
+    size: u64,
+    storage: Storage,
+    is_new: bool,
+) -> Result<(), DestError> {
+    let reserved = || {
+        if size > storage.largest_file {
+            return Err(Errno::FBIG);
+        }
+        let own = end - start;
+        let before = fstat(file)?;
+        if is_new && own >= LARGE {
+            check_free(file, &before, own)?;
+        }
+        let flags = match storage.has_holes {
+            true => FallocateFlags::empty(),
+            false => FallocateFlags::KEEP_SIZE,
+        };
+        if own > SMALL {
+            definite(retry_on_intr(|| fallocate(file, flags, start, own)))?;
+        }
+        // All who write to it make it as long, and none makes it shorter.
+        let length = u64::try_from(fstat(file)?.st_size).unwrap_or(0);
+        if storage.has_holes && size > SMALL && length < size {
+            definite(retry_on_intr(|| ftruncate(file, size)))?;
+        }
+        Ok(())
+    };
+    reserved().map_err(|errno| DestError::of("make room for", &path_of(file), errno))
+}
+
+fn definite(result: Result<(), Errno>) -> Result<(), Errno> {
+    result.or_else(|errno| {
+        if is_definite(errno) {
+            Err(errno)
+        } else {
+            Ok(())
+        }
+    })
+}
+
 /// Whether a file that cannot be made so long could not be written either. Whatever else hinders
 /// setting space aside (some FUSE file systems answer EPERM) says nothing about writing.
 fn is_definite(errno: Errno) -> bool {
@@ -193,6 +242,21 @@ impl FileIdentity {
     /// That of an open file. None where the system does not tell.
     pub fn of(file: impl AsFd) -> Option<FileIdentity> {
         FileIdentity::at(file, "", AtFlags::EMPTY_PATH)
+    }
+
+    /// That of an open file, as far as any system tells it.
+    pub fn by_inode(file: &File) -> FileIdentity {
+        FileIdentity::of(file).unwrap_or_else(|| FileIdentity {
+            inode: fstat(file).map_or(0, |stat| stat.st_ino),
+            born: 0,
+        })
+    }
+
+    /// Whether both may be of one file; not every machine that looks at a file knows when it was
+    /// made.
+    pub fn may_be(&self, other: &FileIdentity) -> bool {
+        let born_alike = self.born == other.born || self.born == 0 || other.born == 0;
+        self.inode == other.inode && born_alike
     }
 
     /// That of the file `name` in an open folder, links not followed.

@@ -52,6 +52,15 @@ pub struct Found {
     pub mtime: Option<i64>,
 }
 
+impl Found {
+    /// Whether it may be the file of so many bytes with this modification time, in nanoseconds
+    /// since 1970; by its length alone where no time is known.
+    pub fn may_be(&self, size: u64, mtime: Option<i64>) -> bool {
+        let near = |(known, found): (i64, i64)| known.abs_diff(found) <= MTIME_SLACK_NS;
+        self.length == size && mtime.zip(self.mtime).is_none_or(near)
+    }
+}
+
 /// How far a saved file's modification time may be from the expected one: FAT counts in 2 s.
 const MTIME_SLACK_NS: u64 = 2_000_000_000;
 
@@ -102,10 +111,7 @@ impl Folder {
     /// # Errors
     /// The folder cannot be listed, or not to its end.
     pub fn each_name(&self, mut visit: impl FnMut(&[u8])) -> io::Result<()> {
-        // It was opened without the right to list (O_PATH).
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let listing = fs::openat(&self.dir, ".", flags, Mode::empty())?;
-        for entry in fs::Dir::new(listing)? {
+        for entry in fs::Dir::new(self.for_reading()?)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if !matches!(name, b"." | b"..") {
@@ -113,6 +119,38 @@ impl Folder {
             }
         }
         Ok(())
+    }
+
+    /// The same folder with the right to list and to sync it: it was opened without (O_PATH).
+    fn for_reading(&self) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        fs::openat(&self.dir, ".", flags, Mode::empty())
+    }
+
+    /// Has the names in it on the disk. Some file systems cannot, and keep them all the same.
+    pub fn sync(&self) {
+        let synced = self.for_reading().and_then(fs::fsync);
+        if let Err(errno) = synced {
+            log::debug!("{}: the folder is not synced: {errno}", self.path.display());
+        }
+    }
+
+    /// Opens a regular file for reading and writing that others may write to as well, or makes it,
+    /// empty. The second value tells whether it was made.
+    ///
+    /// # Errors
+    /// Something else has the name; no space for the entry, no permission.
+    pub fn open_shared(&self, name: &str) -> Result<(File, bool), DestError> {
+        // Others may make or rename it between the two steps, but not for ever.
+        for _ in 0..100 {
+            if let Some(file) = self.open_part(name)? {
+                return Ok((file, false));
+            }
+            if let Some(file) = self.create_part(name)? {
+                return Ok((file, true));
+            }
+        }
+        Err(self.fail("open", name, Errno::EXIST))
     }
 
     /// Makes a file, empty, for reading and writing. None: the name is taken.

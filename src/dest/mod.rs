@@ -18,8 +18,8 @@ mod traits;
 
 pub use error::DestError;
 pub use file::{
-    FileIdentity, extents, forget_cached, mtime, read_failed, reserve, reserve_new, set_mtime,
-    write_failed,
+    FileIdentity, extents, forget_cached, mtime, read_failed, reserve, reserve_new, reserve_own,
+    set_mtime, write_failed,
 };
 pub use folder::{Folder, Found, Kind, Published};
 pub use locate::location;

@@ -10,6 +10,9 @@ use crate::dest::Traits;
 /// What the name of an unfinished file ends with.
 pub const PART: &str = ".part";
 
+/// What lies beside a shared `.part` has a name of at most so many bytes more.
+const BESIDE: usize = 28;
+
 /// What stands for a name that has nothing left.
 pub const UNNAMED: &str = "unnamed";
 
@@ -141,6 +144,13 @@ pub fn part_name(name: &str, number: u32, traits: Traits) -> String {
     let counter = format!(" ({number})");
     let stem = cut(name, limit(traits) - counter.len());
     format!("{stem}{counter}{PART}")
+}
+
+/// `NAME.TAG.part`: the name until a file is whole to which other nodes write as well. Leaves room
+/// for the longer names of what lies beside it.
+pub fn shared_part_name(name: &str, tag: &str, traits: Traits) -> String {
+    let stem = cut(name, limit(traits) - tag.len() - 1 - BESIDE);
+    format!("{stem}.{tag}{PART}")
 }
 
 /// The characters by which two names are compared where case plays no part: each mapped to upper,

@@ -19,6 +19,7 @@ pub mod request;
 pub mod schedule;
 pub mod selection;
 pub mod settings;
+pub mod shard;
 pub mod state;
 pub mod table;
 pub mod verification;

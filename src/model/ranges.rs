@@ -179,6 +179,8 @@ pub struct Ranges {
     size: u64,
     chunk: Option<u64>,
     done: Intervals,
+    /// What others bring.
+    others: Intervals,
     running: Vec<Arc<Range>>,
     /// What failed requests asked for: not free until the file's next attempt is due.
     resting: Intervals,
@@ -202,6 +204,7 @@ impl Ranges {
             size,
             chunk,
             done,
+            others: Intervals::default(),
             running: Vec::new(),
             resting: Intervals::default(),
             news: Vec::new(),
@@ -211,8 +214,35 @@ impl Ranges {
         }
     }
 
+    /// Only the bytes from `start` up to `end` are to be brought: others bring the rest.
+    pub fn keep_to(&mut self, start: u64, end: u64) {
+        self.others = [(0, start), (end, self.size)].into_iter().collect();
+        self.done = self
+            .done
+            .intersection(&[(start, end)].into_iter().collect());
+    }
+
     pub fn done(&self) -> &Intervals {
         &self.done
+    }
+
+    /// What is written, that of running ranges too.
+    pub fn written(&self) -> Intervals {
+        let mut written = self.done.clone();
+        for range in &self.running {
+            written.insert(range.start, range.span().written);
+        }
+        written
+    }
+
+    /// Bytes that are to be brought in all.
+    fn wanted(&self) -> u64 {
+        self.size - self.others.total()
+    }
+
+    /// Where those begin and end.
+    fn bounds(&self) -> (u64, u64) {
+        self.others.first_gap(self.size).unwrap_or((0, self.size))
     }
 
     pub fn is_single(&self) -> bool {
@@ -220,7 +250,7 @@ impl Ranges {
     }
 
     pub fn is_complete(&self) -> bool {
-        self.running.is_empty() && self.done.total() == self.size
+        self.running.is_empty() && self.done.total() == self.wanted()
     }
 
     /// The first free interval, with what is taken left out.
@@ -229,7 +259,7 @@ impl Ranges {
         for range in &self.running {
             taken.insert(range.start, range.end());
         }
-        for (start, end) in self.resting.iter() {
+        for (start, end) in self.resting.iter().chain(self.others.iter()) {
             taken.insert(start, end);
         }
         taken.first_gap(self.size)
@@ -246,7 +276,7 @@ impl Ranges {
             .iter()
             .map(|range| range.end() - range.start)
             .sum();
-        self.size.saturating_sub(self.done.total() + taken)
+        self.wanted().saturating_sub(self.done.total() + taken)
     }
 
     /// Takes the next free range for one of `workers` workers. None if no range is free, and while
@@ -264,7 +294,7 @@ impl Ranges {
             Some(chunk) => (chunk, gap <= chunk),
             None => {
                 let length = share.clamp(SMALLEST_RANGE, MAX_RANGE);
-                let small = self.size <= 2 * SMALLEST_RANGE;
+                let small = self.wanted() <= 2 * SMALLEST_RANGE;
                 (length, small || gap < length + SMALLEST_RANGE / 2)
             }
         };
@@ -351,7 +381,7 @@ impl Ranges {
 
     /// The server ignores ranges: from now on the file comes on one connection, and all others are
     /// given up. Returns the range for the connection that has found out: it begins behind what is
-    /// in place from the file's start on, where that `stays`, or else at 0. None if another
+    /// in place from the first byte that is wanted on, where that `stays`, or else there. None if another
     /// connection brings the whole file already.
     pub fn become_single(&mut self, stays: bool) -> Option<Arc<Range>> {
         self.single = true;
@@ -362,12 +392,14 @@ impl Ranges {
             let written = range.void();
             self.done.insert(range.start, written);
         }
-        let gap = self.done.first_gap(self.size);
-        let in_place = gap.map_or(self.size, |(start, _)| start);
+        let (first, end) = self.bounds();
+        self.done.insert(0, first);
+        let gap = self.done.first_gap(end);
+        let in_place = gap.map_or(end, |(start, _)| start);
         self.start_over();
-        let begin = if stays { in_place } else { 0 };
-        self.done.insert(0, begin);
-        Some(self.run(begin, self.size))
+        let begin = if stays { in_place } else { first };
+        self.done.insert(first, begin);
+        Some(self.run(begin, end))
     }
 
     /// Leaves everything to the connection that brings the whole file, if there is one. False
@@ -380,10 +412,11 @@ impl Ranges {
         let others = self.running.iter();
         let others = others.filter(|range| !Arc::ptr_eq(range, &whole));
         let beside: u64 = others.map(|range| range.void() - range.start).sum();
-        if beside > 0 || self.done.total() != whole.start {
+        let (first, end) = self.bounds();
+        if beside > 0 || first + self.done.total() != whole.start {
             return false;
         }
-        whole.end_at(self.size);
+        whole.end_at(end);
         self.running = vec![whole];
         true
     }
@@ -405,12 +438,7 @@ impl Ranges {
     /// Bytes that are written.
     #[cfg(test)]
     pub fn bytes(&self) -> u64 {
-        let running: u64 = self
-            .running
-            .iter()
-            .map(|range| range.span().written - range.start)
-            .sum();
-        self.done.total() + running
+        self.written().total()
     }
 }
 
@@ -463,6 +491,41 @@ mod tests {
         assert_eq!(write(&range, 100), 6, "never past the end");
         assert!(range.is_done());
         ranges.put_back(&range);
+        assert!(ranges.is_complete());
+    }
+
+    #[test]
+    fn a_slice_is_brought_and_no_more() {
+        let done = [(0, 3 * MIB), (15 * MIB, 40 * MIB)].into_iter().collect();
+        let mut ranges = Ranges::new(40 * MIB, done, None);
+        ranges.keep_to(2 * MIB, 20 * MIB);
+        assert_eq!(
+            ranges.done().total(),
+            6 * MIB,
+            "what others bring is not ours"
+        );
+        let taken = drain(&mut ranges, 1);
+        assert_eq!(taken.first().unwrap().0, 3 * MIB);
+        assert_eq!(taken.last().unwrap().1, 15 * MIB);
+        for range in ranges.running.clone() {
+            write(&range, u64::MAX);
+            ranges.put_back(&range);
+        }
+        assert!(ranges.is_complete());
+    }
+
+    #[test]
+    fn a_slice_from_a_server_without_ranges_is_one_range() {
+        let mut ranges = Ranges::new(40 * MIB, Intervals::default(), None);
+        ranges.keep_to(10 * MIB, 30 * MIB);
+        let first = ranges.take(8).unwrap();
+        write(&first, MIB);
+        let whole = ranges.become_single(true).unwrap();
+        assert_eq!((whole.start, whole.end()), (11 * MIB, 30 * MIB));
+        let whole = ranges.become_single(false).unwrap();
+        assert_eq!((whole.start, whole.end()), (10 * MIB, 30 * MIB));
+        write(&whole, u64::MAX);
+        ranges.put_back(&whole);
         assert!(ranges.is_complete());
     }
 

@@ -11,6 +11,7 @@ use crate::model::location::Location;
 use crate::model::manifest::Manifest;
 use crate::model::selection::Selection;
 use crate::model::settings::Settings;
+use crate::model::shard::Shard;
 
 /// What to do with a final name that is taken by a file that this download did not make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -78,6 +79,10 @@ pub struct RequestOptions {
     /// The size of a large file's ranges, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chunk_size: Option<u64>,
+    /// The part of the package that is brought, where other nodes bring the rest into the same
+    /// folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
 }
 
 impl RequestOptions {

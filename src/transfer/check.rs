@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::open_file::Part;
 use super::seals::Seal;
 use super::verdict::failed_with;
 use super::{Job, WorkerContext};
@@ -88,6 +89,9 @@ impl Job {
     /// # Errors
     /// The outcome with which the job ends: the content is another, and starts over or has failed.
     pub fn check(&self, context: &WorkerContext) -> Result<Seal, Outcome> {
+        if self.file.awaits_others.load(Ordering::Acquire) {
+            return Ok(Seal::default());
+        }
         let part = self.part(context)?;
         let keeps_inodes = self.root()?.storage().keeps_times;
         let mut seal = Seal {
@@ -104,7 +108,7 @@ impl Job {
             });
         match result {
             Ok(true) => Ok(seal),
-            Ok(false) => Err(self.mismatch(context)),
+            Ok(false) => Err(self.mismatch(&part, context)),
             Err(ReadBack::Halted) => Err(Outcome::Stopped),
             Err(ReadBack::Failed(error)) => Err(dest::read_failed(&part.file, &error).into()),
         }
@@ -242,7 +246,8 @@ impl Job {
     }
 
     /// What arrived is not what the server has: the file starts over, and the second time it fails.
-    fn mismatch(&self, context: &WorkerContext) -> Outcome {
+    fn mismatch(&self, part: &Part, context: &WorkerContext) -> Outcome {
+        self.forget_receipts(part);
         let mut progress = self.file.progress();
         progress.mismatches += 1;
         let fails = progress.mismatches > 1;

@@ -70,6 +70,7 @@ impl Job {
             return Err(Outcome::StartedOver);
         }
         self.refuse_too_large()?;
+        self.refuse_taken()?;
         self.journal_reset(context)?;
         self.table.begin(self.file.index);
         let (mut fetched, asked_end) = self.open(range, context, next)?;
@@ -98,7 +99,12 @@ impl Job {
     ) -> Result<(), Outcome> {
         let part = self.part(context)?;
         place.range.begin(Instant::now());
-        Copying::new(self, context, &place.range, place.skip).run(fetched, &part, buffer)
+        let copied = Copying::new(self, context, &place.range, place.skip);
+        let copied = copied.run(fetched, &part, buffer);
+        if self.run.is_halted() {
+            self.leave_receipt(&part)?;
+        }
+        copied
     }
 
     /// Gets an answer to the request for a range, with a fresh address where the known one is

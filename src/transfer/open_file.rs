@@ -33,6 +33,10 @@ pub struct OpenFile {
     pub(super) part_noted: AtomicBool,
     /// The file has failed or is in place: jobs for it that are still out are to end.
     pub(super) given_up: AtomicBool,
+    /// When other nodes were last told what is on disk of it. Held while they are told.
+    pub(super) receipt: Mutex<Option<Instant>>,
+    /// This node's bytes are there, and those of others are not.
+    pub(super) awaits_others: AtomicBool,
 }
 
 pub(super) struct Progress {
@@ -97,7 +101,14 @@ impl OpenFile {
             opening_part: Mutex::default(),
             part_noted: AtomicBool::new(has_part),
             given_up: AtomicBool::new(false),
+            receipt: Mutex::default(),
+            awaits_others: AtomicBool::new(false),
         }
+    }
+
+    /// Has only these bytes brought, from the first number up to the second.
+    pub fn keep_to(&self, (start, end): (u64, u64)) {
+        self.progress().ranges.keep_to(start, end);
     }
 
     pub(super) fn progress(&self) -> MutexGuard<'_, Progress> {

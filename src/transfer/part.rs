@@ -47,6 +47,9 @@ impl Job {
             .run
             .folder(root, &self.table, self.table.dir_of(index))?;
         let mut names = self.table.names(index);
+        if self.shard().is_some() {
+            return self.open_shared_part(root.storage(), folder, names, context);
+        }
         if self.run.parts.has(index)
             && let Some(file) = folder.open_part(&names.part)?
         {
@@ -94,7 +97,7 @@ impl Job {
     }
 
     /// Puts into the journal that the file is about to have a `.part`.
-    fn note_part(&self, context: &WorkerContext) -> Result<(), Outcome> {
+    pub(super) fn note_part(&self, context: &WorkerContext) -> Result<(), Outcome> {
         let key = self.run.download.key;
         let note = |bound| context.store.commit(&[Change::Begun(key, bound)]);
         let noted = self.run.parts.raise_bound(self.file.index, note);

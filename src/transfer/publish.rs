@@ -1,7 +1,9 @@
 //! A whole file gets its time and its name.
 
 use std::fs::File;
+use std::sync::atomic::Ordering;
 
+use super::shared::taken;
 use super::verdict::broken;
 use super::{Job, LARGE, WorkerContext};
 use crate::dest::paths;
@@ -34,6 +36,9 @@ impl Job {
             self.verify_extents(&part.file, context)
                 .inspect_err(|_| self.file.close())?;
         }
+        if !self.join_others(&part)? {
+            return Ok(Change::Done(self.run.download.key, index));
+        }
         Ok(stamp(&self.table, index, self.run.download.key, &part.file))
     }
 
@@ -51,13 +56,20 @@ impl Job {
 
     fn try_name(&self, context: &WorkerContext) -> Result<Outcome, Outcome> {
         let index = self.file.index;
+        if self.file.awaits_others.load(Ordering::Acquire) {
+            self.file.give_up();
+            self.finish(FileState::Complete);
+            return Ok(Outcome::Complete);
+        }
         let part = self.part(context)?;
+        self.sync_for_others(&part)?;
         let place = Place {
             key: self.run.download.key,
             table: &self.table,
             index,
             if_exists: self.run.download.order.if_exists,
             traits: self.root()?.traits(),
+            is_shared: self.shard().is_some(),
         };
         let published = publish(&place, &part.folder, part.names.clone(), &context.store)?;
         match published {
@@ -65,12 +77,10 @@ impl Job {
                 if state == FileState::Complete && !self.root()?.storage().keeps_times {
                     self.remember_time(&part.folder, context)?;
                 }
+                self.forget_receipts(&part);
                 self.file.give_up();
                 self.run.parts.remove(index);
-                self.table.set_state(index, state);
-                if state == FileState::Complete {
-                    self.table.set_done(index, self.table.size(index));
-                }
+                self.finish(state);
                 Ok(if state == FileState::Skipped {
                     Outcome::Skipped
                 } else {
@@ -88,6 +98,15 @@ impl Job {
 }
 
 impl Job {
+    /// Nothing of the file is left to be done.
+    fn finish(&self, state: FileState) {
+        let index = self.file.index;
+        self.table.set_state(index, state);
+        if state == FileState::Complete {
+            self.table.set_done(index, self.table.own_size(index));
+        }
+    }
+
     /// Some file systems forget a file's time when it gets another name: remembers the one that it
     /// has now.
     fn remember_time(&self, folder: &Folder, context: &WorkerContext) -> Result<(), Outcome> {
@@ -130,6 +149,17 @@ pub struct Place<'a> {
     pub index: u32,
     pub if_exists: IfExists,
     pub traits: Traits,
+    /// Other nodes bring files into the same folder, and know each file by its listed name.
+    pub is_shared: bool,
+}
+
+impl Place<'_> {
+    /// Whether the file is there under its final name already.
+    fn is_there(&self, folder: &Folder, name: &str) -> Result<bool, Outcome> {
+        let found = folder.file(name)?;
+        let (size, mtime) = (self.table.size(self.index), self.table.mtime(self.index));
+        Ok(self.is_shared && found.is_some_and(|found| found.may_be(size, mtime)))
+    }
 }
 
 /// Renames a whole `.part` to its final name. None if there is no `.part`.
@@ -153,12 +183,20 @@ pub fn publish(
             place.if_exists == IfExists::Overwrite || place.table.is_damaged(place.index),
         )? {
             Published::Done => return Ok(Some(FileState::Complete)),
+            // Another node was faster.
+            Published::PartMissing | Published::Taken if place.is_there(folder, &names.last)? => {
+                folder.remove_part(&names.part)?;
+                return Ok(Some(FileState::Complete));
+            }
             Published::PartMissing => return Ok(None),
             Published::Taken if place.if_exists == IfExists::Skip => {
                 folder.remove_part(&names.part)?;
                 save(Change::Skipped(place.key, place.index))?;
                 place.table.skip(place.index, Skip::Exists);
                 return Ok(Some(FileState::Skipped));
+            }
+            Published::Taken if place.is_shared => {
+                return Err(taken(&place.table.path(place.index)));
             }
             Published::Taken => {
                 names.last = free_name(folder, &names.last, place.traits);

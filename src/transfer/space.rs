@@ -52,8 +52,10 @@ fn is_unfinished(table: &FileTable, file: u32) -> bool {
 /// Bytes that this download still takes from what is free.
 fn needed(run: &Run, root: &Root, table: &FileTable) -> u64 {
     let needed = |file: u32| {
-        let size = table.size(file);
+        let size = table.own_size(file);
         match run.parts.has(file) {
+            // What others have written to it takes nothing from this node's share.
+            true if table.slice(file).is_some() => size.saturating_sub(table.done(file)),
             true => {
                 let _call = run.disk.enter();
                 size.saturating_sub(allocated(root, table, file))

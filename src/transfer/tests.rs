@@ -45,6 +45,7 @@ impl Desk {
             original: None,
             part: None,
             skip: None,
+            slice: None,
         };
         table.file(file).unwrap();
         let session = Session::new(None);

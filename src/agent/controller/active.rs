@@ -70,14 +70,19 @@ impl Active {
         run
     }
 
-    pub(super) fn open_file(&mut self, file: u32, size: u64) -> Arc<OpenFile> {
+    pub(super) fn open_file(&mut self, file: u32, table: &FileTable) -> Arc<OpenFile> {
         let root = self.run.as_ref().and_then(|run| run.root());
         let has_holes = root.is_none_or(|root| root.storage().has_holes);
         let (partial, parts) = (&mut self.partial, &self.parts);
         let chunk = self.download.order.options.chunk_size;
         let open = || {
             let known = partial.remove(&file).unwrap_or_default();
+            let slice = table.slice(file);
+            let size = table.size(file);
             let file = OpenFile::new(file, size, known, parts.has(file), chunk);
+            if let Some(slice) = slice {
+                file.keep_to(slice);
+            }
             if !has_holes {
                 file.keep_order();
             }
@@ -94,6 +99,25 @@ impl Active {
             self.parts.add(file);
             let whole = Partial::whole(start.table.size(file));
             self.partial.insert(file, whole);
+        }
+    }
+
+    /// What other nodes, or this one with another number of shards, have on disk of files that this
+    /// one is to bring need not be fetched again.
+    pub(super) fn take_told(&mut self, table: &FileTable, told: BTreeMap<u32, Partial>) {
+        for (file, told) in told {
+            let known = self.partial.entry(file).or_default();
+            if let (Some(known), Some(told)) = (&known.etag, &told.etag)
+                && differs(known, told)
+            {
+                continue;
+            }
+            told.bytes
+                .iter()
+                .for_each(|(start, end)| known.bytes.insert(start, end));
+            known.etag = known.etag.take().or(told.etag);
+            table.set_done(file, known.bytes.total());
+            self.parts.add(file);
         }
     }
 

@@ -119,7 +119,7 @@ impl Controller {
             active.record.cancel_pick(file);
             return None;
         };
-        let open = active.open_file(file, table.size(file));
+        let open = active.open_file(file, &table);
         // Not before: a range may rest whose fault is still on its way here.
         if active.record.has_woken(file) {
             open.end_rest();
@@ -189,9 +189,10 @@ impl Controller {
                 result,
             } => {
                 let event = match result {
-                    Ok(start) => {
+                    Ok(mut start) => {
                         if let Some(active) = self.active.get_mut(&key) {
                             active.leave_to_jobs(&start);
+                            active.take_told(&start.table, std::mem::take(&mut start.told));
                         }
                         Event::Begun(start.table)
                     }

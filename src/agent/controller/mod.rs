@@ -37,7 +37,7 @@ use crate::model::part_files::Parts;
 use crate::model::record::{Effect, Event, Now, Pick, Record};
 use crate::model::request::DownloadRequest;
 use crate::model::state::State;
-use crate::model::table::{Counts, FileState};
+use crate::model::table::{Counts, FileState, FileTable};
 use crate::store::saved::{Change, Partial, Saved};
 use crate::store::{Store, StoreError};
 use crate::transfer::disk_calls::DiskWatch;
@@ -45,6 +45,7 @@ use crate::transfer::run::Run;
 use crate::transfer::start::{Start, StartError, StartRequest};
 use crate::transfer::worker::{Batch, Done, Pools, Report, Task};
 use crate::transfer::{self, Job, OpenFile};
+use crate::upstream::differs;
 use crate::upstream::session::Session;
 
 use active::Active;

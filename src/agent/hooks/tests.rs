@@ -52,6 +52,7 @@ fn ended(folder: &Path, state: State, name: &str) -> Ended {
             original: None,
             part: None,
             skip: None,
+            slice: None,
         })
         .unwrap();
     download.set_table(Arc::new(table.finish()));

@@ -78,6 +78,7 @@ pub fn fill(download: &Download, files: u32) {
             original: None,
             part: None,
             skip: None,
+            slice: None,
         };
         builder.file(file).unwrap();
     }

@@ -108,8 +108,11 @@ fn missing(store: &Store<Saved>, download: &SavedDownload) -> Result<Vec<u32>, S
 fn in_place(root: &Root, table: &FileTable, file: u32) -> bool {
     let is_there = |folder: Folder| {
         let names = table.names(file);
-        [names.last, names.part]
+        // Of one that other nodes bring, too, the `.part` does not tell what is in it.
+        let part = table.slice(file).is_none().then_some(names.part);
+        [Some(names.last), part]
             .iter()
+            .flatten()
             .any(|name| folder.file_len(name) == Some(table.size(file)))
     };
     root.folder(&table.dir_components(table.dir_of(file)), false)

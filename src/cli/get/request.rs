@@ -128,6 +128,10 @@ pub fn state_dir(base: &Path, order: &DownloadRequest) -> PathBuf {
             hash.update(word.as_bytes());
         }
     }
+    // What another shard has done is no news of this one's.
+    if let Some(shard) = options.shard {
+        hash.update(format!("shard {}/{}", shard.index, shard.count).as_bytes());
+    }
     if options.create_package_folder == Some(true) {
         hash.update(b"create_package_folder");
     }

@@ -22,6 +22,24 @@ pub trait Disk {
     fn reserved_folder(&self, path: &str) -> bool;
 }
 
+/// A `dst_folder` in which nothing is: names are settled by the listing alone, and so alike by all
+/// who read it.
+pub struct EmptyDisk;
+
+impl Disk for EmptyDisk {
+    fn kind(&self, _: &[&str]) -> Option<Kind> {
+        None
+    }
+
+    fn reserved(&self, _: &str) -> bool {
+        false
+    }
+
+    fn reserved_folder(&self, _: &str) -> bool {
+        false
+    }
+}
+
 /// A real `dst_folder`, and the names that other downloads into it have settled on.
 pub struct RootDisk<'a> {
     root: &'a Root,

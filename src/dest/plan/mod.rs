@@ -15,7 +15,7 @@ mod disk;
 mod folders;
 mod naming;
 
-pub use disk::{Disk, RootDisk};
+pub use disk::{Disk, EmptyDisk, RootDisk};
 
 use std::collections::HashMap;
 use std::fmt;
@@ -266,6 +266,7 @@ impl Planner {
                     original,
                     part: change.part.map(String::from),
                     skip: skip(row),
+                    slice: None,
                 })?;
                 index += 1;
             }

@@ -25,6 +25,7 @@ fn table(files: u32) -> Arc<FileTable> {
             original: None,
             part: None,
             skip: None,
+            slice: None,
         };
         builder.file(new).unwrap();
     }

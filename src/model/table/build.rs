@@ -55,6 +55,11 @@ impl TableBuilder {
         if file.dir as usize >= table.dirs.len() {
             return Err(TableError::Inconsistent);
         }
+        let own_size = match file.slice {
+            Some((start, end)) if start < end && end <= file.size => end - start,
+            Some(_) => return Err(TableError::Inconsistent),
+            None => file.size,
+        };
         table.entries.push(Entry {
             size: file.size,
             mtime: file.mtime.unwrap_or(i64::MIN),
@@ -77,15 +82,17 @@ impl TableBuilder {
             Some(_) => *table.sums.skipped.get_mut() += 1,
             None => {
                 let total = table.sums.bytes_total.get_mut();
-                *total = total.checked_add(file.size).ok_or(TableError::TooMany)?;
+                *total = total.checked_add(own_size).ok_or(TableError::TooMany)?;
             }
         }
-        if file.original.is_some() || file.part.is_some() || file.skip.is_some() {
+        let is_plain = file.original.is_none() && file.part.is_none();
+        if !is_plain || file.skip.is_some() || file.slice.is_some() {
             let problem = file.skip.and_then(Skip::problem);
             let extra = Extra {
                 original: file.original,
                 part: file.part,
                 skip: file.skip,
+                slice: file.slice,
                 problem,
                 ..Extra::default()
             };

@@ -28,6 +28,7 @@ impl FileTable {
                 original: extra.and_then(|extra| extra.original.as_deref()),
                 part: extra.and_then(|extra| extra.part.as_deref()),
                 skip: extra.and_then(|extra| extra.skip),
+                slice: extra.and_then(|extra| extra.slice),
             };
             let common = (
                 self.dir_of(file),
@@ -102,6 +103,7 @@ fn saved_file(line: &str) -> Result<NewFile, TableError> {
         original: rare.original,
         part: rare.part,
         skip: rare.skip,
+        slice: rare.slice,
     })
 }
 
@@ -119,11 +121,16 @@ struct Rare<'a> {
     part: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     skip: Option<Skip>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slice: Option<(u64, u64)>,
 }
 
 impl Rare<'_> {
     fn is_empty(&self) -> bool {
-        self.original.is_none() && self.part.is_none() && self.skip.is_none()
+        self.original.is_none()
+            && self.part.is_none()
+            && self.skip.is_none()
+            && self.slice.is_none()
     }
 }
 
@@ -133,4 +140,5 @@ struct SavedRare {
     original: Option<String>,
     part: Option<String>,
     skip: Option<Skip>,
+    slice: Option<(u64, u64)>,
 }

@@ -4,6 +4,7 @@
 //! a hundred bytes. Workers count bytes here, HTTP threads render from here; nobody waits.
 
 mod build;
+mod divide;
 mod file_state;
 mod lines;
 mod render;
@@ -71,6 +72,9 @@ pub struct NewFile {
     pub part: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skip: Option<Skip>,
+    /// The only bytes of it that this download brings, from the first number up to the second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice: Option<(u64, u64)>,
 }
 
 struct Entry {
@@ -92,6 +96,7 @@ struct Extra {
     /// Set when a name had to change while transferring.
     renamed: Option<Names>,
     skip: Option<Skip>,
+    slice: Option<(u64, u64)>,
     problem: Option<FileProblem>,
     /// The modification time that the saved file was given, where upstream does not know one.
     saved_mtime: Option<i64>,
@@ -227,6 +232,18 @@ impl FileTable {
         self.entries[file as usize].size
     }
 
+    /// The only bytes of the file that this download brings, where others bring the rest: from the
+    /// first number up to, and without, the second.
+    pub fn slice(&self, file: u32) -> Option<(u64, u64)> {
+        locks::read(&self.extras).get(&file)?.slice
+    }
+
+    /// Bytes of the file that this download brings.
+    pub fn own_size(&self, file: u32) -> u64 {
+        self.slice(file)
+            .map_or_else(|| self.size(file), |(start, end)| end - start)
+    }
+
     /// Nanoseconds since 1970, where upstream knows.
     pub fn mtime(&self, file: u32) -> Option<i64> {
         Some(self.entries[file as usize].mtime).filter(|&mtime| mtime != i64::MIN)
@@ -303,11 +320,11 @@ impl FileTable {
             self.set_done(file, 0);
             self.sums
                 .bytes_total
-                .fetch_sub(self.size(file), Ordering::AcqRel);
+                .fetch_sub(self.own_size(file), Ordering::AcqRel);
         } else if before == FileState::Skipped {
             self.sums
                 .bytes_total
-                .fetch_add(self.size(file), Ordering::AcqRel);
+                .fetch_add(self.own_size(file), Ordering::AcqRel);
         }
         if !matches!(state, FileState::Error | FileState::Skipped)
             && matches!(before, FileState::Error)

@@ -13,6 +13,7 @@ fn file(dir: u32, name: &str, size: u64) -> NewFile {
         original: None,
         part: None,
         skip: None,
+        slice: None,
     }
 }
 

@@ -2,29 +2,32 @@
 //! after a start of the agent, find out what the last process left unfinished.
 
 mod settle;
+mod survey;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::digest::{Algorithm, digest};
 use crate::base::display::clean;
 use crate::base::in_parallel::{self, Work};
 use crate::base::keyed_locks::KeyedLocks;
 use crate::base::locks;
 use crate::dest::paths;
-use crate::dest::plan::{PlanError, Planner, RootDisk};
-use crate::dest::{DestError, Identity, Root};
+use crate::dest::plan::{EmptyDisk, PlanError, Planner, RootDisk};
+use crate::dest::{DestError, Identity, Root, Traits};
 use crate::model::board::Board;
 use crate::model::download::Download;
 use crate::model::listing::Listed;
 use crate::model::problem::{Code, Problem};
-use crate::model::request::RequestOptions;
+use crate::model::request::{IfExists, RequestOptions};
 use crate::model::selection::Chooser;
+use crate::model::shard::Shard;
 use crate::model::state::State;
 use crate::model::table::{FileState, FileTable, ROOT};
 use crate::store::StoreError;
-use crate::store::saved::{Change, PackageName};
+use crate::store::saved::{Change, PackageName, Partial};
 use crate::transfer::run::Run;
 use crate::transfer::{WorkerContext, manifest, space};
 use crate::upstream::session::SessionFault;
@@ -33,6 +36,9 @@ use crate::upstream::{Fault, Package};
 /// Plans on one disk are made one after the other, so that each sees the names and the space that
 /// the ones before it took. Another disk, which may hang, holds nobody up.
 static PLANNING: KeyedLocks<u64> = KeyedLocks::new();
+
+/// Characters of the tag by which nodes know a `.part` as theirs.
+const TAG: usize = 8;
 
 /// What a run begins with.
 pub struct StartRequest {
@@ -50,6 +56,8 @@ pub struct Start {
     /// Complete files that could not be given their name: each is left to a job, which ends as any
     /// other does.
     pub unnamed: Vec<u32>,
+    /// What nodes that share the folder have on disk of files that this one is to bring.
+    pub told: BTreeMap<u32, Partial>,
 }
 
 /// Why a run did not begin.
@@ -184,6 +192,10 @@ pub fn begin(
         space::check(run, &root, &table, board).map_err(StartError::Broken)?;
     }
     make_folders(run, &root, &table)?;
+    let told = match run.download.order.options.shard {
+        Some(_) => survey::survey(run, &root, &table, context)?,
+        None => BTreeMap::new(),
+    };
     let unnamed = match request.restarted {
         true => settle::settle(request, &root, &table, context)?,
         false => Vec::new(),
@@ -192,7 +204,11 @@ pub fn begin(
     if unnamed.is_empty() {
         manifest::write_or_log(run, &table, context);
     }
-    Ok(Start { table, unnamed })
+    Ok(Start {
+        table,
+        unnamed,
+        told,
+    })
 }
 
 fn list(
@@ -218,16 +234,11 @@ fn list(
         })?;
     context.keep_token(run)?;
     let planner = reading.finish(&download.order.options)?;
-    let planning = PLANNING.of(root.identity().device());
-    let _one_at_a_time = locks::lock(&planning);
-    let call = run.disk.enter();
-    let disk = RootDisk::new(root, reserved(download, board), || call.goes_on());
-    let table = planner
-        .finish(&disk, download.order.if_exists)
-        .map_err(unusable)?;
-    drop(disk);
-    drop(call);
-    let table = Arc::new(table);
+    let table = match download.order.options.shard {
+        Some(shard) => share(planner, shard, &package.package_id, root.traits()),
+        None => plan(planner, run, root, board),
+    };
+    let table = Arc::new(table.map_err(unusable)?);
     let saved = context
         .store
         .write_side(&side_name(&download.id), &mut |out| {
@@ -237,6 +248,33 @@ fn list(
     saved?;
     download.set_table(table.clone());
     Ok(table)
+}
+
+/// The files under names that nothing on the disk and no other download has.
+fn plan(planner: Planner, run: &Run, root: &Root, board: &Board) -> Result<FileTable, PlanError> {
+    let download = &run.download;
+    let planning = PLANNING.of(root.identity().device());
+    let _one_at_a_time = locks::lock(&planning);
+    let call = run.disk.enter();
+    let disk = RootDisk::new(root, reserved(download, board), || call.goes_on());
+    planner.finish(&disk, download.order.if_exists)
+}
+
+/// One shard of the files, under names that every node finds for them.
+fn share(
+    planner: Planner,
+    shard: Shard,
+    package_id: &str,
+    traits: Traits,
+) -> Result<FileTable, PlanError> {
+    let all = planner.finish(&EmptyDisk, IfExists::Overwrite)?;
+    let part_name = |file: u32| {
+        let told = format!("{package_id}\0{}\0{}", all.id(file), all.size(file));
+        let tag = digest(Algorithm::Sha256, told.as_bytes()).hex();
+        let name = all.names(file).last;
+        paths::shared_part_name(&name, paths::cut(&tag, TAG), traits)
+    };
+    Ok(all.share(shard, part_name)?)
 }
 
 /// What a listing has been found to hold so far.

@@ -32,7 +32,8 @@ pub(super) fn settle(
 ) -> Result<Vec<u32>, StartError> {
     let download = &request.run.download;
     let unnamed = in_parallel::filter_map(table.len(), Work::Short, &|index| {
-        if table.state(index) != FileState::Complete {
+        // One that other nodes bring, too, gets its name once theirs is there.
+        if table.state(index) != FileState::Complete || table.slice(index).is_some() {
             return None;
         }
         let _call = request.run.disk.enter();
@@ -40,8 +41,11 @@ pub(super) fn settle(
         named.map(|named| (!named).then_some(index)).transpose()
     });
     let unnamed = unnamed.into_iter().collect::<Result<_, _>>()?;
-    if request.unsettled {
+    // Where nodes share the folder, a file is on the disk before it has its name.
+    if request.unsettled && download.order.options.shard.is_none() {
         look_after_power_cut(request, root, table, context)?;
+    }
+    if request.unsettled {
         let settled = context.store.append(&[Change::Settled(download.key)]);
         settled?;
     }
@@ -70,6 +74,7 @@ fn name_whole(
         index,
         if_exists: download.order.if_exists,
         traits: root.traits(),
+        is_shared: download.order.options.shard.is_some(),
     };
     match transfer::publish(&place, &folder, names, &context.store) {
         Ok(_) => Ok(true),

@@ -1,0 +1,197 @@
+//! A file in a folder that several nodes bring a package into: its `.part` is written to by others
+//! as well, and the node that finds all bytes there gives it its name.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::open_file::Part;
+use super::receipts::{Receipt, Receipts};
+use super::verdict::{failed, failed_with};
+use super::{Job, WorkerContext};
+use crate::base::intervals::Intervals;
+use crate::base::locks;
+use crate::dest::{self, FileIdentity, Folder, Storage};
+use crate::model::outcome::Outcome;
+use crate::model::problem::Code;
+use crate::model::request::IfExists;
+use crate::model::shard::Shard;
+use crate::model::table::Names;
+
+/// How often the others are told what is on disk: so much is fetched again where this node is
+/// killed and its share falls to another.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Of files from this size on, in bytes, the others are told although none of them brings any of
+/// it: with another number of shards they will.
+const TOLD: u64 = 64 << 20;
+
+/// A file that is not the listed one has its name.
+pub(super) fn taken(path: &str) -> Outcome {
+    failed_with(
+        Code::DestinationUnwritable,
+        &format!(
+            "another file is at {path}, and a shard gives no other name, since the other shards \
+             would not know it; move it, or choose with --if-exists whether to overwrite or to \
+             skip it"
+        ),
+    )
+}
+
+impl Job {
+    /// This node's share of the package, where other nodes bring the rest into the same folder.
+    pub(super) fn shard(&self) -> Option<Shard> {
+        self.run.download.order.options.shard
+    }
+
+    fn slice(&self) -> Option<(u64, u64)> {
+        self.table.slice(self.file.index)
+    }
+
+    /// The shard, where the others are told of this file.
+    fn tells(&self) -> Option<Shard> {
+        let shard = self.shard()?;
+        (self.size() >= TOLD || self.slice().is_some()).then_some(shard)
+    }
+
+    /// Before a byte is asked for that has no place.
+    pub(super) fn refuse_taken(&self) -> Result<(), Outcome> {
+        let order = &self.run.download.order;
+        if self.shard().is_none() || order.if_exists != IfExists::Rename {
+            return Ok(());
+        }
+        let _call = self.run.disk.enter();
+        let (table, index) = (&self.table, self.file.index);
+        let folder = self.run.folder(self.root()?, table, table.dir_of(index))?;
+        let name = table.names(index).last;
+        let Some(found) = folder.file(&name)? else {
+            return Ok(());
+        };
+        match found.may_be(table.size(index), table.mtime(index)) {
+            true => Ok(()),
+            false => Err(taken(&table.path(index))),
+        }
+    }
+
+    /// Opens or makes the `.part`. What is in it is believed as far as it was recorded, whoever has
+    /// made it.
+    pub(super) fn open_shared_part(
+        &self,
+        storage: Storage,
+        folder: Arc<Folder>,
+        names: Names,
+        context: &WorkerContext,
+    ) -> Result<Part, Outcome> {
+        let index = self.file.index;
+        self.note_part(context)?;
+        let (file, is_new) = folder.open_shared(&names.part)?;
+        self.run.parts.add(index);
+        if is_new {
+            self.keep_only(&Intervals::default(), context)?;
+        } else if !self.file.progress().ranges.done().is_empty() {
+            self.verify_extents(&file, context)?;
+        }
+        let size = self.table.size(index);
+        let own = self.slice().unwrap_or((0, size));
+        dest::reserve_own(&file, own, size, storage, is_new)?;
+        Ok(Part {
+            file,
+            folder,
+            names,
+        })
+    }
+
+    /// Tells the others what is on disk, where that is due and nobody else is about to.
+    pub(super) fn renew_receipt(&self, part: &Part) -> Result<(), Outcome> {
+        let Some(shard) = self.tells() else {
+            return Ok(());
+        };
+        let Ok(mut told) = self.file.receipt.try_lock() else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        let since = *told.get_or_insert(now);
+        if now.duration_since(since) < TELL_EVERY {
+            return Ok(());
+        }
+        self.write_receipt(shard, part)?;
+        *told = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Tells the others what is on disk.
+    pub(super) fn leave_receipt(&self, part: &Part) -> Result<(), Outcome> {
+        let Some(shard) = self.tells() else {
+            return Ok(());
+        };
+        let mut told = locks::lock(&self.file.receipt);
+        self.write_receipt(shard, part)?;
+        *told = Some(Instant::now());
+        Ok(())
+    }
+
+    fn write_receipt(&self, shard: Shard, part: &Part) -> Result<(), Outcome> {
+        let (bytes, etag) = {
+            let progress = self.file.progress();
+            (progress.ranges.written(), progress.etag.clone())
+        };
+        let _call = self.run.disk.enter();
+        let synced = part.file.sync_data();
+        synced.map_err(|error| dest::write_failed(&part.file, &error))?;
+        let identity = FileIdentity::by_inode(&part.file);
+        let receipt = Receipt {
+            inode: identity.inode,
+            born: identity.born,
+            size: self.size(),
+            etag,
+            bytes,
+        };
+        receipts(part).write(shard, &receipt)?;
+        Ok(())
+    }
+
+    /// This node's bytes are there. Tells the others so, and finds out whether theirs are, too: then
+    /// the file is to get its name.
+    ///
+    /// # Errors
+    /// The outcome with which the job ends.
+    pub(super) fn join_others(&self, part: &Part) -> Result<bool, Outcome> {
+        if self.slice().is_none() {
+            return Ok(true);
+        }
+        self.leave_receipt(part)?;
+        let etag = self.file.progress().etag.clone();
+        let identity = FileIdentity::by_inode(&part.file);
+        let told = receipts(part).read(&identity, self.size(), etag.as_deref())?;
+        if !told.contrary.is_empty() {
+            receipts(part).remove(&told.contrary);
+            return Err(failed(
+                "the file changed on the server while several nodes downloaded it; start every \
+                 shard again",
+            ));
+        }
+        let is_whole = told.bytes.total() == self.size();
+        self.file.awaits_others.store(!is_whole, Ordering::Release);
+        Ok(is_whole)
+    }
+
+    /// A file that has its name is taken for whole by the other nodes, also after a power cut.
+    pub(super) fn sync_for_others(&self, part: &Part) -> Result<(), Outcome> {
+        if self.shard().is_some() {
+            let synced = part.file.sync_all();
+            synced.map_err(|error| dest::write_failed(&part.file, &error))?;
+        }
+        Ok(())
+    }
+
+    /// The file has its name, or its content is not to be believed: what was told of it counts no
+    /// more.
+    pub(super) fn forget_receipts(&self, part: &Part) {
+        if self.tells().is_some() {
+            receipts(part).remove_all();
+        }
+    }
+}
+
+fn receipts(part: &Part) -> Receipts<'_> {
+    Receipts::new(&part.folder, &part.names.part)
+}

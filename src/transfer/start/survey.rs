@@ -1,0 +1,153 @@
+//! What other nodes have done in a folder that they share with this one: files that are there need
+//! not be fetched, nor do bytes of which a receipt tells.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::StartError;
+use crate::base::in_parallel::{self, Work};
+use crate::base::intervals::Intervals;
+use crate::dest::{DestError, FileIdentity, Folder, Found, Root};
+use crate::model::request::IfExists;
+use crate::model::table::{FileState, FileTable, Skip};
+use crate::store::saved::{Change, Partial};
+use crate::transfer::WorkerContext;
+use crate::transfer::receipts::{Receipts, is_receipt};
+use crate::transfer::run::Run;
+
+/// What was found of a file.
+enum Seen {
+    /// It is whole and has its name.
+    Whole(Found),
+    /// Another file has its name, and is to stay.
+    Other,
+    /// So much of it is on disk.
+    Part(Partial),
+}
+
+/// Looks at every file that is not complete. Those that are whole are complete from now on; returns
+/// what is on disk of the others.
+pub(super) fn survey(
+    run: &Run,
+    root: &Root,
+    table: &FileTable,
+    context: &WorkerContext,
+) -> Result<BTreeMap<u32, Partial>, StartError> {
+    let mut by_dir = vec![Vec::new(); table.dirs().len()];
+    let is_open =
+        |file: &u32| !matches!(table.state(*file), FileState::Complete | FileState::Skipped);
+    for file in (0..table.len()).filter(is_open) {
+        by_dir[table.dir_of(file) as usize].push(file);
+    }
+    let dirs = u32::try_from(by_dir.len()).unwrap_or(u32::MAX);
+    let seen = in_parallel::filter_map(dirs, Work::Long, &|dir| {
+        let files = &by_dir[dir as usize];
+        let _call = run.disk.enter();
+        (!files.is_empty()).then(|| look(run, root, table, dir, files))
+    });
+    let mut told = BTreeMap::new();
+    let mut changes = Vec::new();
+    for seen in seen {
+        for (file, seen) in seen? {
+            match seen {
+                Seen::Part(partial) => {
+                    told.insert(file, partial);
+                }
+                Seen::Whole(found) => changes.push(complete(run, table, file, found)),
+                Seen::Other => {
+                    table.skip(file, Skip::Exists);
+                    changes.push(Change::Skipped(run.download.key, file));
+                }
+            }
+        }
+    }
+    context.store.commit(&changes)?;
+    Ok(told)
+}
+
+fn complete(run: &Run, table: &FileTable, file: u32, found: Found) -> Change {
+    table.set_done(file, table.own_size(file));
+    table.set_state(file, FileState::Complete);
+    let key = run.download.key;
+    match found
+        .mtime
+        .filter(|&mtime| table.mtime(file) != Some(mtime))
+    {
+        Some(mtime) => {
+            table.set_saved_mtime(file, mtime);
+            Change::DoneAt(key, file, mtime)
+        }
+        None => Change::Done(key, file),
+    }
+}
+
+/// Looks at files of one folder.
+fn look(
+    run: &Run,
+    root: &Root,
+    table: &FileTable,
+    dir: u32,
+    files: &[u32],
+) -> Result<Vec<(u32, Seen)>, DestError> {
+    let folder = match root.folder(&table.dir_components(dir), false) {
+        Ok(folder) => folder,
+        // Its files' errors say what hinders.
+        Err(_) => return Ok(Vec::new()),
+    };
+    let mut names = HashSet::new();
+    let mut has_receipts = false;
+    let listed = folder.each_name(|name| {
+        has_receipts |= is_receipt(name);
+        names.insert(name.to_vec());
+    });
+    listed.map_err(|error| DestError::of_io("list", folder.path(), &error))?;
+    let mut seen = Vec::new();
+    for &file in files {
+        let own = table.names(file);
+        if names.contains(own.last.as_bytes())
+            && let Some(found) = look_at_name(run, table, file, &folder, &own.last)?
+        {
+            seen.push((file, found));
+        } else if has_receipts
+            && names.contains(own.part.as_bytes())
+            && let Some(partial) = read_receipts(table, file, &folder, &own.part)?
+        {
+            seen.push((file, Seen::Part(partial)));
+        }
+    }
+    Ok(seen)
+}
+
+fn look_at_name(
+    run: &Run,
+    table: &FileTable,
+    file: u32,
+    folder: &Folder,
+    name: &str,
+) -> Result<Option<Seen>, DestError> {
+    let found = folder.file(name)?;
+    let (size, mtime) = (table.size(file), table.mtime(file));
+    Ok(match found {
+        Some(found) if found.may_be(size, mtime) => Some(Seen::Whole(found)),
+        _ if run.download.order.if_exists == IfExists::Skip => Some(Seen::Other),
+        _ => None,
+    })
+}
+
+/// What receipts tell of this node's bytes of a file. None: nothing.
+fn read_receipts(
+    table: &FileTable,
+    file: u32,
+    folder: &Folder,
+    part: &str,
+) -> Result<Option<Partial>, DestError> {
+    let Some(opened) = folder.open_saved(part)? else {
+        return Ok(None);
+    };
+    let size = table.size(file);
+    let told = Receipts::new(folder, part).read(&FileIdentity::by_inode(&opened), size, None)?;
+    let own = table.slice(file).unwrap_or((0, size));
+    let own: Intervals = [own].into_iter().collect();
+    let bytes = told.bytes.intersection(&own);
+    let etag = told.etag;
+    Ok((!bytes.is_empty()).then_some(Partial { bytes, etag }))
+}
