@@ -381,8 +381,8 @@ impl Ranges {
 
     /// The server ignores ranges: from now on the file comes on one connection, and all others are
     /// given up. Returns the range for the connection that has found out: it begins behind what is
-    /// in place from the first byte that is wanted on, where that `stays`, or else there. None if another
-    /// connection brings the whole file already.
+    /// in place from the first byte that is wanted on, where that `stays`, or else there. None if
+    /// another connection brings the whole file already.
     pub fn become_single(&mut self, stays: bool) -> Option<Arc<Range>> {
         self.single = true;
         if self.leave_to_whole() {

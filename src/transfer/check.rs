@@ -250,7 +250,8 @@ impl Job {
         self.forget_receipts(part);
         let mut progress = self.file.progress();
         progress.mismatches += 1;
-        let fails = progress.mismatches > 1;
+        // Where others brought parts of it, nobody knows whose are wrong.
+        let fails = progress.mismatches > 1 || self.slice().is_some();
         if fails {
             progress.mismatches = 0;
         }
@@ -259,6 +260,10 @@ impl Job {
             return outcome;
         }
         match fails {
+            true if self.slice().is_some() => failed_with(
+                Code::ChecksumMismatch,
+                &format!("{message}; start every shard again, and each brings its part anew"),
+            ),
             true => failed_with(
                 Code::ChecksumMismatch,
                 &format!(

@@ -195,9 +195,7 @@ pub fn publish(
                 place.table.skip(place.index, Skip::Exists);
                 return Ok(Some(FileState::Skipped));
             }
-            Published::Taken if place.is_shared => {
-                return Err(taken(&place.table.path(place.index)));
-            }
+            Published::Taken if place.is_shared => return Err(taken()),
             Published::Taken => {
                 names.last = free_name(folder, &names.last, place.traits);
                 save(Change::Renamed(

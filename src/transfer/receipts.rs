@@ -6,12 +6,15 @@
 //! before. Nodes need no lock: each writes its own receipt and then reads all of them, so that of
 //! two nodes that end at the same time at least one finds every byte told.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
+use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::intervals::Intervals;
+use crate::base::locks;
 use crate::dest::{self, DestError, FileIdentity, Folder, paths};
 use crate::model::shard::Shard;
 use crate::upstream::differs;
@@ -42,6 +45,22 @@ impl Receipt {
     }
 }
 
+/// The files of a run that may have receipts.
+#[derive(Debug, Default)]
+pub struct Noted(Mutex<BTreeSet<u32>>);
+
+impl Noted {
+    /// The file may have some.
+    pub fn note(&self, file: u32) {
+        locks::lock(&self.0).insert(file);
+    }
+
+    /// Whether the file may have some. From now on it has none.
+    pub fn take(&self, file: u32) -> bool {
+        locks::lock(&self.0).remove(&file)
+    }
+}
+
 /// The receipts of one `.part`.
 pub(super) struct Receipts<'a> {
     folder: &'a Folder,
@@ -58,14 +77,26 @@ pub(super) struct Told {
     pub contrary: Vec<String>,
 }
 
-/// Whether a name of a folder is that of a receipt.
-pub(super) fn is_receipt(name: &[u8]) -> bool {
-    name.ends_with(SUFFIX.as_bytes())
+/// What the names of the receipts and the `.part` of a file begin with, from the name of one of its
+/// receipts. None: it is no receipt's.
+pub(super) fn stem_of(name: &[u8]) -> Option<&str> {
+    let name = str::from_utf8(name).ok()?.strip_suffix(SUFFIX)?;
+    let (stem, numbers) = name.rsplit_once('.')?;
+    let (index, count) = numbers.split_once('-')?;
+    let are_numbers = [index, count]
+        .iter()
+        .all(|text| text.parse::<u32>().is_ok());
+    are_numbers.then_some(stem)
+}
+
+/// The same from the name of the `.part`.
+pub(super) fn stem_of_part(part: &str) -> &str {
+    part.strip_suffix(paths::PART).unwrap_or(part)
 }
 
 impl<'a> Receipts<'a> {
     pub fn new(folder: &'a Folder, part: &'a str) -> Receipts<'a> {
-        let stem = part.strip_suffix(paths::PART).unwrap_or(part);
+        let stem = stem_of_part(part);
         Receipts { folder, stem }
     }
 
@@ -76,11 +107,8 @@ impl<'a> Receipts<'a> {
     fn names(&self) -> Result<Vec<String>, DestError> {
         let mut names = Vec::new();
         let listed = self.folder.each_name(|name| {
-            if let Ok(name) = str::from_utf8(name)
-                && is_receipt(name.as_bytes())
-                && name.strip_prefix(self.stem).is_some_and(is_of_shard)
-            {
-                names.push(name.to_owned());
+            if stem_of(name) == Some(self.stem) {
+                names.push(String::from_utf8_lossy(name).into_owned());
             }
         });
         listed.map_err(|error| DestError::of_io("list", self.folder.path(), &error))?;
@@ -174,15 +202,6 @@ impl<'a> Receipts<'a> {
             Err(error) => log::debug!("{error}"),
         }
     }
-}
-
-/// Whether what follows the stem of a receipt's name is `.K-N.receipt`.
-fn is_of_shard(rest: &str) -> bool {
-    let numbers = rest.strip_prefix('.').and_then(|rest| {
-        let (index, count) = rest.strip_suffix(SUFFIX)?.split_once('-')?;
-        Some([index, count])
-    });
-    numbers.is_some_and(|numbers| numbers.iter().all(|text| text.parse::<u32>().is_ok()))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::store::Store;
 use crate::store::saved::Saved;
 use crate::transfer::check::ServerHabits;
 use crate::transfer::disk_calls::DiskCalls;
+use crate::transfer::receipts::Noted;
 use crate::transfer::seals::Seals;
 use crate::transfer::slowness::Speeds;
 use crate::transfer::sums::Sums;
@@ -36,6 +37,8 @@ pub struct Run {
     pub habits: ServerHabits,
     seals: OnceLock<Option<Seals>>,
     sums: OnceLock<Option<Sums>>,
+    /// Files of which nodes that share the folder were told.
+    pub receipts: Noted,
     /// Held while the list of checksums is written.
     manifest: Mutex<()>,
     /// Calls to its destination.
@@ -61,6 +64,7 @@ impl Run {
             habits: ServerHabits::default(),
             seals: OnceLock::new(),
             sums: OnceLock::new(),
+            receipts: Noted::default(),
             manifest: Mutex::default(),
             disk: DiskCalls::default(),
             speeds: Speeds::default(),

@@ -26,14 +26,12 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 const TOLD: u64 = 64 << 20;
 
 /// A file that is not the listed one has its name.
-pub(super) fn taken(path: &str) -> Outcome {
+pub(super) fn taken() -> Outcome {
     failed_with(
         Code::DestinationUnwritable,
-        &format!(
-            "another file is at {path}, and a shard gives no other name, since the other shards \
-             would not know it; move it, or choose with --if-exists whether to overwrite or to \
-             skip it"
-        ),
+        "another file has its name, and a shard gives it no other one, which the other shards \
+         would not know; move that file, or choose with --if-exists whether to overwrite or to \
+         skip it",
     )
 }
 
@@ -43,7 +41,8 @@ impl Job {
         self.run.download.order.options.shard
     }
 
-    fn slice(&self) -> Option<(u64, u64)> {
+    /// The only bytes of the file that this node brings.
+    pub(super) fn slice(&self) -> Option<(u64, u64)> {
         self.table.slice(self.file.index)
     }
 
@@ -68,7 +67,7 @@ impl Job {
         };
         match found.may_be(table.size(index), table.mtime(index)) {
             true => Ok(()),
-            false => Err(taken(&table.path(index))),
+            false => Err(taken()),
         }
     }
 
@@ -145,12 +144,13 @@ impl Job {
             etag,
             bytes,
         };
+        self.run.receipts.note(self.file.index);
         receipts(part).write(shard, &receipt)?;
         Ok(())
     }
 
-    /// This node's bytes are there. Tells the others so, and finds out whether theirs are, too: then
-    /// the file is to get its name.
+    /// This node's bytes are there. Tells the others so, and finds out whether theirs are, too:
+    /// then the file is to get its name.
     ///
     /// # Errors
     /// The outcome with which the job ends.
@@ -184,9 +184,9 @@ impl Job {
     }
 
     /// The file has its name, or its content is not to be believed: what was told of it counts no
-    /// more.
+    /// more. A folder is not listed for a file of which nothing was told.
     pub(super) fn forget_receipts(&self, part: &Part) {
-        if self.tells().is_some() {
+        if self.run.receipts.take(self.file.index) {
             receipts(part).remove_all();
         }
     }

@@ -49,6 +49,7 @@ mod resume_after_kill;
 mod security;
 mod selection;
 mod settings;
+mod shards;
 mod share;
 mod share_cache;
 mod signals;

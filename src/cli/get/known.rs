@@ -69,12 +69,11 @@ pub fn take_up(
 
 /// Whether files were left out because their names were taken, and those are to be replaced now.
 fn wants_more(store: &Store<Saved>, download: &SavedDownload, order: &DownloadRequest) -> bool {
-    let changed = (download.order.if_exists, order.if_exists);
-    if changed != (IfExists::Skip, IfExists::Overwrite) || !download.listed {
+    if order.if_exists != IfExists::Overwrite || !download.listed {
         return false;
     }
     let table = restore::load(&download.id, &download.files, store);
-    table.is_ok_and(|table| table.counts().files_skipped > 0)
+    table.is_ok_and(|table| !table.changed().skipped.is_empty())
 }
 
 /// The link's secret and the password may have been mended since; this command line brings them

@@ -288,7 +288,8 @@ impl Get {
         };
         let download = self.download.as_deref();
         // Those of a complete download rest on disk, and are read back only for who lists them.
-        let wanted = self.machine_reads || matches!(end, End::Failed(_));
+        let shard = download.and_then(|download| download.order.options.shard);
+        let wanted = self.machine_reads || shard.is_some() || matches!(end, End::Failed(_));
         let store = &self.engine.handle.store;
         let table = download
             .filter(|_| wanted)

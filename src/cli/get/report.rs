@@ -2,6 +2,7 @@
 //! [`super::bars`].
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -204,7 +205,7 @@ impl Report for Lines {
     fn end(
         &mut self,
         download: Option<&Download>,
-        _: Option<&FileTable>,
+        files: Option<&FileTable>,
         end: &End,
     ) -> io::Result<()> {
         if let (Some(download), End::Complete { already: false }) = (download, end)
@@ -213,11 +214,34 @@ impl Report for Lines {
             // It was over before it was looked at.
             self.say(&head)?;
         }
-        match self.last(download, end) {
-            Some(line) => self.say(&line),
-            None => Ok(()),
+        if let Some(line) = self.last(download, end) {
+            self.say(&line)?;
         }
+        if let (Some(download), Some(files), End::Complete { .. }) = (download, files, end)
+            && let Some(line) = of_other_shards(&download.order.dst_folder, files)
+        {
+            self.say(&line)?;
+        }
+        Ok(())
     }
+}
+
+/// Files of which this shard's part is there, and that have no name yet since others' are not.
+fn of_other_shards(dst_folder: &str, files: &FileTable) -> Option<String> {
+    let has_name = |file: u32| Path::new(dst_folder).join(files.path(file)).exists();
+    let divided = (0..files.len()).filter(|&file| files.slice(file).is_some());
+    let waiting = divided.filter(|&file| !has_name(file)).count() as u64;
+    (waiting > 0).then(|| {
+        let (verb, pronoun) = if waiting == 1 {
+            ("gets its name", "it")
+        } else {
+            ("get their names", "them")
+        };
+        format!(
+            "{} {verb} once the other shards have brought their parts of {pronoun}",
+            human::files(waiting)
+        )
+    })
 }
 
 /// Why nothing moves.

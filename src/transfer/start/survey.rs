@@ -11,7 +11,7 @@ use crate::model::request::IfExists;
 use crate::model::table::{FileState, FileTable, Skip};
 use crate::store::saved::{Change, Partial};
 use crate::transfer::WorkerContext;
-use crate::transfer::receipts::{Receipts, is_receipt};
+use crate::transfer::receipts::{Receipts, stem_of, stem_of_part};
 use crate::transfer::run::Run;
 
 /// What was found of a file.
@@ -24,8 +24,8 @@ enum Seen {
     Part(Partial),
 }
 
-/// Looks at every file that is not complete. Those that are whole are complete from now on; returns
-/// what is on disk of the others.
+/// Looks at every file. Those that are whole are complete from now on; returns what is on disk of
+/// the others.
 pub(super) fn survey(
     run: &Run,
     root: &Root,
@@ -33,9 +33,7 @@ pub(super) fn survey(
     context: &WorkerContext,
 ) -> Result<BTreeMap<u32, Partial>, StartError> {
     let mut by_dir = vec![Vec::new(); table.dirs().len()];
-    let is_open =
-        |file: &u32| !matches!(table.state(*file), FileState::Complete | FileState::Skipped);
-    for file in (0..table.len()).filter(is_open) {
+    for file in (0..table.len()).filter(|&file| table.state(file) != FileState::Skipped) {
         by_dir[table.dir_of(file) as usize].push(file);
     }
     let dirs = u32::try_from(by_dir.len()).unwrap_or(u32::MAX);
@@ -49,6 +47,7 @@ pub(super) fn survey(
     for seen in seen {
         for (file, seen) in seen? {
             match seen {
+                _ if table.state(file) == FileState::Complete => {}
                 Seen::Part(partial) => {
                     told.insert(file, partial);
                 }
@@ -88,24 +87,30 @@ fn look(
     dir: u32,
     files: &[u32],
 ) -> Result<Vec<(u32, Seen)>, DestError> {
-    let folder = match root.folder(&table.dir_components(dir), false) {
-        Ok(folder) => folder,
+    let Ok(folder) = root.folder(&table.dir_components(dir), false) else {
         // Its files' errors say what hinders.
-        Err(_) => return Ok(Vec::new()),
+        return Ok(Vec::new());
     };
     let mut names = HashSet::new();
-    let mut has_receipts = false;
+    let mut stems = HashSet::new();
     let listed = folder.each_name(|name| {
-        has_receipts |= is_receipt(name);
+        stems.extend(stem_of(name).map(str::to_owned));
         names.insert(name.to_vec());
     });
     listed.map_err(|error| DestError::of_io("list", folder.path(), &error))?;
     let mut seen = Vec::new();
     for &file in files {
         let own = table.names(file);
+        let has_receipts = stems.contains(stem_of_part(&own.part));
+        if has_receipts {
+            run.receipts.note(file);
+        }
         if names.contains(own.last.as_bytes())
             && let Some(found) = look_at_name(run, table, file, &folder, &own.last)?
         {
+            if matches!(found, Seen::Whole(_)) && run.receipts.take(file) {
+                Receipts::new(&folder, &own.part).remove_all();
+            }
             seen.push((file, found));
         } else if has_receipts
             && names.contains(own.part.as_bytes())

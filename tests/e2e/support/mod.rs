@@ -7,6 +7,7 @@ pub mod forward;
 pub mod http;
 pub mod namespace;
 pub mod nginx;
+pub mod nodes;
 pub mod origin;
 pub mod package;
 pub mod process;
