@@ -23,7 +23,7 @@ use crate::model::table::Names;
 const TELL_EVERY: Duration = Duration::from_secs(1);
 /// Of files from this size on, in bytes, the others are told although none of them brings any of
 /// it: with another number of shards they will.
-const TOLD: u64 = 64 << 20;
+const TOLD: u64 = 8 << 20;
 
 /// A file that is not the listed one has its name.
 pub(super) fn taken() -> Outcome {

@@ -6,6 +6,7 @@
 
 mod chaos;
 mod player;
+mod shards;
 mod vitals;
 
 #[allow(
