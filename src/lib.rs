@@ -73,6 +73,16 @@
 //!    (`transfer::check`), and gives it its time and its name (`transfer::publish`), after the
 //!    journal was told. A long file is left to a `checksums` thread for that.
 //!
+//! # Many nodes, one folder
+//!
+//! `haul get --shard K/N` brings one part of a package. The nodes do not talk to each other.
+//! `model::shard` says by the list of files alone who brings what, and `transfer::start` names the
+//! files as if nothing were in the folder, so that all nodes find the same names. A file that is
+//! divided has one `.part` for all of them (`transfer::shared`). Each node syncs its bytes and then
+//! says so in a receipt beside the `.part` (`transfer::receipts`); the one that finds all bytes
+//! told gives the file its name. What others have done is looked at when a run begins
+//! (`transfer::start::survey`).
+//!
 //! # Invariants
 //!
 //! - Only the controller decides a download's state. Others that write to its view
@@ -82,6 +92,8 @@
 //! - What the API has answered is on disk. A refused request changed nothing.
 //! - A file has its final name only when all of its bytes are in place, and never with a content
 //!   that is known to be another than the server's.
+//! - Where nodes share a folder, a file is on the disk before it has its name, and nobody makes a
+//!   `.part` shorter.
 //! - Data before record: a change that says that bytes are in place counts after a power cut only
 //!   behind a sync mark.
 //! - Below the destination folder no symbolic link is followed, and no file is removed that this
@@ -112,6 +124,7 @@
 //! | what to do about a server's answer | `upstream::fault` says what it means, `transfer::verdict` what it means for a file, `model::record` what happens next |
 //! | a file system | `dest::traits` |
 //! | a flag | `cli::flags`, `cli::values` |
+//! | a scheduler of many nodes | `cli::shard` (its variables), `scripts/packaging/batch` |
 //! | a kind of proxy | `upstream::proxy` (its address), `upstream::tunnel` (how it is spoken to) |
 //!
 //! # Words
@@ -127,6 +140,9 @@
 //! | run | one stretch of transferring, from start or resume to pause, error or end |
 //! | job | one range of one file for one worker; a batch is several small ones |
 //! | range | a contiguous part of a file |
+//! | shard | one node's part of a package that several nodes bring into one folder |
+//! | slice | the bytes of a divided file that one shard brings |
+//! | receipt | a small file by which a node tells the others what is on disk of a `.part` |
 //! | seal | what is known of a file since it was whole: its inode, its hash, how it was verified |
 //! | part | `NAME.part`, the unfinished file beside its final name |
 //! | journal | the file of changes since the last snapshot of the state |

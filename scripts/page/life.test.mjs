@@ -324,6 +324,15 @@ test('a hundred thousand files do not freeze the page', async () => {
   await button(page, 'Frames', 'Next').click();
   await frames.getByText('101–200 of 100,000').waitFor();
   assert.equal(await frames.getByRole('row').count(), 1 + 100);
+  await frames.getByLabel('Page').fill('777');
+  await frames.getByText('77,601–77,700 of 100,000').waitFor();
+  await button(page, 'Frames', 'Previous').click();
+  assert.equal(await frames.getByLabel('Page').inputValue(), '776');
+  await frames.getByLabel('Search the files').fill('/12345.D');
+  await frames.getByText('1–1 of 1', { exact: true }).waitFor();
+  assert.equal(await frames.getByText('frames/12345.dpx').count(), 1);
+  await picture(page, 'found-file-desk-light');
+  await frames.getByLabel('Search the files').fill('');
   await frames.getByLabel('Show').selectOption('failed');
   await frames.getByText('1–100 of 100', { exact: true }).waitFor();
   assert.equal(await frames.getByText('The server knows no such file.').count(), 100);

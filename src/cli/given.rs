@@ -32,6 +32,19 @@ impl Found {
     }
 }
 
+/// The same, as text.
+struct Text {
+    source: String,
+    text: String,
+}
+
+impl Text {
+    #[inline(never)]
+    fn wrong(&self, what: &str) -> UsageError {
+        UsageError::new(format!("{}: {what}", self.source))
+    }
+}
+
 /// What was said on the command line, with the environment behind it.
 pub(super) struct Given<'a> {
     verb: Verb,
@@ -93,11 +106,24 @@ impl<'a> Given<'a> {
         name: &str,
         read: impl Fn(&str) -> Result<T, String>,
     ) -> Result<Option<T>, UsageError> {
+        let Some(found) = self.last(name)? else {
+            return Ok(None);
+        };
+        match read(&found.text) {
+            Ok(value) => Ok(Some(value)),
+            Err(what) => Err(found.wrong(&what)),
+        }
+    }
+
+    // Once, not in each of the many copies of `one`.
+    #[inline(never)]
+    fn last(&self, name: &str) -> Result<Option<Text>, UsageError> {
         let Some(found) = self.all(name)?.pop() else {
             return Ok(None);
         };
-        let value = read(found.text()?).map_err(|what| found.wrong(&what))?;
-        Ok(Some(value))
+        let text = found.text()?.to_owned();
+        let source = found.source;
+        Ok(Some(Text { source, text }))
     }
 
     /// The value of a flag that has a default.
@@ -182,6 +208,21 @@ impl<'a> Given<'a> {
             // For `haul get` alone.
             shard: None,
         })
+    }
+
+    /// The same for `haul get`, which may bring a part of the package.
+    fn options_of_shard(&self) -> Result<RequestOptions, UsageError> {
+        let options = RequestOptions {
+            shard: self.one("shard", |text| shard::shard(text, self.env))?,
+            ..self.order_options()?
+        };
+        if options.shard.is_some() && options.manifest == Some(Manifest::AscMhl) {
+            return Err(UsageError::new(
+                "--manifest: shards do not put a list of this kind together: take sha256, xxh64 or \
+                 blake3",
+            ));
+        }
+        Ok(options)
     }
 
     /// Whether a flag without a value is set.
@@ -356,10 +397,7 @@ impl<'a> Given<'a> {
             dir: operands.next().unwrap_or_else(|| ".".into()).into(),
             password: self.one("password", values::secret)?,
             if_exists: self.set("if-exists", values::if_exists)?,
-            order_options: RequestOptions {
-                shard: self.one("shard", |text| shard::shard(text, self.env))?,
-                ..self.order_options()?
-            },
+            order_options: self.options_of_shard()?,
             state_dir: self.state_dir()?,
             transfers: self.transfers()?,
             origins: self.list("origin")?,

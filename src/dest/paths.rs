@@ -10,6 +10,9 @@ use crate::dest::Traits;
 /// What the name of an unfinished file ends with.
 pub const PART: &str = ".part";
 
+/// Characters of the tag by which nodes know what they share as theirs.
+pub const TAG: usize = 8;
+
 /// What lies beside a shared `.part` has a name of at most so many bytes more.
 const BESIDE: usize = 28;
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::ascmhl::{self, Entry};
 use super::check::{ReadBack, digest_of};
 use super::run::Run;
-use super::{WorkerContext, part_free};
+use super::{WorkerContext, part_free, shared_list};
 use crate::base::clock;
 use crate::base::digest::{Algorithm, Digest};
 use crate::base::system_words::words;
@@ -42,6 +42,10 @@ fn write_if_whole(run: &Run, table: &FileTable, context: &WorkerContext) -> Resu
     if run.download.manifest_file().is_some() {
         return Ok(());
     }
+    if let Some(shard) = run.download.order.options.shard {
+        let of_all = shared_list::leave(run, root, table, (manifest, shard), context)?;
+        return of_all.map_or(Ok(()), |written| record(run, written, context));
+    }
     let sums = sums(run, root, table, manifest, context)?;
     let written = match manifest {
         Manifest::AscMhl => add_generation(run, root, table, &sums)?,
@@ -58,6 +62,11 @@ fn write_if_whole(run: &Run, table: &FileTable, context: &WorkerContext) -> Resu
             )?
         }
     };
+    record(run, written, context)
+}
+
+/// Remembers the list, and shows it.
+fn record(run: &Run, written: ManifestFile, context: &WorkerContext) -> Result<(), DestError> {
     let change = Change::ManifestWritten(run.download.key, Box::new(written.clone()));
     if let Err(error) = context.store.append(&[change]) {
         log::warn!("download {}: {error}", run.download.id);
@@ -160,7 +169,7 @@ fn read_chain(folder: &Folder) -> Result<Option<String>, DestError> {
 }
 
 /// The digest of a file that was saved before this process, or of which a power cut took it.
-fn read_anew(
+pub(super) fn read_anew(
     run: &Run,
     root: &Root,
     table: &FileTable,
@@ -200,7 +209,7 @@ fn write_part(
 }
 
 /// Saves a list under its name, or under the first free one like it.
-fn publish(
+pub(super) fn publish(
     folder: &Folder,
     traits: Traits,
     wanted: &str,
@@ -210,6 +219,11 @@ fn publish(
     let mut name = wanted.to_owned();
     for number in 1.. {
         match folder.publish(&part, &name, false)? {
+            // Another node has put the same lists together.
+            Published::Taken if is_same(folder, &name, text)? => {
+                folder.remove_part(&part)?;
+                break;
+            }
             Published::Taken => name = paths::numbered(wanted, number, traits),
             Published::Done => break,
             Published::PartMissing => {
@@ -222,4 +236,16 @@ fn publish(
         name,
         size: text.len() as u64,
     })
+}
+
+fn is_same(folder: &Folder, name: &str, text: &str) -> Result<bool, DestError> {
+    if folder.file_len(name) != Some(text.len() as u64) {
+        return Ok(false);
+    }
+    let Some(file) = folder.open_saved(name)? else {
+        return Ok(false);
+    };
+    let mut known = String::new();
+    let read = file.take(text.len() as u64).read_to_string(&mut known);
+    Ok(read.is_ok() && known == text)
 }

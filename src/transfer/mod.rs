@@ -18,6 +18,7 @@ mod receipts;
 pub mod run;
 pub mod seals;
 mod shared;
+mod shared_list;
 pub mod slots;
 mod slowness;
 mod space;

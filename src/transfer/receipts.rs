@@ -79,8 +79,8 @@ pub(super) struct Told {
 
 /// What the names of the receipts and the `.part` of a file begin with, from the name of one of its
 /// receipts. None: it is no receipt's.
-pub(super) fn stem_of(name: &[u8]) -> Option<&str> {
-    let name = str::from_utf8(name).ok()?.strip_suffix(SUFFIX)?;
+pub(super) fn stem_of(name: &str) -> Option<&str> {
+    let name = name.strip_suffix(SUFFIX)?;
     let (stem, numbers) = name.rsplit_once('.')?;
     let (index, count) = numbers.split_once('-')?;
     let are_numbers = [index, count]
@@ -100,15 +100,21 @@ impl<'a> Receipts<'a> {
         Receipts { folder, stem }
     }
 
-    fn name(&self, shard: Shard) -> String {
+    pub fn name(&self, shard: Shard) -> String {
         format!("{}.{}-{}{SUFFIX}", self.stem, shard.index, shard.count)
     }
 
-    fn names(&self) -> Result<Vec<String>, DestError> {
+    /// The names of all that are there, in order.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub fn names(&self) -> Result<Vec<String>, DestError> {
         let mut names = Vec::new();
         let listed = self.folder.each_name(|name| {
-            if stem_of(name) == Some(self.stem) {
-                names.push(String::from_utf8_lossy(name).into_owned());
+            if let Ok(name) = str::from_utf8(name)
+                && stem_of(name) == Some(self.stem)
+            {
+                names.push(name.to_owned());
             }
         });
         listed.map_err(|error| DestError::of_io("list", self.folder.path(), &error))?;
@@ -123,6 +129,14 @@ impl<'a> Receipts<'a> {
     pub fn write(&self, shard: Shard, receipt: &Receipt) -> Result<(), DestError> {
         let text = serde_json::to_string(receipt)
             .map_err(|error| DestError::Other(format!("a receipt cannot be written: {error}")))?;
+        self.write_text(shard, &text)
+    }
+
+    /// The same of any text.
+    ///
+    /// # Errors
+    /// As [`Receipts::write`].
+    pub fn write_text(&self, shard: Shard, text: &str) -> Result<(), DestError> {
         let name = self.name(shard);
         let part = [&name, paths::PART].concat();
         let file = loop {
@@ -160,7 +174,8 @@ impl<'a> Receipts<'a> {
             ..Told::default()
         };
         for name in self.names()? {
-            let receipt = self.read_one(&name);
+            let text = self.read_text(&name, MAX_LENGTH);
+            let receipt = text.and_then(|text| serde_json::from_str::<Receipt>(&text).ok());
             let Some(receipt) = receipt.filter(|receipt| receipt.is_about(part, size)) else {
                 continue;
             };
@@ -179,11 +194,12 @@ impl<'a> Receipts<'a> {
         Ok(told)
     }
 
-    fn read_one(&self, name: &str) -> Option<Receipt> {
+    /// What is in one of that name, as far as `most` bytes. None: it cannot be read.
+    pub fn read_text(&self, name: &str, most: u64) -> Option<String> {
         let file = self.folder.open_saved(name).ok()??;
         let mut text = String::new();
-        file.take(MAX_LENGTH).read_to_string(&mut text).ok()?;
-        serde_json::from_str(&text).ok()
+        file.take(most).read_to_string(&mut text).ok()?;
+        Some(text)
     }
 
     /// Removes receipts. One that stays does no harm: it is about a `.part` that is gone.

@@ -164,6 +164,8 @@ impl Job {
         let told = receipts(part).read(&identity, self.size(), etag.as_deref())?;
         if !told.contrary.is_empty() {
             receipts(part).remove(&told.contrary);
+            // Another worker that ended with this one would find nothing against it.
+            self.file.give_up();
             return Err(failed(
                 "the file changed on the server while several nodes downloaded it; start every \
                  shard again",

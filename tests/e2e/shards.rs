@@ -282,6 +282,54 @@ fn a_server_without_ranges_will_do() {
 }
 
 #[test]
+fn the_last_shard_puts_the_list_of_checksums_together() {
+    for more in [&["--manifest", "sha256"], &["--manifest", "xxh64"]] {
+        let nodes = Nodes::new(mixed());
+        let name = if more[1] == "sha256" {
+            "SHA256SUMS"
+        } else {
+            "XXH64SUMS"
+        };
+        nodes.expect(0, &["0/3", "2/3"], more);
+        assert!(!nodes.shared().join(name).exists());
+        nodes.expect(0, &["1/3"], more);
+        nodes.assert_clean();
+        let alone = Nodes {
+            dir: tempfile::tempdir().unwrap(),
+            origin: nodes.origin,
+        };
+        assert_eq!(run(&mut alone.get("home", more)).code(), Some(0));
+        let list = fs::read_to_string(nodes.dir.path().join("shared").join(name)).unwrap();
+        let expected = fs::read_to_string(alone.shared().join(name)).unwrap();
+        assert_eq!(list, expected);
+        // One that has lost what it remembers adds nothing to it.
+        let again = Nodes {
+            dir: nodes.dir,
+            origin: alone.origin,
+        };
+        let again_more = [&["--shard", "0/3"], &more[..]].concat();
+        assert_eq!(
+            run(&mut again.get("elsewhere", &again_more)).code(),
+            Some(0)
+        );
+        again.assert_clean();
+    }
+}
+
+#[test]
+fn shards_that_end_at_once_leave_one_list() {
+    let nodes = Nodes::new(mixed());
+    assert_all_end_well(nodes.start(4, &["--manifest", "sha256"]));
+    nodes.assert_clean();
+    let lists = tree::paths(&nodes.shared());
+    let lists: Vec<_> = lists.iter().filter(|path| path.contains("SUMS")).collect();
+    assert_eq!(lists, ["SHA256SUMS"]);
+    let end = run(&mut nodes.get("x", &["--shard", "0/4", "--manifest", "ascmhl"]));
+    assert_eq!(end.code(), Some(2), "{end:?}");
+    assert!(end.stderr.contains("sha256, xxh64 or blake3"), "{end:?}");
+}
+
+#[test]
 fn the_scheduler_says_which_shard_it_is() {
     let nodes = Nodes::new(large());
     let mut slurm = nodes.get("one", &["--shard", "auto"]);

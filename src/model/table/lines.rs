@@ -84,16 +84,7 @@ impl FileTable {
 }
 
 fn saved_file(line: &str) -> Result<NewFile, TableError> {
-    type Common = (u32, String, String, u64, Option<i64>);
-    type Whole = (u32, String, String, u64, Option<i64>, SavedRare);
-    let (common, rare) = match serde_json::from_str::<Common>(line) {
-        Ok(common) => (common, SavedRare::default()),
-        Err(_) => {
-            let (dir, id, name, size, mtime, rare) = serde_json::from_str::<Whole>(line)?;
-            ((dir, id, name, size, mtime), rare)
-        }
-    };
-    let (dir, id, name, size, mtime) = common;
+    let SavedFile(dir, id, name, size, mtime, rare) = serde_json::from_str(line)?;
     Ok(NewFile {
         id,
         dir,
@@ -106,6 +97,17 @@ fn saved_file(line: &str) -> Result<NewFile, TableError> {
         slice: rare.slice,
     })
 }
+
+/// A file's line: folder, identifier, name, size, time, and what few files have.
+#[derive(Deserialize)]
+struct SavedFile(
+    u32,
+    String,
+    String,
+    u64,
+    Option<i64>,
+    #[serde(default)] SavedRare,
+);
 
 #[derive(Serialize, Deserialize)]
 struct Header {

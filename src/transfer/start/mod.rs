@@ -37,9 +37,6 @@ use crate::upstream::{Fault, Package};
 /// the ones before it took. Another disk, which may hang, holds nobody up.
 static PLANNING: KeyedLocks<u64> = KeyedLocks::new();
 
-/// Characters of the tag by which nodes know a `.part` as theirs.
-const TAG: usize = 8;
-
 /// What a run begins with.
 pub struct StartRequest {
     pub run: Arc<Run>,
@@ -272,7 +269,7 @@ fn share(
         let told = format!("{package_id}\0{}\0{}", all.id(file), all.size(file));
         let tag = digest(Algorithm::Sha256, told.as_bytes()).hex();
         let name = all.names(file).last;
-        paths::shared_part_name(&name, paths::cut(&tag, TAG), traits)
+        paths::shared_part_name(&name, paths::cut(&tag, paths::TAG), traits)
     };
     Ok(all.share(shard, part_name)?)
 }

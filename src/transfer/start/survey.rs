@@ -94,8 +94,11 @@ fn look(
     let mut names = HashSet::new();
     let mut stems = HashSet::new();
     let listed = folder.each_name(|name| {
-        stems.extend(stem_of(name).map(str::to_owned));
-        names.insert(name.to_vec());
+        // No file of a package has a name that is not UTF-8.
+        if let Ok(name) = str::from_utf8(name) {
+            stems.extend(stem_of(name).map(str::to_owned));
+            names.insert(name.to_owned());
+        }
     });
     listed.map_err(|error| DestError::of_io("list", folder.path(), &error))?;
     let mut seen = Vec::new();
@@ -105,7 +108,7 @@ fn look(
         if has_receipts {
             run.receipts.note(file);
         }
-        if names.contains(own.last.as_bytes())
+        if names.contains(&own.last)
             && let Some(found) = look_at_name(run, table, file, &folder, &own.last)?
         {
             if matches!(found, Seen::Whole(_)) && run.receipts.take(file) {
@@ -113,7 +116,7 @@ fn look(
             }
             seen.push((file, found));
         } else if has_receipts
-            && names.contains(own.part.as_bytes())
+            && names.contains(&own.part)
             && let Some(partial) = read_receipts(table, file, &folder, &own.part)?
         {
             seen.push((file, Seen::Part(partial)));
