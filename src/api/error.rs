@@ -32,6 +32,7 @@ pub const CODES: &[(u16, &str)] = &[
     (413, "body_too_large"),
     (415, "unsupported_media_type"),
     (417, "expectation_failed"),
+    (429, "too_many_attempts"),
     (431, "headers_too_large"),
     (500, "internal_error"),
     (501, "not_implemented"),
@@ -55,7 +56,7 @@ pub struct ApiError {
     pub download_id: Option<String>,
     /// The methods that would do, for `method_not_allowed`.
     pub allow: Option<String>,
-    /// Seconds to wait, for `upstream_unavailable`.
+    /// Seconds to wait, for `upstream_unavailable` and `too_many_attempts`.
     pub retry_after: Option<u64>,
 }
 
@@ -103,6 +104,16 @@ impl ApiError {
         let message = "haul does not take requests from web pages of other sites; \
                        use haul's own page, or a program that is no browser";
         ApiError::new(403, "forbidden_origin", message)
+    }
+
+    /// 429 `too_many_attempts`: a token that was not looked at.
+    pub fn too_many_attempts() -> ApiError {
+        let message = "too many wrong tokens came from your address: wait a minute, then send the \
+                       right one, the first line of the agent's token file";
+        ApiError {
+            retry_after: Some(1),
+            ..ApiError::new(429, "too_many_attempts", message)
+        }
     }
 
     /// 415 `unsupported_media_type`.

@@ -5,9 +5,11 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::RwLock;
+use std::time::Instant;
 
 use ring::hmac;
 
+use super::attempts::Attempts;
 use super::error::ApiError;
 use crate::base::locks;
 use crate::base::secret::Secret;
@@ -17,10 +19,14 @@ pub const LOCAL_FIELD: &str = "Haul-Local";
 /// The same as a line of the head.
 pub const LOCAL_LINE: &[u8] = b"Haul-Local: 1\r\n";
 
+/// The field by which the gate tells where a request over TCP comes from: an IP address.
+pub const PEER_FIELD: &str = "Haul-Peer";
+
 /// The rules for who may call: `Host`, `Origin` and token.
 pub struct Guard {
     listen: Vec<IpAddr>,
     token: Option<RwLock<TokenCheck>>,
+    attempts: Attempts,
 }
 
 /// Compares tokens by their HMACs under a key of this process, so that neither the time taken
@@ -55,6 +61,7 @@ impl Guard {
         Ok(Guard {
             listen: listen.into(),
             token,
+            attempts: Attempts::default(),
         })
     }
 
@@ -99,21 +106,37 @@ impl Guard {
         Ok(())
     }
 
-    /// Checks the token, where one is asked for.
+    /// Checks the token, where one is asked for, of a request that comes `from` there.
     ///
     /// # Errors
-    /// `unauthorized`.
-    pub fn check_token(&self, authorization: Option<&str>) -> Result<(), ApiError> {
-        match &self.token {
-            Some(token) if !bearer(authorization).is_some_and(|given| accepts(token, given)) => {
-                Err(ApiError::new(
-                    401,
-                    "unauthorized",
-                    "this needs the API token: send Authorization: Bearer and the token",
-                ))
-            }
-            _ => Ok(()),
+    /// `unauthorized`; `too_many_attempts` where it was not looked at.
+    pub fn check_token(
+        &self,
+        authorization: Option<&str>,
+        from: Option<IpAddr>,
+    ) -> Result<(), ApiError> {
+        let Some(token) = &self.token else {
+            return Ok(());
+        };
+        let unauthorized = || {
+            ApiError::new(
+                401,
+                "unauthorized",
+                "this needs the API token: send Authorization: Bearer and the token",
+            )
+        };
+        let given = bearer(authorization).ok_or_else(unauthorized)?;
+        let now = Instant::now();
+        if from.is_some_and(|from| !self.attempts.may_try(from, now)) {
+            return Err(ApiError::too_many_attempts());
         }
+        if accepts(token, given) {
+            return Ok(());
+        }
+        if let Some(from) = from {
+            self.attempts.failed(from, now);
+        }
+        Err(unauthorized())
     }
 
     /// Whether a page that was loaded from this host is on this machine. The port is free: it
@@ -213,7 +236,7 @@ mod tests {
             authorization: Option<&str>,
         ) -> Result<(), ApiError> {
             self.check_site(host, origin)?;
-            self.check_token(authorization)
+            self.check_token(authorization, None)
         }
     }
 

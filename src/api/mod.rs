@@ -3,8 +3,10 @@
 //! A request passes the gate (limits, deadlines), tiny_http (the queue), the guard (who may
 //! ask), and is read into a call, which the agent and the board answer. Calls that may take
 //! long, and answers that may be read slowly, have threads of their own: reads never wait.
+#![doc = include_str!("threats.md")]
 
 mod answer;
+mod attempts;
 mod backend;
 mod calls;
 mod compress;
@@ -351,7 +353,9 @@ impl Service {
         if routes::is_public(self.below_base(request.url())) {
             return Ok(());
         }
-        self.guard.check_token(field(request, "Authorization"))
+        let from = field(request, guard::PEER_FIELD).and_then(|text| text.parse().ok());
+        self.guard
+            .check_token(field(request, "Authorization"), from)
     }
 
     /// The target below the base path. What is not below it is no path of ours, and is found

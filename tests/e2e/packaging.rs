@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -67,4 +67,32 @@ fn nothing_else_puts_the_path_together() {
         let text = fs::read_to_string(root.join(user)).unwrap();
         assert!(text.contains("$(scripts/static-path"), "{user}");
     }
+}
+
+#[test]
+fn the_threat_model_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("src/api/threats.md")).unwrap();
+    let tests = root.join("tests/e2e");
+    let named = page.lines().filter_map(|line| {
+        let last = line
+            .strip_prefix("| ")?
+            .trim_end_matches(" |")
+            .rsplit(" | ")
+            .next()?;
+        last.strip_prefix('`')?.strip_suffix('`')?.split_once("::")
+    });
+    let mut count = 0;
+    for (topic, name) in named {
+        let sources = [tests.join(format!("{topic}.rs"))].into_iter();
+        let more = fs::read_dir(tests.join(topic)).into_iter().flatten();
+        let sources = sources.chain(more.map(|entry| entry.unwrap().path()));
+        let has = |path: PathBuf| {
+            let text = fs::read_to_string(path).unwrap_or_default();
+            text.contains(&format!("#[test]\nfn {name}() {{"))
+        };
+        assert!(sources.into_iter().any(has), "there is no {topic}::{name}");
+        count += 1;
+    }
+    assert!(count > 20, "{count}");
 }

@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -153,6 +154,56 @@ fn a_token_is_asked_for_everywhere() {
     }
     let right = format!("Bearer {API_TOKEN}");
     get(&agent, &[("Authorization", &right)]).expect(200);
+}
+
+/// The answer's status where the connection comes from another of this machine's addresses.
+fn status_from(address: &str, agent: &Agent, token: &str) -> String {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    let from: std::net::SocketAddr = format!("{address}:0").parse().unwrap();
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &from).unwrap();
+    connect(&socket, &agent.address).unwrap();
+    let mut stream = TcpStream::from(socket);
+    let host = agent.address;
+    let head = format!("GET {DOWNLOADS} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
+    write!(stream, "{head}Authorization: Bearer {token}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer[9..12].to_owned()
+}
+
+#[test]
+fn a_token_cannot_be_found_by_trying() {
+    let (agent, _dir) = guarded(API_TOKEN, &[]);
+    let begun = Instant::now();
+    let mut refused = 0;
+    for number in 0..200 {
+        let token = format!("Bearer guess-{number}");
+        // Nobody says for itself where it comes from.
+        let spoofed = format!("192.0.2.{number}");
+        let answer = get(
+            &agent,
+            &[("Authorization", &token), ("Haul-Peer", &spoofed)],
+        );
+        if answer.status == 429 {
+            answer.assert_error(429, "too_many_attempts");
+            assert_eq!(answer.header("retry-after"), Some("1"));
+            refused += 1;
+        } else {
+            answer.assert_error(401, "unauthorized");
+        }
+    }
+    let looked_at = 50 + begun.elapsed().as_secs() + 1;
+    assert!(200 - refused <= looked_at, "{refused} refused");
+    // Not even the right one is looked at, or trying would go on; from elsewhere it is.
+    assert_eq!(status_from("127.0.0.9", &agent, API_TOKEN), "200");
+    get(&agent, &[]).assert_error(401, "unauthorized");
+    // Within seconds it is again.
+    let right = format!("Bearer {API_TOKEN}");
+    let end = begun + Duration::from_secs(30);
+    while get(&agent, &[("Authorization", &right)]).status != 200 {
+        assert!(Instant::now() < end);
+    }
 }
 
 #[test]

@@ -48,7 +48,22 @@ struct Connection<'a> {
     /// The request to be passed on, later the answer.
     out: Vec<u8>,
     body: Vec<u8>,
+    /// A line that says where its requests come from.
+    origin: Vec<u8>,
     first: bool,
+}
+
+/// The line for the guard: by a Unix socket, or from which address.
+fn origin(slot: &Slot) -> Vec<u8> {
+    match (&slot.door, &slot.stream) {
+        (Door::Local, _) => guard::LOCAL_LINE.to_vec(),
+        (_, Socket::Tcp(stream)) => match stream.peer_addr() {
+            Ok(peer) => format!("{}: {}\r\n", guard::PEER_FIELD, peer.ip()).into_bytes(),
+            // It is gone, and so is who would read the answer.
+            Err(_) => Vec::new(),
+        },
+        (_, Socket::Unix(_)) => Vec::new(),
+    }
 }
 
 /// Serves the connection until it ends.
@@ -121,6 +136,7 @@ impl<'a> Connection<'a> {
             inbox: Inbox::new(FIRST_BUFFER),
             out: Vec::with_capacity(FIRST_BUFFER),
             body: Vec::new(),
+            origin: origin(slot),
             first: true,
         }
     }
@@ -149,10 +165,8 @@ impl Connection<'_> {
         self.out.clear();
         let request = head::parse(&self.inbox.data()[..length], &mut self.out)?;
         self.inbox.consume(length);
-        if matches!(self.slot.door, Door::Local) {
-            // No client can say this: of its fields only those that are known are passed on.
-            self.out.extend_from_slice(guard::LOCAL_LINE);
-        }
+        // No client can say this: of its fields only those that are known are passed on.
+        self.out.extend_from_slice(&self.origin);
         self.body.clear();
         match request.framing {
             Framing::Length(0) => {}
