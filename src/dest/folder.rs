@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -54,12 +55,17 @@ pub struct Found {
 
 impl Found {
     /// Whether it may be the file of so many bytes with this modification time, in nanoseconds
-    /// since 1970; by its length alone where no time is known.
+    /// since 1970; by its length alone where no time is known, or one that disks may change.
     pub fn may_be(&self, size: u64, mtime: Option<i64>) -> bool {
         let near = |(known, found): (i64, i64)| known.abs_diff(found) <= MTIME_SLACK_NS;
-        self.length == size && mtime.zip(self.mtime).is_none_or(near)
+        let kept = mtime.filter(|known| KEPT_TIMES.contains(known));
+        self.length == size && kept.zip(self.mtime).is_none_or(near)
     }
 }
+
+/// The times that every file system can keep, from 1981 to 2037, in nanoseconds since 1970. Others
+/// it may change.
+pub const KEPT_TIMES: Range<i64> = 347_155_200_000_000_000..2_114_380_800_000_000_000;
 
 /// How far a saved file's modification time may be from the expected one: FAT counts in 2 s.
 const MTIME_SLACK_NS: u64 = 2_000_000_000;
@@ -149,8 +155,27 @@ impl Folder {
             if let Some(file) = self.create_part(name)? {
                 return Ok((file, true));
             }
+            let found = self
+                .stat(name)
+                .map_err(|errno| self.fail("open", name, errno))?;
+            if found.is_some_and(|stat| Kind::of(&stat) == Kind::File && stat.st_nlink > 1) {
+                // Where names are given by a second link, that is what another is doing now.
+                return Err(DestError::Short(format!(
+                    "another process is giving {} its name",
+                    self.path.join(name).display()
+                )));
+            }
         }
         Err(self.fail("open", name, Errno::EXIST))
+    }
+
+    /// Which file has that name, links not followed. None: nothing has, or it cannot be looked at.
+    pub fn identity(&self, name: &str) -> Option<FileIdentity> {
+        let name = checked(name).ok()?;
+        FileIdentity::of_name(&self.dir, name).or_else(|| {
+            let inode = self.stat(name).ok()??.st_ino;
+            Some(FileIdentity { inode, born: 0 })
+        })
     }
 
     /// Makes a file, empty, for reading and writing. None: the name is taken.
@@ -259,8 +284,11 @@ impl Folder {
             Err(Errno::EXIST) => return Ok(Published::Taken),
             Err(_) => return self.publish_by_check(part, last),
         }
-        fs::unlinkat(&self.dir, part, AtFlags::empty())?;
-        Ok(Published::Done)
+        match fs::unlinkat(&self.dir, part, AtFlags::empty()) {
+            // Another process that gives it the same name may have come first.
+            Ok(()) | Err(Errno::NOENT) => Ok(Published::Done),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// Where the file system has neither. Something that appears between the look and the

@@ -21,7 +21,7 @@ pub use file::{
     FileIdentity, extents, forget_cached, mtime, read_failed, reserve, reserve_new, reserve_own,
     set_mtime, write_failed,
 };
-pub use folder::{Folder, Found, Kind, Published};
+pub use folder::{Folder, Found, KEPT_TIMES, Kind, Published};
 pub use locate::location;
 pub use own::{keep_file, keep_folder};
 pub use owner::Owner;

@@ -11,7 +11,7 @@ use crate::dest::Traits;
 pub const PART: &str = ".part";
 
 /// Characters of the tag by which nodes know what they share as theirs.
-pub const TAG: usize = 8;
+pub const TAG: usize = 12;
 
 /// What lies beside a shared `.part` has a name of at most so many bytes more.
 const BESIDE: usize = 28;

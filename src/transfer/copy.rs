@@ -226,7 +226,7 @@ impl<'a> Copying<'a> {
                 self.job.file.note_byte();
             }
             self.at += granted as u64;
-            self.job.renew_receipt(part)?;
+            self.job.renew_receipt(part, self.context)?;
         }
         if granted == load.len() {
             return Ok(Came::Bytes);

@@ -70,7 +70,7 @@ impl Job {
             return Err(Outcome::StartedOver);
         }
         self.refuse_too_large()?;
-        self.refuse_taken()?;
+        self.refuse_taken(context)?;
         self.journal_reset(context)?;
         self.table.begin(self.file.index);
         let (mut fetched, asked_end) = self.open(range, context, next)?;
@@ -323,6 +323,10 @@ impl Job {
         self.log_start_over(why);
         self.journal_reset(context)?;
         self.file.forget_address();
+        if self.shard().is_some() {
+            // What was open may have its name since, and is not to be written to.
+            self.file.close();
+        }
         Ok(())
     }
 
@@ -351,6 +355,10 @@ impl Job {
     /// # Errors
     /// The journal cannot be written: it is still owed.
     pub(super) fn journal_reset(&self, context: &WorkerContext) -> Result<(), Outcome> {
+        let owes_void = self.file.progress().owes_void;
+        if owes_void {
+            self.void_receipts()?;
+        }
         // Held until it is in the journal: what comes in the bytes' place is reported after it.
         let mut progress = self.file.progress();
         if !progress.owes_void {

@@ -170,7 +170,15 @@ impl Job {
     /// wait; the third time that is the file's error, since a virus scanner or a cleaner would do
     /// it for ever.
     pub(super) fn removed(&self) -> Outcome {
-        let part = format!("{}.part", self.table.path(self.file.index));
+        let folder = self
+            .table
+            .dir_components(self.table.dir_of(self.file.index));
+        let name = self.table.names(self.file.index).part;
+        let part = folder
+            .into_iter()
+            .chain([name.as_str()])
+            .collect::<Vec<_>>();
+        let part = part.join("/");
         let too_often = self.file.progress().removals.add(Instant::now());
         let what = format!("{part} was removed or cut by another program");
         log::warn!("download {}: {what}", self.run.download.id);

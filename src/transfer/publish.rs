@@ -36,7 +36,7 @@ impl Job {
             self.verify_extents(&part.file, context)
                 .inspect_err(|_| self.file.close())?;
         }
-        if !self.join_others(&part)? {
+        if !self.join_others(&part, context)? {
             return Ok(Change::Done(self.run.download.key, index));
         }
         Ok(stamp(&self.table, index, self.run.download.key, &part.file))
@@ -62,7 +62,7 @@ impl Job {
             return Ok(Outcome::Complete);
         }
         let part = self.part(context)?;
-        self.sync_for_others(&part)?;
+        self.sync_for_others(&part, context)?;
         let place = Place {
             key: self.run.download.key,
             table: &self.table,
@@ -99,7 +99,7 @@ impl Job {
 
 impl Job {
     /// Nothing of the file is left to be done.
-    fn finish(&self, state: FileState) {
+    pub(super) fn finish(&self, state: FileState) {
         let index = self.file.index;
         self.table.set_state(index, state);
         if state == FileState::Complete {

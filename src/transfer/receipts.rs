@@ -6,7 +6,7 @@
 //! before. Nodes need no lock: each writes its own receipt and then reads all of them, so that of
 //! two nodes that end at the same time at least one finds every byte told.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::intervals::Intervals;
 use crate::base::locks;
-use crate::dest::{self, DestError, FileIdentity, Folder, paths};
+use crate::dest::{self, DestError, FileIdentity, Folder, Published, paths};
 use crate::model::shard::Shard;
 use crate::upstream::differs;
 
@@ -45,19 +45,34 @@ impl Receipt {
     }
 }
 
-/// The files of a run that may have receipts.
+/// The files of a run that may have receipts, and the names of those that were there when it began.
 #[derive(Debug, Default)]
-pub struct Noted(Mutex<BTreeSet<u32>>);
+pub struct Noted(Mutex<BTreeMap<u32, Vec<String>>>);
 
 impl Noted {
     /// The file may have some.
     pub fn note(&self, file: u32) {
-        locks::lock(&self.0).insert(file);
+        locks::lock(&self.0).entry(file).or_default();
+    }
+
+    /// The file had these when the run began.
+    pub fn note_found(&self, file: u32, names: Vec<String>) {
+        locks::lock(&self.0).insert(file, names);
+    }
+
+    /// Whether the file may have some.
+    pub fn has(&self, file: u32) -> bool {
+        locks::lock(&self.0).contains_key(&file)
+    }
+
+    /// The names of those that were there when the run began.
+    pub fn found(&self, file: u32) -> Vec<String> {
+        locks::lock(&self.0).get(&file).cloned().unwrap_or_default()
     }
 
     /// Whether the file may have some. From now on it has none.
     pub fn take(&self, file: u32) -> bool {
-        locks::lock(&self.0).remove(&file)
+        locks::lock(&self.0).remove(&file).is_some()
     }
 }
 
@@ -139,12 +154,18 @@ impl<'a> Receipts<'a> {
     pub fn write_text(&self, shard: Shard, text: &str) -> Result<(), DestError> {
         let name = self.name(shard);
         let part = [&name, paths::PART].concat();
+        let in_the_way = |name: &str| {
+            let path = self.folder.path().join(name);
+            DestError::Unwritable(format!("{} is in the way: remove it", path.display()))
+        };
         let file = loop {
-            match self.folder.create_part(&part)? {
-                Some(file) => break file,
-                // Left by a process of this shard that was killed.
-                None => self.folder.remove_part(&part)?,
-            };
+            if let Some(file) = self.folder.create_part(&part)? {
+                break file;
+            }
+            // Left by a process of this shard that was killed; a folder or a link is no such file.
+            if !self.folder.remove_part(&part)? && self.folder.kind(&part).is_some() {
+                return Err(in_the_way(&part));
+            }
         };
         let written = file.write_all_at(text.as_bytes(), 0);
         if let Err(error) = written.and_then(|()| file.sync_all()) {
@@ -153,7 +174,11 @@ impl<'a> Receipts<'a> {
             let _ = self.folder.remove_part(&part);
             return Err(error);
         }
-        self.folder.publish(&part, &name, true)?;
+        if self.folder.publish(&part, &name, true)? != Published::Done {
+            // Nobody needs it any more.
+            let _ = self.folder.remove_part(&part);
+            return Err(in_the_way(&name));
+        }
         self.folder.sync();
         Ok(())
     }
@@ -202,7 +227,22 @@ impl<'a> Receipts<'a> {
         Some(text)
     }
 
-    /// Removes receipts. One that stays does no harm: it is about a `.part` that is gone.
+    /// Removes the receipts that tell of any of these bytes, which are to be brought anew.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub fn remove_about(&self, bytes: &Intervals) -> Result<(), DestError> {
+        for name in self.names()? {
+            let text = self.read_text(&name, MAX_LENGTH);
+            let receipt = text.and_then(|text| serde_json::from_str::<Receipt>(&text).ok());
+            if receipt.is_none_or(|receipt| !receipt.bytes.intersection(bytes).is_empty()) {
+                self.folder.remove_part(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes receipts. Those that stay are removed by the next node that finds them.
     pub fn remove(&self, names: &[String]) {
         for name in names {
             if let Err(error) = self.folder.remove_part(name) {

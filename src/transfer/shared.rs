@@ -11,19 +11,20 @@ use super::verdict::{failed, failed_with};
 use super::{Job, WorkerContext};
 use crate::base::intervals::Intervals;
 use crate::base::locks;
-use crate::dest::{self, FileIdentity, Folder, Storage};
+use crate::dest::{self, FileIdentity, Folder, Found, Storage};
 use crate::model::outcome::Outcome;
 use crate::model::problem::Code;
 use crate::model::request::IfExists;
 use crate::model::shard::Shard;
-use crate::model::table::Names;
+use crate::model::table::{FileState, Names};
+use crate::store::saved::Change;
 
 /// How often the others are told what is on disk: so much is fetched again where this node is
 /// killed and its share falls to another.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 /// Of files from this size on, in bytes, the others are told although none of them brings any of
 /// it: with another number of shards they will.
-const TOLD: u64 = 8 << 20;
+const TOLD: u64 = 1 << 20;
 
 /// A file that is not the listed one has its name.
 pub(super) fn taken() -> Outcome {
@@ -52,27 +53,74 @@ impl Job {
         (self.size() >= TOLD || self.slice().is_some()).then_some(shard)
     }
 
-    /// Before a byte is asked for that has no place.
-    pub(super) fn refuse_taken(&self) -> Result<(), Outcome> {
-        let order = &self.run.download.order;
-        if self.shard().is_none() || order.if_exists != IfExists::Rename {
+    /// The file under its name, where it is there: it is as listed, or it is the very `.part` that
+    /// this node has open, whose time its last writes may have changed.
+    fn named(&self, folder: &Folder) -> Result<Option<Found>, Outcome> {
+        let (table, index) = (&self.table, self.file.index);
+        let name = table.names(index).last;
+        let _call = self.run.disk.enter();
+        let Some(found) = folder.file(&name)? else {
+            return Ok(None);
+        };
+        if found.may_be(table.size(index), table.mtime(index)) {
+            return Ok(Some(found));
+        }
+        let Some(part) = self.file.open_part() else {
+            return Ok(None);
+        };
+        let own = FileIdentity::by_inode(&part.file);
+        if folder.identity(&name) != Some(own) || found.length != table.size(index) {
+            return Ok(None);
+        }
+        let mtime = match table.mtime(index) {
+            Some(listed) => dest::set_mtime(&part.file, listed),
+            None => found.mtime,
+        };
+        Ok(Some(Found { mtime, ..found }))
+    }
+
+    /// Another node was faster: the file has its name, and nothing is left to be done.
+    fn adopt(&self, found: Found, context: &WorkerContext) -> Outcome {
+        let (key, index) = (self.run.download.key, self.file.index);
+        let change = match found.mtime {
+            Some(mtime) if self.table.mtime(index) != Some(mtime) => {
+                self.table.set_saved_mtime(index, mtime);
+                Change::DoneAt(key, index, mtime)
+            }
+            _ => Change::Done(key, index),
+        };
+        if let Err(outcome) = self.save(context, &[change]) {
+            return outcome;
+        }
+        if self.file.given_up.swap(true, Ordering::AcqRel) {
+            // Another worker has said so.
+            return Outcome::Stopped;
+        }
+        self.file.give_up();
+        self.run.parts.remove(index);
+        self.finish(FileState::Complete);
+        Outcome::Complete
+    }
+
+    /// Before a byte is asked for that has no place, or that another node has brought.
+    pub(super) fn refuse_taken(&self, context: &WorkerContext) -> Result<(), Outcome> {
+        if self.shard().is_none() {
             return Ok(());
         }
-        let _call = self.run.disk.enter();
         let (table, index) = (&self.table, self.file.index);
         let folder = self.run.folder(self.root()?, table, table.dir_of(index))?;
-        let name = table.names(index).last;
-        let Some(found) = folder.file(&name)? else {
-            return Ok(());
-        };
-        match found.may_be(table.size(index), table.mtime(index)) {
-            true => Ok(()),
-            false => Err(taken()),
+        if let Some(found) = self.named(&folder)? {
+            return Err(self.adopt(found, context));
+        }
+        let is_free = folder.kind(&table.names(index).last).is_none();
+        match self.run.download.order.if_exists {
+            IfExists::Rename if !is_free => Err(taken()),
+            _ => Ok(()),
         }
     }
 
-    /// Opens or makes the `.part`. What is in it is believed as far as it was recorded, whoever has
-    /// made it.
+    /// Opens or makes the `.part`. What is in it is believed as far as receipts tell of it, whoever
+    /// has made it.
     pub(super) fn open_shared_part(
         &self,
         storage: Storage,
@@ -81,15 +129,25 @@ impl Job {
         context: &WorkerContext,
     ) -> Result<Part, Outcome> {
         let index = self.file.index;
+        let size = self.table.size(index);
         self.note_part(context)?;
         let (file, is_new) = folder.open_shared(&names.part)?;
         self.run.parts.add(index);
         if is_new {
+            // It may have got its name since that was looked at.
+            if let Some(found) = self.named(&folder)? {
+                folder.remove_part(&names.part)?;
+                return Err(self.adopt(found, context));
+            }
+            // They are about an earlier one.
+            Receipts::new(&folder, &names.part).remove(&self.run.receipts.found(index));
             self.keep_only(&Intervals::default(), context)?;
+        } else if file.metadata().map_or(0, |found| found.len()) > size {
+            folder.remove_part(&names.part)?;
+            return Err(self.removed());
         } else if !self.file.progress().ranges.done().is_empty() {
             self.verify_extents(&file, context)?;
         }
-        let size = self.table.size(index);
         let own = self.slice().unwrap_or((0, size));
         dest::reserve_own(&file, own, size, storage, is_new)?;
         Ok(Part {
@@ -99,8 +157,18 @@ impl Job {
         })
     }
 
+    /// Whether the `.part` still has the name that it was opened by.
+    fn is_in_place(&self, part: &Part) -> bool {
+        let found = part.folder.identity(&part.names.part);
+        found.is_some_and(|found| found.may_be(&FileIdentity::by_inode(&part.file)))
+    }
+
     /// Tells the others what is on disk, where that is due and nobody else is about to.
-    pub(super) fn renew_receipt(&self, part: &Part) -> Result<(), Outcome> {
+    pub(super) fn renew_receipt(
+        &self,
+        part: &Part,
+        context: &WorkerContext,
+    ) -> Result<(), Outcome> {
         let Some(shard) = self.tells() else {
             return Ok(());
         };
@@ -111,6 +179,15 @@ impl Job {
         let since = *told.get_or_insert(now);
         if now.duration_since(since) < TELL_EVERY {
             return Ok(());
+        }
+        let _call = self.run.disk.enter();
+        if !self.is_in_place(part) {
+            if let Some(found) = self.named(&part.folder)? {
+                return Err(self.adopt(found, context));
+            }
+            // It is gone: the next job makes another.
+            self.file.close();
+            return Err(Outcome::Stopped);
         }
         self.write_receipt(shard, part)?;
         *told = Some(Instant::now());
@@ -154,7 +231,11 @@ impl Job {
     ///
     /// # Errors
     /// The outcome with which the job ends.
-    pub(super) fn join_others(&self, part: &Part) -> Result<bool, Outcome> {
+    pub(super) fn join_others(
+        &self,
+        part: &Part,
+        context: &WorkerContext,
+    ) -> Result<bool, Outcome> {
         if self.slice().is_none() {
             return Ok(true);
         }
@@ -172,16 +253,55 @@ impl Job {
             ));
         }
         let is_whole = told.bytes.total() == self.size();
+        if !is_whole && let Some(found) = self.named(&part.folder)? {
+            receipts(part).remove_all();
+            return Err(self.adopt(found, context));
+        }
         self.file.awaits_others.store(!is_whole, Ordering::Release);
         Ok(is_whole)
     }
 
-    /// A file that has its name is taken for whole by the other nodes, also after a power cut.
-    pub(super) fn sync_for_others(&self, part: &Part) -> Result<(), Outcome> {
-        if self.shard().is_some() {
-            let synced = part.file.sync_all();
-            synced.map_err(|error| dest::write_failed(&part.file, &error))?;
+    /// Before the file gets its name: a file that has it is taken for whole by the other nodes,
+    /// also after a power cut. The name goes to the very file that was looked at, and to none that is
+    /// there already.
+    ///
+    /// # Errors
+    /// The outcome with which the job ends.
+    pub(super) fn sync_for_others(
+        &self,
+        part: &Part,
+        context: &WorkerContext,
+    ) -> Result<(), Outcome> {
+        if self.shard().is_none() {
+            return Ok(());
         }
+        let synced = part.file.sync_all();
+        synced.map_err(|error| dest::write_failed(&part.file, &error))?;
+        if let Some(found) = self.named(&part.folder)? {
+            if self.is_in_place(part) {
+                part.folder.remove_part(&part.names.part)?;
+            }
+            self.forget_receipts(part);
+            return Err(self.adopt(found, context));
+        }
+        if !self.is_in_place(part) {
+            self.file.close();
+            return Err(self.removed());
+        }
+        Ok(())
+    }
+
+    /// The bytes that this node brings are to be brought anew: no receipt may tell of them.
+    pub(super) fn void_receipts(&self) -> Result<(), Outcome> {
+        let (table, index) = (&self.table, self.file.index);
+        if self.shard().is_none() || !self.run.receipts.has(index) {
+            return Ok(());
+        }
+        let folder = self.run.folder(self.root()?, table, table.dir_of(index))?;
+        let own = self.slice().unwrap_or((0, table.size(index)));
+        let _call = self.run.disk.enter();
+        let part = table.names(index).part;
+        Receipts::new(&folder, &part).remove_about(&[own].into_iter().collect())?;
         Ok(())
     }
 

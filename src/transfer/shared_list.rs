@@ -1,7 +1,7 @@
 //! The list of checksums of a package that several nodes bring: each leaves the lines of its own
 //! files beside them, and the node that finds those of all shards makes one list of them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use super::WorkerContext;
 use super::check::{ReadBack, digest_of};
@@ -30,7 +30,7 @@ pub(super) fn leave(
     context: &WorkerContext,
 ) -> Result<Option<ManifestFile>, DestError> {
     let folder = root.folder(&[], true)?;
-    if let Some(known) = known(&folder, table, manifest) {
+    if let Some(known) = known(&folder, run, table, manifest, context) {
         return Ok(Some(known));
     }
     let part = part_name(run, manifest, root);
@@ -79,20 +79,28 @@ fn part_name(run: &Run, manifest: Manifest, root: &Root) -> String {
     )
 }
 
-/// The list of the whole package, where it is there already.
-fn known(folder: &Folder, table: &FileTable, manifest: Manifest) -> Option<ManifestFile> {
+/// The list of the whole package, where it is there already: it names every file of this node, with
+/// the digest that the node knows.
+fn known(
+    folder: &Folder,
+    run: &Run,
+    table: &FileTable,
+    manifest: Manifest,
+    context: &WorkerContext,
+) -> Option<ManifestFile> {
     let name = manifest.file_name();
     let text = Receipts::new(folder, name).read_text(name, MAX_LIST)?;
-    let listed: HashSet<String> = text
-        .lines()
-        .filter_map(read_line)
-        .map(|(_, path)| path)
-        .collect();
+    let lines = text.lines().filter_map(read_line);
+    let listed: HashMap<String, &str> = lines.map(|(sum, path)| (path, sum)).collect();
+    let kept = run.sums(&context.store);
+    let has = |file: u32| {
+        let known = kept.and_then(|sums| sums.get(file)).map(|sum| sum.hex());
+        let listed = listed.get(&table.path(file));
+        listed.is_some_and(|listed| known.is_none_or(|known| known == *listed))
+    };
     let is_complete = |file: &u32| table.state(*file) == FileState::Complete;
-    let has_all = (0..table.len())
-        .filter(is_complete)
-        .all(|file| listed.contains(&table.path(file)));
-    (has_all && !table.is_empty()).then(|| ManifestFile {
+    let has_all = (0..table.len()).filter(is_complete).all(has);
+    has_all.then(|| ManifestFile {
         name: name.into(),
         size: text.len() as u64,
     })

@@ -282,6 +282,106 @@ fn a_server_without_ranges_will_do() {
 }
 
 #[test]
+fn what_is_remembered_is_not_believed_of_what_others_have_begun_since() {
+    // Whole files, and one that is divided.
+    for package in [Package::new().many(6, 1_900_000), large()] {
+        let nodes = Nodes::new(package);
+        nodes.expect(0, &["0/2", "1/2"], &[]);
+        for path in tree::paths(&nodes.shared()) {
+            let path = nodes.shared().join(path);
+            if path.is_file() {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        // Another number of nodes makes its own files there, at their full length, and is killed.
+        let served = nodes.origin.served();
+        nodes.origin.throttle(4 * MIB);
+        let mut others = nodes.start(3, &[]);
+        nodes.origin.await_served(served + 3 * MIB);
+        others.iter_mut().for_each(Running::kill9);
+        nodes.origin.unthrottle();
+        nodes.expect(0, &["0/2", "1/2"], &[]);
+        nodes.assert_whole();
+    }
+}
+
+#[test]
+fn receipts_that_a_killed_node_has_left_do_no_harm() {
+    let nodes = Nodes::new(large());
+    nodes.expect(0, &["0/2"], &[]);
+    let receipt = only(&nodes, ".receipt");
+    let text = fs::read(&receipt).unwrap();
+    nodes.expect(0, &["1/2"], &[]);
+    fs::write(&receipt, &text).unwrap();
+    let end = run(&mut nodes.get("elsewhere", &["--shard", "0/2"]));
+    assert_eq!(end.code(), Some(0), "{end:?}");
+    nodes.assert_whole();
+    fs::write(&receipt, &text).unwrap();
+    fs::remove_file(nodes.shared().join("big.mov")).unwrap();
+    nodes.expect(0, &["0/2", "1/2"], &[]);
+    nodes.assert_whole();
+}
+
+#[test]
+fn a_node_whose_work_others_have_done_meanwhile_ends_well() {
+    let nodes = Nodes::new(large());
+    let mut slow = nodes.get("slow", &["--shard", "0/2", "--rate-limit", "1M"]);
+    let running = Running::start(&mut slow);
+    nodes.origin.await_served(MIB);
+    nodes.expect(0, &["0/2", "1/2"], &[]);
+    let end = ends(vec![running]).remove(0);
+    assert_eq!(end.code(), Some(0), "{end:?}");
+    assert!(
+        nodes.origin.served() < 24 * MIB + 8 * MIB,
+        "it did not go on"
+    );
+    nodes.assert_whole();
+    let time = fs::metadata(nodes.shared().join("big.mov"))
+        .unwrap()
+        .mtime();
+    assert_eq!(time, 1_614_834_367, "as listed");
+}
+
+#[test]
+fn what_is_in_a_receipts_way_is_named() {
+    for suffix in [".receipt", ".receipt.part"] {
+        let nodes = Nodes::new(large());
+        nodes.expect(0, &["0/2"], &[]);
+        let receipt = only(&nodes, ".receipt").to_str().unwrap().to_owned();
+        let receipt = receipt.replace(".0-2.receipt", &format!(".1-2{suffix}"));
+        fs::create_dir(&receipt).unwrap();
+        let end = nodes.expect(1, &["1/2"], &[]);
+        assert!(
+            end[0].stderr.contains("is in the way: remove it"),
+            "{end:?}"
+        );
+        fs::remove_dir(&receipt).unwrap();
+        nodes.expect(0, &["1/2"], &[]);
+        nodes.assert_whole();
+    }
+}
+
+#[test]
+fn a_sender_cannot_name_a_file_as_nodes_name_what_they_share() {
+    let size = 8 * MIB;
+    let told = format!("PACKAGE1\0F1\0{size}");
+    let digest = ring::digest::digest(&ring::digest::SHA256, told.as_bytes());
+    let tag: String = digest.as_ref()[..6]
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    let nodes = Nodes::new(
+        Package::new()
+            .file("big", size)
+            .file(&format!("big.{tag}.part"), size)
+            .file(&format!("big.{tag}.0-2.receipt"), 10),
+    );
+    assert_all_end_well(nodes.start(2, &[]));
+    nodes.assert_whole();
+    assert_eq!(tree::paths(&nodes.shared()).len(), 3);
+}
+
+#[test]
 fn the_last_shard_puts_the_list_of_checksums_together() {
     for more in [&["--manifest", "sha256"], &["--manifest", "xxh64"]] {
         let nodes = Nodes::new(mixed());

@@ -104,19 +104,17 @@ impl Active {
 
     /// What other nodes, or this one with another number of shards, have on disk of files that this
     /// one is to bring need not be fetched again.
+    /// What the journal says counts no more: the `.part` may be another one since.
     pub(super) fn take_told(&mut self, table: &FileTable, told: BTreeMap<u32, Partial>) {
-        for (file, told) in told {
-            let known = self.partial.entry(file).or_default();
-            if let (Some(known), Some(told)) = (&known.etag, &told.etag)
-                && differs(known, told)
-            {
-                continue;
-            }
-            told.bytes
-                .iter()
-                .for_each(|(start, end)| known.bytes.insert(start, end));
-            known.etag = known.etag.take().or(told.etag);
-            table.set_done(file, known.bytes.total());
+        if self.download.order.options.shard.is_none() {
+            return;
+        }
+        let before = std::mem::replace(&mut self.partial, told);
+        for file in before.into_keys().filter(|&file| file < table.len()) {
+            table.set_done(file, 0);
+        }
+        for (&file, told) in &self.partial {
+            table.set_done(file, told.bytes.total());
             self.parts.add(file);
         }
     }

@@ -45,7 +45,6 @@ use crate::transfer::run::Run;
 use crate::transfer::start::{Start, StartError, StartRequest};
 use crate::transfer::worker::{Batch, Done, Pools, Report, Task};
 use crate::transfer::{self, Job, OpenFile};
-use crate::upstream::differs;
 use crate::upstream::session::Session;
 
 use active::Active;

@@ -95,8 +95,10 @@ fn missing(store: &Store<Saved>, download: &SavedDownload) -> Result<Vec<u32>, S
         restore::load(&download.id, &download.files, store).map_err(|problem| problem.message)?;
     let path = Path::new(&download.order.dst_folder);
     let root = Root::open(path, &download.identity).map_err(|error| error.to_string())?;
-    let is_missing =
-        |file| table.state(file) == FileState::Complete && !in_place(&root, &table, file);
+    let is_shared = download.order.options.shard.is_some();
+    let is_missing = |file| {
+        table.state(file) == FileState::Complete && !in_place(&root, &table, file, is_shared)
+    };
     Ok(in_parallel::filter_map(table.len(), Work::Short, &|file| {
         is_missing(file).then_some(file)
     }))
@@ -104,11 +106,11 @@ fn missing(store: &Store<Saved>, download: &SavedDownload) -> Result<Vec<u32>, S
 
 /// Whether a file has its name or, where a kill came in between, is about to get it. Its length
 /// tells; its time of modification may have been changed by a copy or by touch(1).
-fn in_place(root: &Root, table: &FileTable, file: u32) -> bool {
+fn in_place(root: &Root, table: &FileTable, file: u32, is_shared: bool) -> bool {
     let is_there = |folder: Folder| {
         let names = table.names(file);
-        // Of one that other nodes bring, too, the `.part` does not tell what is in it.
-        let part = table.slice(file).is_none().then_some(names.part);
+        // In a folder that nodes share a `.part` does not tell what is in it.
+        let part = (!is_shared).then_some(names.part);
         [Some(names.last), part]
             .iter()
             .flatten()

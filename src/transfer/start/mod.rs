@@ -4,7 +4,7 @@
 mod settle;
 mod survey;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -265,13 +265,35 @@ fn share(
     traits: Traits,
 ) -> Result<FileTable, PlanError> {
     let all = planner.finish(&EmptyDisk, IfExists::Overwrite)?;
+    let odd = odd_names(&all);
     let part_name = |file: u32| {
-        let told = format!("{package_id}\0{}\0{}", all.id(file), all.size(file));
-        let tag = digest(Algorithm::Sha256, told.as_bytes()).hex();
-        let name = all.names(file).last;
-        paths::shared_part_name(&name, paths::cut(&tag, paths::TAG), traits)
+        let mut told = format!("{package_id}\0{}\0{}", all.id(file), all.size(file));
+        loop {
+            let tag = digest(Algorithm::Sha256, told.as_bytes()).hex();
+            let name = all.names(file).last;
+            let part = paths::shared_part_name(&name, paths::cut(&tag, paths::TAG), traits);
+            let stem = part
+                .strip_suffix(paths::PART)
+                .unwrap_or(&part)
+                .to_lowercase();
+            let near = (all.dir_of(file), stem);
+            let next = odd.range(near.clone()..).next();
+            if next.is_none_or(|(dir, name)| *dir != near.0 || !name.starts_with(&near.1)) {
+                return part;
+            }
+            told.push('\0');
+        }
     };
     Ok(all.share(shard, part_name)?)
+}
+
+/// The files of a package whose names are like those that nodes give to what they share, each with
+/// its folder. A sender could have chosen them.
+fn odd_names(all: &FileTable) -> BTreeSet<(u32, String)> {
+    let name = |file: u32| (all.dir_of(file), all.names(file).last.to_lowercase());
+    let is_odd =
+        |(_, name): &(u32, String)| name.ends_with(paths::PART) || name.ends_with(".receipt");
+    (0..all.len()).map(name).filter(is_odd).collect()
 }
 
 /// What a listing has been found to hold so far.

@@ -1,12 +1,10 @@
 //! After a start of the agent: what the last process, or a power cut, left unfinished in the
 //! destination.
 
-use std::ops::Range;
-
 use super::{StartError, StartRequest};
 use crate::base::clock::Timestamp;
 use crate::base::in_parallel::{self, Work};
-use crate::dest::{DestError, Folder, Found, Published, Root};
+use crate::dest::{DestError, Folder, Found, KEPT_TIMES, Published, Root};
 use crate::model::download::Download;
 use crate::model::outcome::Outcome;
 use crate::model::request::IfExists;
@@ -17,9 +15,6 @@ use crate::transfer::{self, Place, WorkerContext};
 /// How far apart two times may be that are the same, in nanoseconds (one day): FAT keeps local
 /// time, servers have clocks of their own, and clocks are set.
 const SAME_DAY: u64 = 24 * 3600 * 1_000_000_000;
-/// The times that every file system can keep, from 1981 to 2037, in nanoseconds since 1970. Others
-/// it may change.
-const KEPT_TIMES: Range<i64> = 347_155_200_000_000_000..2_114_380_800_000_000_000;
 
 /// After a start: files that were whole get their name, if they do not have it yet; files whose
 /// bytes may have been lost in a power cut lose it again. Returns the files that could not be given
@@ -31,9 +26,11 @@ pub(super) fn settle(
     context: &WorkerContext,
 ) -> Result<Vec<u32>, StartError> {
     let download = &request.run.download;
-    let unnamed = in_parallel::filter_map(table.len(), Work::Short, &|index| {
-        // One that other nodes bring, too, gets its name once theirs is there.
-        if table.state(index) != FileState::Complete || table.slice(index).is_some() {
+    let is_shared = download.order.options.shard.is_some();
+    // Where nodes share the folder, a `.part` is believed by receipts only.
+    let files = if is_shared { 0 } else { table.len() };
+    let unnamed = in_parallel::filter_map(files, Work::Short, &|index| {
+        if table.state(index) != FileState::Complete {
             return None;
         }
         let _call = request.run.disk.enter();
@@ -41,8 +38,8 @@ pub(super) fn settle(
         named.map(|named| (!named).then_some(index)).transpose()
     });
     let unnamed = unnamed.into_iter().collect::<Result<_, _>>()?;
-    // Where nodes share the folder, a file is on the disk before it has its name.
-    if request.unsettled && download.order.options.shard.is_none() {
+    // And a file is on the disk before it has its name.
+    if request.unsettled && !is_shared {
         look_after_power_cut(request, root, table, context)?;
     }
     if request.unsettled {
@@ -74,7 +71,7 @@ fn name_whole(
         index,
         if_exists: download.order.if_exists,
         traits: root.traits(),
-        is_shared: download.order.options.shard.is_some(),
+        is_shared: false,
     };
     match transfer::publish(&place, &folder, names, &context.store) {
         Ok(_) => Ok(true),

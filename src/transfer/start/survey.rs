@@ -1,7 +1,7 @@
 //! What other nodes have done in a folder that they share with this one: files that are there need
 //! not be fetched, nor do bytes of which a receipt tells.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::StartError;
 use crate::base::in_parallel::{self, Work};
@@ -92,11 +92,14 @@ fn look(
         return Ok(Vec::new());
     };
     let mut names = HashSet::new();
-    let mut stems = HashSet::new();
+    let mut stems: HashMap<String, Vec<String>> = HashMap::new();
     let listed = folder.each_name(|name| {
         // No file of a package has a name that is not UTF-8.
         if let Ok(name) = str::from_utf8(name) {
-            stems.extend(stem_of(name).map(str::to_owned));
+            if let Some(stem) = stem_of(name) {
+                let of_file = stems.entry(stem.to_owned()).or_default();
+                of_file.push(name.to_owned());
+            }
             names.insert(name.to_owned());
         }
     });
@@ -104,15 +107,21 @@ fn look(
     let mut seen = Vec::new();
     for &file in files {
         let own = table.names(file);
-        let has_receipts = stems.contains(stem_of_part(&own.part));
-        if has_receipts {
-            run.receipts.note(file);
+        let receipts = stems.remove(stem_of_part(&own.part));
+        let has_receipts = receipts.is_some();
+        if let Some(receipts) = receipts {
+            run.receipts.note_found(file, receipts);
         }
         if names.contains(&own.last)
             && let Some(found) = look_at_name(run, table, file, &folder, &own.last)?
         {
-            if matches!(found, Seen::Whole(_)) && run.receipts.take(file) {
-                Receipts::new(&folder, &own.part).remove_all();
+            if matches!(found, Seen::Whole(_)) {
+                // Left by a node that was killed right after it had given the file its name.
+                Receipts::new(&folder, &own.part).remove(&run.receipts.found(file));
+                run.receipts.take(file);
+                if names.contains(&own.part) {
+                    folder.remove_part(&own.part)?;
+                }
             }
             seen.push((file, found));
         } else if has_receipts
