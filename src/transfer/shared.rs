@@ -262,8 +262,8 @@ impl Job {
     }
 
     /// Before the file gets its name: a file that has it is taken for whole by the other nodes,
-    /// also after a power cut. The name goes to the very file that was looked at, and to none that is
-    /// there already.
+    /// also after a power cut. The name goes to the very file that was looked at, and to none that
+    /// is there already.
     ///
     /// # Errors
     /// The outcome with which the job ends.
