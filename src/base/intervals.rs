@@ -157,8 +157,12 @@ mod tests {
             let other: Intervals = [(limit / 3, limit / 2), (limit, limit + 5)].into_iter().collect();
             let both = intervals.intersection(&other);
             prop_assert!((0..80).all(|n| both.contains(n) == (other.contains(n) && set.contains(&n))));
-            intervals.remove(limit);
-            set.remove(&limit);
+            prop_assert_eq!(intervals.is_empty(), set.is_empty());
+            for number in [limit / 2, 0] {
+                intervals.remove(number);
+                set.remove(&number);
+                prop_assert!((0..70).all(|n| intervals.contains(n) == set.contains(&n)));
+            }
             intervals.truncate(limit);
             prop_assert!((0..70).all(|n| intervals.contains(n) == (n < limit && set.contains(&n))));
         }

@@ -213,8 +213,25 @@ mod tests {
         assert_eq!((0..4).filter(|&index| whole(index)).count(), 1);
     }
 
+    #[test]
+    fn small_files_are_shared_by_their_bytes() {
+        let sizes = [1 << 20, 1 << 20, 1 << 20, 1 << 20, 1000, 1000, 1000, 1000];
+        let own = |index| {
+            let shares = shares(&sizes, index, 2);
+            let whole = shares.iter().filter(|share| **share == Share::Whole);
+            whole.count()
+        };
+        assert_eq!((own(0), own(1)), (2, 6));
+    }
+
     fn size() -> impl Strategy<Value = u64> {
-        prop_oneof![Just(0), 0..2 * DIVIDED, 0u64..1 << 40, Just(u64::MAX >> 1)]
+        prop_oneof![
+            Just(0),
+            Just(DIVIDED),
+            0..2 * DIVIDED,
+            0u64..1 << 40,
+            Just(u64::MAX >> 1)
+        ]
     }
 
     proptest! {
@@ -229,6 +246,8 @@ mod tests {
                 let mut total = 0;
                 for shares in &all {
                     let (start, end) = bytes(shares[file], size);
+                    let is_nothing = shares[file] == Share::Nothing;
+                    prop_assert!(start < end || is_nothing || size == 0);
                     covered.insert(start, end);
                     total += end - start;
                 }
