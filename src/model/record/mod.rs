@@ -360,6 +360,7 @@ impl Record {
                         self.back_off(retry_after, now);
                     }
                 }
+                self.give_up_on_server(now, effects);
             }
         }
     }

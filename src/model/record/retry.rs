@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Effect, Now, Record};
 use crate::base::backoff::Backoff;
-use crate::model::problem::{Code, FileProblem};
+use crate::model::problem::{Code, FileProblem, Problem};
 use crate::model::state::State;
 
 /// Jobs of one file that may end because it started over, within [`RESTARTS_WITHIN`], before it has
@@ -138,6 +138,27 @@ impl Record {
     pub(super) fn reached(&mut self) {
         self.consecutive_faults = 0;
         self.download_backoff = None;
+    }
+
+    /// Where nothing has come of the whole download for as long as a fault is waited out, files
+    /// that were not tried yet are not given as long, one after the other: the download has failed.
+    pub(super) fn give_up_on_server(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let lasted = self.download_backoff.as_ref();
+        let lasted = lasted.is_some_and(|backoff| backoff.lasted(now.instant) >= self.retry_for);
+        if !lasted || self.state != State::Transferring || self.peek_new().is_none() {
+            return;
+        }
+        let problem = Problem {
+            code: Code::UpstreamUnavailable,
+            message: format!(
+                "{}; given up after {}",
+                self.last_fault,
+                hours(self.retry_for)
+            ),
+            recoverable: true,
+            retry_at: None,
+        };
+        self.fail_all(problem, effects);
     }
 
     pub(super) fn back_off(&mut self, retry_after: Option<Duration>, now: Now) {

@@ -150,6 +150,24 @@ impl Rig {
 }
 
 #[test]
+fn files_that_were_never_tried_are_not_waited_for_one_after_the_other() {
+    let mut rig = Rig::begun(5000);
+    let mut faults = 0;
+    while rig.record.state() == State::Transferring {
+        while let Some(file) = rig.pick_file() {
+            rig.fault(file);
+            faults += 1;
+        }
+        rig.time += 60.0;
+        assert!(rig.time < 1.5 * DAY.as_secs_f64(), "{faults} faults");
+    }
+    let problem = rig.record.problem().unwrap();
+    assert_eq!(problem.code, Code::UpstreamUnavailable);
+    assert!(problem.recoverable && problem.message.contains("the line is dead; given up after"));
+    assert!(rig.time >= DAY.as_secs_f64());
+}
+
+#[test]
 fn every_file_complete_is_a_download_complete() {
     let mut rig = Rig::begun(2);
     assert_eq!(
