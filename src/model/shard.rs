@@ -54,9 +54,9 @@ impl Shard {
     pub fn parse(text: &str) -> Result<Shard, String> {
         let numbers = text.split_once('/');
         let numbers = numbers.and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
-        let (number, count) = numbers.ok_or_else(|| {
-            format!("{text:?} is neither K/N, such as 0/4 for the first of 4 shards, nor auto")
-        })?;
+        // What was given may be a link, with its secret, where the value was forgotten.
+        let (number, count) = numbers
+            .ok_or("the value is neither K/N, such as 0/4 for the first of 4 shards, nor auto")?;
         Shard::new(number, count)
     }
 }

@@ -141,11 +141,12 @@ impl Record {
     }
 
     /// Where nothing has come of the whole download for as long as a fault is waited out, files
-    /// that were not tried yet are not given as long, one after the other: the download has failed.
+    /// that had no fault yet are not given as long, one after the other: the download has failed.
     pub(super) fn give_up_on_server(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let lasted = self.download_backoff.as_ref();
         let lasted = lasted.is_some_and(|backoff| backoff.lasted(now.instant) >= self.retry_for);
-        if !lasted || self.state != State::Transferring || self.peek_new().is_none() {
+        let all_had_faults = self.waiting.len() as u64 >= self.files_left;
+        if !lasted || all_had_faults || self.state != State::Transferring {
             return;
         }
         let problem = Problem {
