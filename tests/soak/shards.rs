@@ -14,8 +14,8 @@ use crate::support::process::Running;
 /// All nodes together, in bytes per second.
 const RATE: u64 = 12 << 20;
 const MOST: u64 = 8;
-/// So many times its bytes may be fetched of a package that takes a minute or more: a node that is
-/// killed loses what was on its way, and a second's worth where its share falls to others.
+/// So many times its bytes may be fetched of a package that takes five minutes or more: a shorter
+/// one has as many changes of the number of nodes, each of which costs the same.
 const HEADROOM: f64 = 1.05;
 
 struct Node {
@@ -76,7 +76,7 @@ fn nodes_that_are_killed_bring_every_byte_about_once() {
     let most = score.changes * RATE * 3 / 2 + (score.kills + score.stops) * (2 << 20);
     assert!(twice <= most, "{twice} of {most} with seed {seed}");
     assert!(
-        seconds < 60 || ratio <= HEADROOM,
+        seconds < 300 || ratio <= HEADROOM,
         "{ratio} with seed {seed}"
     );
 }
