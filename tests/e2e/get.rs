@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::support::nodes::get;
 use crate::support::origin::{Gate, Kind, Origin, Reply, SECRET};
 use crate::support::package::Package;
 use crate::support::process::{Finished, Running, haul, run};
@@ -46,16 +47,8 @@ impl Desk {
     }
 
     fn get_link(&self, link: &str, more: &[&str]) -> Command {
-        let mut command = haul();
-        let pair = format!("{}={}", self.origin.base(), self.origin.api());
-        command
-            .args(["get", link])
-            .arg(self.dst())
-            .args(["--origin", &pair])
-            .args(more)
-            .env("HOME", self.dir.path().join("home"))
-            .env_remove("RUST_LOG");
-        command
+        let home = self.dir.path().join("home");
+        get(&self.origin, link, &self.dst(), &home, more)
     }
 
     /// Runs it to its end, which must have this code.
@@ -96,27 +89,6 @@ fn assert_no_secret(end: &Finished) {
             !text.contains(SECRET) && !text.contains("secret="),
             "{text}"
         );
-    }
-}
-
-/// Every line of `--json`.
-fn events(stdout: &str) -> Vec<Value> {
-    stdout
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
-        .collect()
-}
-
-fn last_event(stdout: &str) -> Value {
-    events(stdout).pop().expect("an event")
-}
-
-fn end_of(mut running: Running) -> Finished {
-    let status = running.wait_exit();
-    Finished {
-        status,
-        stdout: running.stdout.rest(),
-        stderr: running.stderr.rest(),
     }
 }
 
@@ -234,9 +206,9 @@ fn control_c_pauses_and_the_same_command_goes_on() {
         let running = Running::start(&mut unhindered(&desk.get(&["--json"])));
         desk.origin.await_served(LARGE / 2);
         running.signal(signal);
-        let end = end_of(running);
+        let end = running.finish();
         assert_eq!(end.code(), Some(130), "{end:?}");
-        let event = last_event(&end.stdout);
+        let event = end.last_event();
         assert_eq!(event["event"], "interrupted");
         assert_eq!(event["state"], "paused");
         assert_no_secret(&end);
@@ -255,7 +227,7 @@ fn people_are_told_how_to_go_on() {
     let running = Running::start(&mut desk.get(&[]));
     desk.origin.await_served(LARGE / 4);
     running.signal(Signal::INT);
-    let end = end_of(running);
+    let end = running.finish();
     assert_eq!(end.code(), Some(130), "{end:?}");
     let last = end.stdout.lines().last().unwrap();
     assert!(last.starts_with("paused at "), "{end:?}");
@@ -283,7 +255,7 @@ fn events_are_one_object_a_line() {
     let desk = Desk::new(Package::new().file("large.mov", LARGE));
     desk.origin.throttle(RATE);
     let end = desk.expect(0, &["--json"]);
-    let events = events(&end.stdout);
+    let events = end.events();
     assert_eq!(events[0]["event"], "started", "{end:?}");
     let last = events.last().unwrap();
     assert_eq!(last["event"], "complete");
@@ -327,7 +299,7 @@ fn a_link_that_the_server_refuses_is_exit_3() {
         let desk = Desk::new(Package::new().file("a", 1000));
         desk.origin.refuse_link(status);
         let end = desk.expect(3, &["--json"]);
-        assert_eq!(last_event(&end.stdout)["event"], "refused", "{end:?}");
+        assert_eq!(end.last_event()["event"], "refused", "{end:?}");
         assert_eq!(end.stderr.lines().count(), 1, "{end:?}");
         assert!(!desk.dst().exists(), "nothing is left behind");
         assert_eq!(desk.states(), Vec::<String>::new());
@@ -353,13 +325,13 @@ fn a_link_that_expires_on_the_way_is_exit_3_too() {
     let desk = Desk::new(Package::new().file("large.mov", LARGE));
     let running = desk.begun(LARGE / 4);
     running.signal(Signal::INT);
-    assert_eq!(end_of(running).code(), Some(130));
+    assert_eq!(running.finish().code(), Some(130));
     desk.origin.refuse_link(410);
     // While the token is good the link is not asked again.
     desk.origin.revoke_token();
     desk.origin.expire_addresses();
     let end = desk.expect(3, &["--json"]);
-    let event = last_event(&end.stdout);
+    let event = end.last_event();
     assert_eq!(event["event"], "error");
     assert_eq!(event["error"]["code"], "link_expired", "{event}");
     assert_eq!(tree::part_files(&desk.dst()).len(), 1, "what came is kept");
@@ -384,10 +356,7 @@ fn a_failed_file_is_exit_1_and_fetched_by_the_same_command() {
     assert!(end.stderr.contains("the same command again"), "{end:?}");
     let end = desk.expect(1, &["--json"]);
     let failed = |event: &&Value| event["event"] == "file_failed";
-    assert_eq!(
-        events(&end.stdout).iter().find(failed).unwrap()["path"],
-        "bad"
-    );
+    assert_eq!(end.events().iter().find(failed).unwrap()["path"], "bad");
     desk.origin.heal(Kind::Bytes);
     desk.expect(0, &[]);
     desk.assert_arrived();
@@ -429,7 +398,7 @@ fn two_at_once_do_not_get_in_each_others_way() {
     let end = desk.expect(1, &[]);
     assert!(end.stderr.contains("another haul get"), "{end:?}");
     desk.origin.unthrottle();
-    assert_eq!(end_of(running).code(), Some(0));
+    assert_eq!(running.finish().code(), Some(0));
     desk.assert_arrived();
 }
 
@@ -459,7 +428,7 @@ fn an_interrupt_before_the_server_has_answered_ends_it_at_once() {
     let running = Running::start(&mut desk.get(&[]));
     desk.origin.await_requests(Kind::Link, 1);
     running.signal(Signal::INT);
-    let end = end_of(running);
+    let end = running.finish();
     assert_eq!(end.code(), Some(130), "{end:?}");
     assert!(end.stdout.starts_with("stopped before it began"), "{end:?}");
     gate.open();
@@ -648,7 +617,7 @@ fn a_slurm_task_that_is_stopped_is_queued_again_and_goes_on() {
     let running = Running::start(&mut slurm_task(&desk));
     desk.origin.await_served(LARGE / 2);
     running.signal(Signal::TERM);
-    let end = end_of(running);
+    let end = running.finish();
     assert_eq!(end.code(), Some(130), "{end:?}");
     assert!(end.stdout.contains("scontrol requeue 77_2\n"), "{end:?}");
     assert_no_secret(&end);

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use rustix::process::Signal;
-use serde_json::Value;
 
 use crate::support::content;
 use crate::support::nodes::Nodes;
@@ -39,12 +38,7 @@ fn large() -> Package {
 }
 
 fn ends(running: Vec<Running>) -> Vec<Finished> {
-    let end = |mut running: Running| Finished {
-        status: running.wait_exit(),
-        stdout: running.stdout.rest(),
-        stderr: running.stderr.rest(),
-    };
-    running.into_iter().map(end).collect()
+    running.into_iter().map(Running::finish).collect()
 }
 
 fn assert_all_end_well(running: Vec<Running>) -> Vec<Finished> {
@@ -53,10 +47,6 @@ fn assert_all_end_well(running: Vec<Running>) -> Vec<Finished> {
         assert_eq!(end.code(), Some(0), "{end:?}");
     }
     ends
-}
-
-fn last_event(end: &Finished) -> Value {
-    serde_json::from_str(end.stdout.lines().last().unwrap()).unwrap()
 }
 
 /// The one file under the shared folder whose name ends so.
@@ -93,7 +83,7 @@ fn nodes_that_know_nothing_of_each_other_bring_a_package_once() {
         assert_eq!(time(&one), time(&other), "{path}");
     }
     for end in &ends {
-        let own = last_event(end)["bytes_done"].as_u64().unwrap();
+        let own = end.last_event()["bytes_done"].as_u64().unwrap();
         assert!(own.abs_diff(all / 4) <= 2 * MIB, "{own} of {all}");
     }
 }

@@ -1,6 +1,6 @@
 //! Several nodes that bring one package into one folder, each with a state directory of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -9,6 +9,20 @@ use super::origin::Origin;
 use super::package::Package;
 use super::process::{Finished, Running, haul, run};
 use super::tree;
+
+/// `haul get` of a link of this upstream into a folder, with these words after LINK and DIR.
+pub fn get(origin: &Origin, link: &str, dst: &Path, home: &Path, more: &[&str]) -> Command {
+    let mut command = haul();
+    let pair = format!("{}={}", origin.base(), origin.api());
+    command
+        .args(["get", link])
+        .arg(dst)
+        .args(["--origin", &pair])
+        .args(more)
+        .env("HOME", home)
+        .env_remove("RUST_LOG");
+    command
+}
 
 pub struct Nodes {
     pub origin: Origin,
@@ -30,16 +44,14 @@ impl Nodes {
 
     /// What node `home` runs, with these words after LINK and DIR.
     pub fn get(&self, home: &str, more: &[&str]) -> Command {
-        let mut command = haul();
-        let pair = format!("{}={}", self.origin.base(), self.origin.api());
-        command
-            .args(["get", &self.origin.link()])
-            .arg(self.shared())
-            .args(["--origin", &pair])
-            .args(more)
-            .env("HOME", self.dir.path().join(home))
-            .env_remove("RUST_LOG");
-        command
+        let home = self.dir.path().join(home);
+        get(
+            &self.origin,
+            &self.origin.link(),
+            &self.shared(),
+            &home,
+            more,
+        )
     }
 
     /// What the node of this shard, `K/N`, runs.

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use super::PATIENCE;
 
@@ -42,17 +43,22 @@ impl Finished {
     pub fn code(&self) -> Option<i32> {
         self.status.code()
     }
+
+    /// Every line of `--json`.
+    pub fn events(&self) -> Vec<Value> {
+        let read = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        self.stdout.lines().map(read).collect()
+    }
+
+    /// The last of them.
+    pub fn last_event(&self) -> Value {
+        self.events().pop().expect("an event")
+    }
 }
 
 /// Runs a program that must end by itself.
 pub fn run(command: &mut Command) -> Finished {
-    let mut running = Running::start(command);
-    let status = running.wait_exit();
-    Finished {
-        status,
-        stdout: running.stdout.rest(),
-        stderr: running.stderr.rest(),
-    }
+    Running::start(command).finish()
 }
 
 /// A child whose output is read all the time; killed when dropped.
@@ -106,6 +112,15 @@ impl Running {
         // It may have ended already.
         let _ = self.child.kill();
         self.child.wait().unwrap();
+    }
+
+    /// Waits for its end; what it printed and how it ended.
+    pub fn finish(mut self) -> Finished {
+        Finished {
+            status: self.wait_exit(),
+            stdout: self.stdout.rest(),
+            stderr: self.stderr.rest(),
+        }
     }
 
     /// How it ended; panics where it goes on.
