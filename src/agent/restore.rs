@@ -15,7 +15,7 @@ use crate::model::part_files::Parts;
 use crate::model::problem::{Code, Problem};
 use crate::model::record::Record;
 use crate::model::state::State;
-use crate::model::table::{Changed, FileState, FileTable, Names, Skip};
+use crate::model::table::{Changed, FileTable, Names, Skip};
 use crate::store::Store;
 use crate::store::saved::{Partial, Saved, SavedDownload, SavedFiles};
 use crate::transfer;
@@ -140,8 +140,7 @@ pub fn restore_files(
         // Whole, but without its name: no byte of it is needed again.
         for &file in files.failed.keys() {
             if file < table.len() && files.done.contains(file.into()) {
-                let own = table.slice(file).unwrap_or((0, table.size(file)));
-                let whole = [own].into_iter().collect();
+                let whole = [table.own_range(file)].into_iter().collect();
                 files.partial.entry(file).or_default().bytes = whole;
                 files.parts.insert(file);
             }
@@ -270,8 +269,7 @@ fn set_complete(table: &FileTable, done: &Intervals) {
     for (start, end) in done.iter() {
         for file in (start..end.min(table.len().into())).filter_map(|file| u32::try_from(file).ok())
         {
-            table.set_done(file, table.own_size(file));
-            table.set_state(file, FileState::Complete);
+            table.complete(file);
         }
     }
 }

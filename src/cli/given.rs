@@ -32,19 +32,6 @@ impl Found {
     }
 }
 
-/// The same, as text.
-struct Text {
-    source: String,
-    text: String,
-}
-
-impl Text {
-    #[inline(never)]
-    fn wrong(&self, what: &str) -> UsageError {
-        UsageError::new(format!("{}: {what}", self.source))
-    }
-}
-
 /// What was said on the command line, with the environment behind it.
 pub(super) struct Given<'a> {
     verb: Verb,
@@ -106,24 +93,11 @@ impl<'a> Given<'a> {
         name: &str,
         read: impl Fn(&str) -> Result<T, String>,
     ) -> Result<Option<T>, UsageError> {
-        let Some(found) = self.last(name)? else {
-            return Ok(None);
-        };
-        match read(&found.text) {
-            Ok(value) => Ok(Some(value)),
-            Err(what) => Err(found.wrong(&what)),
-        }
-    }
-
-    // Once, not in each of the many copies of `one`.
-    #[inline(never)]
-    fn last(&self, name: &str) -> Result<Option<Text>, UsageError> {
         let Some(found) = self.all(name)?.pop() else {
             return Ok(None);
         };
-        let text = found.text()?.to_owned();
-        let source = found.source;
-        Ok(Some(Text { source, text }))
+        let value = read(found.text()?).map_err(|what| found.wrong(&what))?;
+        Ok(Some(value))
     }
 
     /// The value of a flag that has a default.

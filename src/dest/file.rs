@@ -69,12 +69,8 @@ fn try_reserve(file: &File, size: u64, storage: Storage) -> Result<(), Errno> {
         return Err(errno);
     }
     let size_now = i64::try_from(size).map_err(|_| Errno::FBIG)?;
-    if storage.has_holes
-        && fstat(file)?.st_size != size_now
-        && let Err(errno) = retry_on_intr(|| ftruncate(file, size))
-        && is_definite(errno)
-    {
-        return Err(errno);
+    if storage.has_holes && fstat(file)?.st_size != size_now {
+        definite(retry_on_intr(|| ftruncate(file, size)))?;
     }
     Ok(())
 }

@@ -5,13 +5,14 @@
 
 use std::borrow::Cow;
 
+use crate::base::digest::{Algorithm, digest};
 use crate::dest::Traits;
 
 /// What the name of an unfinished file ends with.
 pub const PART: &str = ".part";
 
 /// Characters of the tag by which nodes know what they share as theirs.
-pub const TAG: usize = 12;
+const TAG: usize = 12;
 
 /// What lies beside a shared `.part` has a name of at most so many bytes more.
 const BESIDE: usize = 28;
@@ -149,11 +150,13 @@ pub fn part_name(name: &str, number: u32, traits: Traits) -> String {
     format!("{stem}{counter}{PART}")
 }
 
-/// `NAME.TAG.part`: the name until a file is whole to which other nodes write as well. Leaves room
-/// for the longer names of what lies beside it.
-pub fn shared_part_name(name: &str, tag: &str, traits: Traits) -> String {
-    let stem = cut(name, limit(traits) - tag.len() - 1 - BESIDE);
-    format!("{stem}.{tag}{PART}")
+/// `NAME.TAG.part`: the name until a file is whole to which other nodes write as well; `what` is
+/// what makes it another file than those of the same name. Leaves room for the longer names of what
+/// lies beside it.
+pub fn shared_part_name(name: &str, what: &str, traits: Traits) -> String {
+    let tag = digest(Algorithm::Sha256, what.as_bytes()).hex();
+    let stem = cut(name, limit(traits) - TAG - 1 - BESIDE);
+    format!("{stem}.{}{PART}", cut(&tag, TAG))
 }
 
 /// The characters by which two names are compared where case plays no part: each mapped to upper,

@@ -1,6 +1,7 @@
 //! The list of checksums that a download leaves beside its files, written when all are whole.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -177,14 +178,27 @@ pub(super) fn read_anew(
     algorithm: Algorithm,
 ) -> Result<Digest, DestError> {
     let path = table.path(file);
-    let fail = |why: String| DestError::Other(format!("{path} cannot be read back: {why}"));
     let opened = run.open_saved(root, table, file)?;
-    let opened = opened.ok_or_else(|| fail("it is not there any more".into()))?;
-    digest_of(&opened, table.size(file), algorithm, || run.is_halted()).map_err(|error| match error
-    {
+    let opened = opened.ok_or_else(|| unreadable(&path, "it is not there any more"))?;
+    read_whole(run, &path, &opened, table.size(file), algorithm)
+}
+
+/// The digest of the `size` bytes of an open file; `path` names it.
+pub(super) fn read_whole(
+    run: &Run,
+    path: &str,
+    file: &File,
+    size: u64,
+    algorithm: Algorithm,
+) -> Result<Digest, DestError> {
+    digest_of(file, size, algorithm, || run.is_halted()).map_err(|error| match error {
         ReadBack::Halted => DestError::Short("the download was stopped".into()),
-        ReadBack::Failed(error) => fail(words(&error)),
+        ReadBack::Failed(error) => unreadable(path, &words(&error)),
     })
+}
+
+pub(super) fn unreadable(path: &str, why: &str) -> DestError {
+    DestError::Other(format!("{path} cannot be read back: {why}"))
 }
 
 /// Writes a text into a new `.part` of the folder; answers its name.

@@ -3,8 +3,7 @@
 use std::fs::File;
 use std::sync::atomic::Ordering;
 
-use super::shared::taken;
-use super::verdict::broken;
+use super::verdict::{broken, taken};
 use super::{Job, LARGE, WorkerContext};
 use crate::dest::paths;
 use crate::dest::{self, Folder, Published, Traits};
@@ -58,7 +57,7 @@ impl Job {
         let index = self.file.index;
         if self.file.awaits_others.load(Ordering::Acquire) {
             self.file.give_up();
-            self.finish(FileState::Complete);
+            self.table.complete(index);
             return Ok(Outcome::Complete);
         }
         let part = self.part(context)?;
@@ -80,10 +79,11 @@ impl Job {
                 self.forget_receipts(&part);
                 self.file.give_up();
                 self.run.parts.remove(index);
-                self.finish(state);
                 Ok(if state == FileState::Skipped {
+                    self.table.set_state(index, state);
                     Outcome::Skipped
                 } else {
+                    self.table.complete(index);
                     Outcome::Complete
                 })
             }
@@ -98,15 +98,6 @@ impl Job {
 }
 
 impl Job {
-    /// Nothing of the file is left to be done.
-    pub(super) fn finish(&self, state: FileState) {
-        let index = self.file.index;
-        self.table.set_state(index, state);
-        if state == FileState::Complete {
-            self.table.set_done(index, self.table.own_size(index));
-        }
-    }
-
     /// Some file systems forget a file's time when it gets another name: remembers the one that it
     /// has now.
     fn remember_time(&self, folder: &Folder, context: &WorkerContext) -> Result<(), Outcome> {
@@ -132,8 +123,12 @@ fn stamp(table: &FileTable, index: u32, key: u32, file: &File) -> Change {
         Some(listed) => dest::set_mtime(file, listed),
         None => dest::mtime(file),
     };
-    match on_disk {
-        Some(mtime) if listed == Some(mtime) => Change::Done(key, index),
+    done(table, index, key, on_disk)
+}
+
+/// Says that the file is whole, with the time that it has on the disk.
+pub(super) fn done(table: &FileTable, index: u32, key: u32, on_disk: Option<i64>) -> Change {
+    match on_disk.filter(|&mtime| table.mtime(index) != Some(mtime)) {
         Some(mtime) => {
             table.set_saved_mtime(index, mtime);
             Change::DoneAt(key, index, mtime)

@@ -20,7 +20,7 @@ use crate::model::shard::Shard;
 use crate::upstream::differs;
 
 /// What a receipt's name ends with.
-const SUFFIX: &str = ".receipt";
+pub(super) const SUFFIX: &str = ".receipt";
 /// A longer one is not read, in bytes.
 const MAX_LENGTH: u64 = 4 << 20;
 
@@ -199,8 +199,7 @@ impl<'a> Receipts<'a> {
             ..Told::default()
         };
         for name in self.names()? {
-            let text = self.read_text(&name, MAX_LENGTH);
-            let receipt = text.and_then(|text| serde_json::from_str::<Receipt>(&text).ok());
+            let receipt = self.read_one(&name);
             let Some(receipt) = receipt.filter(|receipt| receipt.is_about(part, size)) else {
                 continue;
             };
@@ -219,6 +218,11 @@ impl<'a> Receipts<'a> {
         Ok(told)
     }
 
+    fn read_one(&self, name: &str) -> Option<Receipt> {
+        let text = self.read_text(name, MAX_LENGTH)?;
+        serde_json::from_str(&text).ok()
+    }
+
     /// What is in one of that name, as far as `most` bytes. None: it cannot be read.
     pub fn read_text(&self, name: &str, most: u64) -> Option<String> {
         let file = self.folder.open_saved(name).ok()??;
@@ -233,8 +237,7 @@ impl<'a> Receipts<'a> {
     /// The folder cannot be listed.
     pub fn remove_about(&self, bytes: &Intervals) -> Result<(), DestError> {
         for name in self.names()? {
-            let text = self.read_text(&name, MAX_LENGTH);
-            let receipt = text.and_then(|text| serde_json::from_str::<Receipt>(&text).ok());
+            let receipt = self.read_one(&name);
             if receipt.is_none_or(|receipt| !receipt.bytes.intersection(bytes).is_empty()) {
                 self.folder.remove_part(&name)?;
             }

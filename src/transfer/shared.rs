@@ -6,18 +6,17 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::open_file::Part;
+use super::publish::done;
 use super::receipts::{Receipt, Receipts};
-use super::verdict::{failed, failed_with};
+use super::verdict::{failed, taken};
 use super::{Job, WorkerContext};
 use crate::base::intervals::Intervals;
 use crate::base::locks;
 use crate::dest::{self, FileIdentity, Folder, Found, Storage};
 use crate::model::outcome::Outcome;
-use crate::model::problem::Code;
 use crate::model::request::IfExists;
 use crate::model::shard::Shard;
-use crate::model::table::{FileState, Names};
-use crate::store::saved::Change;
+use crate::model::table::Names;
 
 /// How often the others are told what is on disk: so much is fetched again where this node is
 /// killed and its share falls to another.
@@ -25,16 +24,6 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 /// Of files from this size on, in bytes, the others are told although none of them brings any of
 /// it: with another number of shards they will.
 const TOLD: u64 = 1 << 20;
-
-/// A file that is not the listed one has its name.
-pub(super) fn taken() -> Outcome {
-    failed_with(
-        Code::DestinationUnwritable,
-        "another file has its name, and a shard gives it no other one, which the other shards \
-         would not know; move that file, or choose with --if-exists whether to overwrite or to \
-         skip it",
-    )
-}
 
 impl Job {
     /// This node's share of the package, where other nodes bring the rest into the same folder.
@@ -82,13 +71,7 @@ impl Job {
     /// Another node was faster: the file has its name, and nothing is left to be done.
     fn adopt(&self, found: Found, context: &WorkerContext) -> Outcome {
         let (key, index) = (self.run.download.key, self.file.index);
-        let change = match found.mtime {
-            Some(mtime) if self.table.mtime(index) != Some(mtime) => {
-                self.table.set_saved_mtime(index, mtime);
-                Change::DoneAt(key, index, mtime)
-            }
-            _ => Change::Done(key, index),
-        };
+        let change = done(&self.table, index, key, found.mtime);
         if let Err(outcome) = self.save(context, &[change]) {
             return outcome;
         }
@@ -98,7 +81,7 @@ impl Job {
         }
         self.file.give_up();
         self.run.parts.remove(index);
-        self.finish(FileState::Complete);
+        self.table.complete(index);
         Outcome::Complete
     }
 
@@ -148,7 +131,7 @@ impl Job {
         } else if !self.file.progress().ranges.done().is_empty() {
             self.verify_extents(&file, context)?;
         }
-        let own = self.slice().unwrap_or((0, size));
+        let own = self.table.own_range(index);
         dest::reserve_own(&file, own, size, storage, is_new)?;
         Ok(Part {
             file,
@@ -298,10 +281,10 @@ impl Job {
             return Ok(());
         }
         let folder = self.run.folder(self.root()?, table, table.dir_of(index))?;
-        let own = self.slice().unwrap_or((0, table.size(index)));
+        let own = [table.own_range(index)].into_iter().collect();
         let _call = self.run.disk.enter();
         let part = table.names(index).part;
-        Receipts::new(&folder, &part).remove_about(&[own].into_iter().collect())?;
+        Receipts::new(&folder, &part).remove_about(&own)?;
         Ok(())
     }
 

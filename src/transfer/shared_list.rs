@@ -4,11 +4,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::WorkerContext;
-use super::check::{ReadBack, digest_of};
-use super::manifest::{publish, read_anew};
+use super::manifest::{publish, read_anew, read_whole, unreadable};
 use super::receipts::Receipts;
 use super::run::Run;
-use crate::base::digest::{Algorithm, digest};
+use crate::base::digest::Algorithm;
 use crate::base::system_words::words;
 use crate::dest::{DestError, Folder, Root, paths};
 use crate::model::manifest::{Manifest, ManifestFile, line, read_line};
@@ -71,12 +70,7 @@ fn part_name(run: &Run, manifest: Manifest, root: &Root) -> String {
     let package = run.download.view().package_id.clone().unwrap_or_default();
     let chosen = &options.selection;
     let what = format!("{package}\0{chosen:?}\0{:?}", options.create_package_folder);
-    let tag = digest(Algorithm::Sha256, what.as_bytes()).hex();
-    paths::shared_part_name(
-        manifest.file_name(),
-        paths::cut(&tag, paths::TAG),
-        root.traits(),
-    )
+    paths::shared_part_name(manifest.file_name(), &what, root.traits())
 }
 
 /// The list of the whole package, where it is there already: it names every file of this node, with
@@ -142,15 +136,13 @@ fn read_path(
     path: &str,
     algorithm: Algorithm,
 ) -> Result<String, DestError> {
-    let fail = |why: String| DestError::Other(format!("{path} cannot be read back: {why}"));
     let mut components: Vec<&str> = path.split('/').collect();
     let name = components.pop().unwrap_or_default();
     let file = root.folder(&components, false)?.open_saved(name)?;
-    let file = file.ok_or_else(|| fail("another shard has not brought its part yet".into()))?;
-    let size = file.metadata().map_err(|error| fail(words(&error)))?.len();
-    match digest_of(&file, size, algorithm, || run.is_halted()) {
-        Ok(found) => Ok(found.hex()),
-        Err(ReadBack::Halted) => Err(DestError::Short("the download was stopped".into())),
-        Err(ReadBack::Failed(error)) => Err(fail(words(&error))),
-    }
+    let file =
+        file.ok_or_else(|| unreadable(path, "another shard has not brought its part yet"))?;
+    let found = file
+        .metadata()
+        .map_err(|error| unreadable(path, &words(&error)))?;
+    Ok(read_whole(run, path, &file, found.len(), algorithm)?.hex())
 }

@@ -75,6 +75,16 @@ impl From<SessionFault> for Outcome {
     }
 }
 
+/// A file that is not the listed one has the name, in a folder that several nodes share.
+pub(super) fn taken() -> Outcome {
+    failed_with(
+        Code::DestinationUnwritable,
+        "another file has its name, and a shard gives it no other one, which the other shards \
+         would not know; move that file, or choose with --if-exists whether to overwrite or to \
+         skip it",
+    )
+}
+
 pub(super) fn failed(message: &str) -> Outcome {
     failed_with(Code::ProtocolError, message)
 }

@@ -103,12 +103,9 @@ impl Active {
     }
 
     /// What other nodes, or this one with another number of shards, have on disk of files that this
-    /// one is to bring need not be fetched again.
-    /// What the journal says counts no more: the `.part` may be another one since.
+    /// one is to bring need not be fetched again. What the journal says counts no more: the `.part`
+    /// may be another one since.
     pub(super) fn take_told(&mut self, table: &FileTable, told: BTreeMap<u32, Partial>) {
-        if self.download.order.options.shard.is_none() {
-            return;
-        }
         let before = std::mem::replace(&mut self.partial, told);
         for file in before.into_keys().filter(|&file| file < table.len()) {
             table.set_done(file, 0);

@@ -189,10 +189,12 @@ impl Controller {
                 result,
             } => {
                 let event = match result {
-                    Ok(mut start) => {
+                    Ok(start) => {
                         if let Some(active) = self.active.get_mut(&key) {
                             active.leave_to_jobs(&start);
-                            active.take_told(&start.table, std::mem::take(&mut start.told));
+                            if let Some(told) = start.told {
+                                active.take_told(&start.table, told);
+                            }
                         }
                         Event::Begun(start.table)
                     }

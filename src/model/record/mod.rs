@@ -282,15 +282,9 @@ impl Record {
         }
         self.malformed = if malformed { self.malformed + 1 } else { 0 };
         self.back_off(retry_after, now);
-        let lasted = self
-            .download_backoff
-            .as_ref()
-            .map_or(Duration::ZERO, |download_backoff| {
-                download_backoff.lasted(now.instant)
-            });
         let code = if self.malformed >= MALFORMED {
             Code::ProtocolError
-        } else if lasted >= self.retry_for {
+        } else if self.has_had_its_time(now) {
             Code::UpstreamUnavailable
         } else {
             self.last_fault = message;

@@ -81,7 +81,7 @@ impl Record {
         };
         let message = setback.message;
         if lasted >= self.retry_for {
-            let message = format!("{message}; given up after {}", hours(self.retry_for));
+            let message = self.given_up(&message);
             let code = Code::UpstreamUnavailable;
             self.fail(file, FileProblem { code, message }, effects);
             return false;
@@ -143,23 +143,27 @@ impl Record {
     /// Where nothing has come of the whole download for as long as a fault is waited out, files
     /// that had no fault yet are not given as long, one after the other: the download has failed.
     pub(super) fn give_up_on_server(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let lasted = self.download_backoff.as_ref();
-        let lasted = lasted.is_some_and(|backoff| backoff.lasted(now.instant) >= self.retry_for);
         let all_had_faults = self.waiting.len() as u64 >= self.files_left;
-        if !lasted || all_had_faults || self.state != State::Transferring {
+        if !self.has_had_its_time(now) || all_had_faults || self.state != State::Transferring {
             return;
         }
         let problem = Problem {
             code: Code::UpstreamUnavailable,
-            message: format!(
-                "{}; given up after {}",
-                self.last_fault,
-                hours(self.retry_for)
-            ),
+            message: self.given_up(&self.last_fault),
             recoverable: true,
             retry_at: None,
         };
         self.fail_all(problem, effects);
+    }
+
+    /// Whether nothing has come of the whole download for as long as a fault is waited out.
+    pub(super) fn has_had_its_time(&self, now: Now) -> bool {
+        let backoff = self.download_backoff.as_ref();
+        backoff.is_some_and(|backoff| backoff.lasted(now.instant) >= self.retry_for)
+    }
+
+    fn given_up(&self, message: &str) -> String {
+        format!("{message}; given up after {}", hours(self.retry_for))
     }
 
     pub(super) fn back_off(&mut self, retry_after: Option<Duration>, now: Now) {

@@ -238,10 +238,15 @@ impl FileTable {
         locks::read(&self.extras).get(&file)?.slice
     }
 
-    /// Bytes of the file that this download brings.
+    /// Where the bytes of the file that this download brings begin and end.
+    pub fn own_range(&self, file: u32) -> (u64, u64) {
+        self.slice(file).unwrap_or((0, self.size(file)))
+    }
+
+    /// How many those are.
     pub fn own_size(&self, file: u32) -> u64 {
-        self.slice(file)
-            .map_or_else(|| self.size(file), |(start, end)| end - start)
+        let (start, end) = self.own_range(file);
+        end - start
     }
 
     /// Nanoseconds since 1970, where upstream knows.
@@ -331,6 +336,12 @@ impl FileTable {
         {
             self.extra(file, |extra| extra.problem = None);
         }
+    }
+
+    /// Marks a file as complete, with all of its bytes in place.
+    pub fn complete(&self, file: u32) {
+        self.set_done(file, self.own_size(file));
+        self.set_state(file, FileState::Complete);
     }
 
     fn sum_of(&self, state: FileState) -> Option<&AtomicU64> {

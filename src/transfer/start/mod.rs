@@ -9,7 +9,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::digest::{Algorithm, digest};
 use crate::base::display::clean;
 use crate::base::in_parallel::{self, Work};
 use crate::base::keyed_locks::KeyedLocks;
@@ -28,6 +27,7 @@ use crate::model::state::State;
 use crate::model::table::{FileState, FileTable, ROOT};
 use crate::store::StoreError;
 use crate::store::saved::{Change, PackageName, Partial};
+use crate::transfer::receipts::{SUFFIX, stem_of_part};
 use crate::transfer::run::Run;
 use crate::transfer::{WorkerContext, manifest, space};
 use crate::upstream::session::SessionFault;
@@ -53,8 +53,8 @@ pub struct Start {
     /// Complete files that could not be given their name: each is left to a job, which ends as any
     /// other does.
     pub unnamed: Vec<u32>,
-    /// What nodes that share the folder have on disk of files that this one is to bring.
-    pub told: BTreeMap<u32, Partial>,
+    /// Where nodes share the folder, what they have on disk of files that this one is to bring.
+    pub told: Option<BTreeMap<u32, Partial>>,
 }
 
 /// Why a run did not begin.
@@ -190,8 +190,8 @@ pub fn begin(
     }
     make_folders(run, &root, &table)?;
     let told = match run.download.order.options.shard {
-        Some(_) => survey::survey(run, &root, &table, context)?,
-        None => BTreeMap::new(),
+        Some(_) => Some(survey::survey(run, &root, &table, context)?),
+        None => None,
     };
     let unnamed = match request.restarted {
         true => settle::settle(request, &root, &table, context)?,
@@ -267,21 +267,16 @@ fn share(
     let all = planner.finish(&EmptyDisk, IfExists::Overwrite)?;
     let odd = odd_names(&all);
     let part_name = |file: u32| {
-        let mut told = format!("{package_id}\0{}\0{}", all.id(file), all.size(file));
+        let name = all.names(file).last;
+        let mut what = format!("{package_id}\0{}\0{}", all.id(file), all.size(file));
         loop {
-            let tag = digest(Algorithm::Sha256, told.as_bytes()).hex();
-            let name = all.names(file).last;
-            let part = paths::shared_part_name(&name, paths::cut(&tag, paths::TAG), traits);
-            let stem = part
-                .strip_suffix(paths::PART)
-                .unwrap_or(&part)
-                .to_lowercase();
-            let near = (all.dir_of(file), stem);
+            let part = paths::shared_part_name(&name, &what, traits);
+            let near = (all.dir_of(file), stem_of_part(&part).to_lowercase());
             let next = odd.range(near.clone()..).next();
             if next.is_none_or(|(dir, name)| *dir != near.0 || !name.starts_with(&near.1)) {
                 return part;
             }
-            told.push('\0');
+            what.push('\0');
         }
     };
     Ok(all.share(shard, part_name)?)
@@ -292,7 +287,7 @@ fn share(
 fn odd_names(all: &FileTable) -> BTreeSet<(u32, String)> {
     let name = |file: u32| (all.dir_of(file), all.names(file).last.to_lowercase());
     let is_odd =
-        |(_, name): &(u32, String)| name.ends_with(paths::PART) || name.ends_with(".receipt");
+        |(_, name): &(u32, String)| [paths::PART, SUFFIX].iter().any(|end| name.ends_with(end));
     (0..all.len()).map(name).filter(is_odd).collect()
 }
 

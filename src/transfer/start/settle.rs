@@ -26,27 +26,38 @@ pub(super) fn settle(
     context: &WorkerContext,
 ) -> Result<Vec<u32>, StartError> {
     let download = &request.run.download;
-    let is_shared = download.order.options.shard.is_some();
-    // Where nodes share the folder, a `.part` is believed by receipts only.
-    let files = if is_shared { 0 } else { table.len() };
-    let unnamed = in_parallel::filter_map(files, Work::Short, &|index| {
+    let mut unnamed = Vec::new();
+    // Where nodes share the folder, a `.part` is believed by receipts only, and a file is on the
+    // disk before it has its name.
+    if download.order.options.shard.is_none() {
+        unnamed = name_all_whole(request, root, table, context)?;
+        if request.unsettled {
+            look_after_power_cut(request, root, table, context)?;
+        }
+    }
+    if request.unsettled {
+        context.store.append(&[Change::Settled(download.key)])?;
+    }
+    Ok(unnamed)
+}
+
+/// Gives the files that are whole their names. Returns those that could not be given one.
+fn name_all_whole(
+    request: &StartRequest,
+    root: &Root,
+    table: &FileTable,
+    context: &WorkerContext,
+) -> Result<Vec<u32>, StartError> {
+    let run = &request.run;
+    let unnamed = in_parallel::filter_map(table.len(), Work::Short, &|index| {
         if table.state(index) != FileState::Complete {
             return None;
         }
-        let _call = request.run.disk.enter();
-        let named = name_whole(download, root, table, context, index);
+        let _call = run.disk.enter();
+        let named = name_whole(&run.download, root, table, context, index);
         named.map(|named| (!named).then_some(index)).transpose()
     });
-    let unnamed = unnamed.into_iter().collect::<Result<_, _>>()?;
-    // And a file is on the disk before it has its name.
-    if request.unsettled && !is_shared {
-        look_after_power_cut(request, root, table, context)?;
-    }
-    if request.unsettled {
-        let settled = context.store.append(&[Change::Settled(download.key)]);
-        settled?;
-    }
-    Ok(unnamed)
+    unnamed.into_iter().collect()
 }
 
 /// Gives a whole file its name where it still is a `.part`. False: it could not be given.

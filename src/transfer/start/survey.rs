@@ -11,6 +11,7 @@ use crate::model::request::IfExists;
 use crate::model::table::{FileState, FileTable, Skip};
 use crate::store::saved::{Change, Partial};
 use crate::transfer::WorkerContext;
+use crate::transfer::publish::done;
 use crate::transfer::receipts::{Receipts, stem_of, stem_of_part};
 use crate::transfer::run::Run;
 
@@ -51,7 +52,10 @@ pub(super) fn survey(
                 Seen::Part(partial) => {
                     told.insert(file, partial);
                 }
-                Seen::Whole(found) => changes.push(complete(run, table, file, found)),
+                Seen::Whole(found) => {
+                    table.complete(file);
+                    changes.push(done(table, file, run.download.key, found.mtime));
+                }
                 Seen::Other => {
                     table.skip(file, Skip::Exists);
                     changes.push(Change::Skipped(run.download.key, file));
@@ -61,22 +65,6 @@ pub(super) fn survey(
     }
     context.store.commit(&changes)?;
     Ok(told)
-}
-
-fn complete(run: &Run, table: &FileTable, file: u32, found: Found) -> Change {
-    table.set_done(file, table.own_size(file));
-    table.set_state(file, FileState::Complete);
-    let key = run.download.key;
-    match found
-        .mtime
-        .filter(|&mtime| table.mtime(file) != Some(mtime))
-    {
-        Some(mtime) => {
-            table.set_saved_mtime(file, mtime);
-            Change::DoneAt(key, file, mtime)
-        }
-        None => Change::Done(key, file),
-    }
 }
 
 /// Looks at files of one folder.
@@ -162,8 +150,7 @@ fn read_receipts(
     };
     let size = table.size(file);
     let told = Receipts::new(folder, part).read(&FileIdentity::by_inode(&opened), size, None)?;
-    let own = table.slice(file).unwrap_or((0, size));
-    let own: Intervals = [own].into_iter().collect();
+    let own: Intervals = [table.own_range(file)].into_iter().collect();
     let bytes = told.bytes.intersection(&own);
     let etag = told.etag;
     Ok((!bytes.is_empty()).then_some(Partial { bytes, etag }))
